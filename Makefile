@@ -1,0 +1,42 @@
+# What to do with this project: `make` lists it. Nothing but Python 3.11 and pip (or uv) is needed.
+#
+#   PYTHON=python3.12   the interpreter to make the environment with
+#   VENV=.venv-3.12     where the environment is
+#   ARGS="-k tunnel"    passed on to demo, test and bench
+
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+export PYTHON
+
+.PHONY: help demo test style types bench docs
+
+help:
+	@echo 'make demo    show what the package does, against servers on this machine'
+	@echo 'make test    run the tests, on asyncio and on uvloop'
+	@echo 'make style   check with ruff, its formatter included'
+	@echo 'make types   check with mypy --strict'
+	@echo 'make bench   compare with the fastest that sockets and asyncio allow'
+	@echo 'make docs    run the examples of the documentation'
+
+demo: $(VENV)/.ready-demo
+	$(RUN) -m aiohttpconn demo $(ARGS)
+
+test: $(VENV)/.ready-test
+	$(RUN) -m pytest $(ARGS)
+
+style: $(VENV)/.ready-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/.ready-dev
+	$(RUN) -m mypy --strict
+
+bench: $(VENV)/.ready-demo
+	$(RUN) benchmarks/floor.py $(ARGS)
+
+docs: $(VENV)/.ready-test
+	$(RUN) -m pytest tests/test_docs.py $(ARGS)
+
+# One for each of tools/setup.sh's kinds; a changed pyproject.toml installs anew.
+$(VENV)/.ready-%: pyproject.toml tools/setup.sh
+	@sh tools/setup.sh $* $(VENV)

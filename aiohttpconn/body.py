@@ -1,0 +1,165 @@
+"""What a request's body may be, and how it becomes blocks of bytes and a length.
+
+Layer: above the wire and net; knows no connection.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import inspect
+import io
+import mmap
+import os
+import stat
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from typing import Any
+
+__all__ = ["Body", "byte_view", "make_body"]
+
+_BYTES_LIKE = (bytes, bytearray, memoryview, array.array, mmap.mmap)
+
+
+class Body:
+    """A request's body: in memory (``data``), a regular file (``file``), or blocks to be read.
+
+    ``length`` is its size in bytes, None where only reading it tells. ``offset`` is where in
+    ``file`` it starts.
+    """
+
+    __slots__ = ("_blocksize", "_source", "data", "file", "is_async", "length", "offset")
+
+    def __init__(self, source: Any, blocksize: int) -> None:
+        self._source = source
+        self._blocksize = blocksize
+        self.data: bytes | memoryview | None = None
+        self.file: io.BufferedReader | io.FileIO | None = None
+        self.offset = 0
+        self.length: int | None = None
+        # Whether the caller's own code waits between blocks.
+        self.is_async = isinstance(source, AsyncIterable) or inspect.iscoroutinefunction(
+            getattr(source, "read", None)
+        )
+
+    async def blocks(self) -> AsyncGenerator[bytes | memoryview, None]:
+        """Iterate over the body's blocks, empty ones left out.
+
+        Files that have a descriptor are read in a thread, so that a slow disk stops nobody.
+        """
+        source = self._source
+        if self.data is not None:
+            yield self.data
+        elif hasattr(source, "read"):
+            is_text = isinstance(source, io.TextIOBase)
+            in_thread = self.file is not None or _has_descriptor(source)
+            loop = asyncio.get_running_loop()
+            while True:
+                if in_thread:
+                    block = await loop.run_in_executor(None, source.read, self._blocksize)
+                else:
+                    block = source.read(self._blocksize)
+                if inspect.isawaitable(block):
+                    block = await block
+                if not block:
+                    return
+                if isinstance(block, str):
+                    if not is_text and not _is_text(source):
+                        raise TypeError(f"read() of a binary body returned str: {block[:40]!r}")
+                    block = encode_text(block, "a body")
+                yield byte_view(block, "read()")
+        elif isinstance(source, AsyncIterable):
+            async for item in source:
+                if len(block := byte_view(item, "an item of a body")):
+                    yield block
+        else:
+            for item in source:
+                if len(block := byte_view(item, "an item of a body")):
+                    yield block
+
+
+def make_body(body: Any, blocksize: int) -> Body:
+    """Return *body* as a ``Body``; ``TypeError`` that says what it may be for anything else.
+
+    A str is encoded as ISO-8859-1, as http.client does; ``UnicodeEncodeError`` says how to
+    encode others. A regular file's length is what lies behind its position.
+    """
+    made = Body(body, blocksize)
+    if isinstance(body, str):
+        made.data = encode_text(body, "body")
+        made.length = len(made.data)
+    elif isinstance(body, _BYTES_LIKE):
+        made.data = byte_view(body, "body")
+        if isinstance(body, mmap.mmap):
+            # http.client reads a mapped file from its position on.
+            made.data = made.data[body.tell() :]
+        made.length = len(made.data)
+    elif hasattr(body, "read"):
+        _look_at_file(made, body)
+    elif isinstance(body, dict) or not isinstance(body, (Iterable, AsyncIterable)):
+        raise TypeError(
+            "a body must be str, bytes-like, a file, an iterable or an async iterable of bytes, "
+            f"got {type(body).__name__}; encode it first, for example with json.dumps(...).encode()"
+        )
+    return made
+
+
+def byte_view(data: Any, what: str) -> bytes | memoryview:
+    """Return bytes as they are and any other buffer as a view of its bytes; else ``TypeError``."""
+    if isinstance(data, bytes):
+        return data
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(f"{what} must be bytes-like, got {type(data).__name__}") from None
+    return view.cast("B") if view.contiguous else bytes(view)
+
+
+def encode_text(text: str, what: str) -> bytes:
+    """Encode as ISO-8859-1; the error tells how to send other text."""
+    try:
+        return text.encode("iso-8859-1")
+    except UnicodeEncodeError as exc:
+        raise UnicodeEncodeError(
+            exc.encoding,
+            exc.object,
+            exc.start,
+            exc.end,
+            f"{what} ({exc.object[exc.start : exc.end]!r}) is not valid Latin-1. "
+            f"Use {what}.encode('utf-8') if you want to send it encoded in UTF-8.",
+        ) from None
+
+
+def _look_at_file(made: Body, body: Any) -> None:
+    """Set ``file``, ``offset`` and ``length`` if *body* is a regular file read as it stands.
+
+    Only the file classes of ``io`` count: a GzipFile has a descriptor too, of other bytes.
+    """
+    file = getattr(body, "file", body)  # tempfile's wrapper
+    raw = getattr(file, "raw", file)
+    if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
+        return
+    if not isinstance(raw, io.FileIO):
+        return
+    try:
+        status = os.fstat(raw.fileno())
+        offset = file.tell()
+    except (OSError, ValueError):
+        return
+    if stat.S_ISREG(status.st_mode):
+        made.file = file  # type: ignore[assignment]
+        made.offset = offset
+        made.length = max(0, status.st_size - offset)
+
+
+def _has_descriptor(source: Any) -> bool:
+    if inspect.iscoroutinefunction(source.read):
+        return False
+    try:
+        return isinstance(source.fileno(), int)
+    except (AttributeError, OSError, ValueError, TypeError):
+        return False
+
+
+def _is_text(source: Any) -> bool:
+    """Whether an object that is no io class reads as text, told by its ``encoding``."""
+    return getattr(source, "encoding", None) is not None

@@ -1,0 +1,839 @@
+"""HTTPConnection, HTTPSConnection: http.client's API, awaited.
+
+A connection reopens itself; what lives and dies with one transport is ``HTTP1Protocol``. Here
+are http.client's three sending states (idle, request started, request sent) with its errors,
+the head and body of a request, and who owns the transport when a response closes it.
+
+Cancelled or failed anywhere between the first byte of a request and the head of its response,
+the connection is closed, so that it is never half used; the next request opens a new one.
+
+Layer: the top of the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from http.client import HTTPMessage
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from urllib.parse import urlsplit
+
+from .body import Body, make_body
+from .exceptions import (
+    BodyLengthError,
+    CannotSendHeader,
+    CannotSendRequest,
+    ConnectTimeout,
+    InvalidURL,
+    NotConnected,
+    ResponseNotReady,
+    TotalTimeout,
+    describe,
+)
+from .http11.grammar import DIGITS, check_field, check_host, check_host_field
+from .http11.head import (
+    check_single_fields,
+    encode_fields,
+    encode_plain_head,
+    encode_request_line,
+)
+from .http11.limits import DEFAULT_LIMITS, Limits
+from .net.dial import Destination, DialReport, dial
+from .net.timeouts import Timeout
+from .net.tls import default_context
+from .net.tunnel import Tunnel
+from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
+from .reader import HIGH_WATER
+from .response import HTTPResponse, make_message
+from .upload import check_length, send_body, send_part
+
+if TYPE_CHECKING:
+    import os
+
+    from .types import BodyLike, HeadersLike, OnInformational, SocketOption
+
+__all__ = ["HTTP_PORT", "HTTPS_PORT", "HTTPConnection", "HTTPSConnection"]
+
+HTTP_PORT = 80
+HTTPS_PORT = 443
+
+SMALL_BODY = 64 * 1024
+"""Bytes up to which a body leaves in one write with its head: copying them is cheaper."""
+
+CONTINUE_TIMEOUT = 1.0
+"""Seconds that a body waits for ``100 Continue`` (curl's number): servers may never send it."""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
+
+# http.client's states, under its names: they stand in the texts of its errors.
+_IDLE = "Idle"
+_STARTED = "Request-started"
+_SENT = "Request-sent"
+
+_ANY_LENGTH = -1
+"""``send`` takes chunks that the caller makes: where they end, only the caller knows."""
+
+# Methods whose request says "Content-Length: 0" rather than nothing (RFC 9110 §8.6).
+_EXPECTING_BODY = frozenset({"PATCH", "POST", "PUT"})
+# Where the next request may be written: nothing is on its way, or an earlier body is unread.
+_READY = (IDLE, BODY)
+
+_PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+
+# RFC 9112 §3.2.3: authority-form = uri-host ":" port
+_AUTHORITY = re.compile(r"[^/?#@]+:[0-9]+")
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+Dialer: TypeAlias = Callable[
+    [Callable[[], HTTP1Protocol], Destination, DialReport],
+    Awaitable[tuple[asyncio.Transport, HTTP1Protocol]],
+]
+"""Makes the transport and puts the protocol that the factory makes on it; ``net.dial`` is one."""
+
+logger = logging.getLogger("aiohttpconn")
+
+
+class HTTPConnection:
+    """A connection to one HTTP server, opened when it is first needed and again when it was lost.
+
+    Mirrors ``http.client.HTTPConnection``: the same names, states and errors, with ``await``
+    where there is I/O. One task uses a connection at a time.
+
+    Arguments:
+        host: a name or an address, with ``:port`` if *port* is None; IPv6 in brackets, zone ids
+            allowed. ``InvalidURL`` for what is neither.
+        port: the TCP port; by default ``default_port``.
+        timeout: seconds per operation, or a ``Timeout``; None waits for ever.
+        source_address: ``(host, port)`` to connect from.
+        blocksize: bytes read at once from a body that is a file.
+        strict: refuse every deviation from RFC 9112 in a response, also those that are harmless.
+        max_response_headers: field lines of a head; short for ``limits=Limits(max_fields=...)``.
+        limits: what a response may make us hold, see ``Limits``.
+        uds: the path of a Unix socket to connect to; *host* then only names the server.
+        socket_options: arguments of ``setsockopt``, each (level, name, value).
+        dialer: an async callable ``(protocol_factory, destination, report)`` that returns
+            ``(transport, protocol)``; by default ``net.dial.dial``.
+        high_water: bytes of a response that are unread at most before reading pauses.
+        continue_timeout: seconds that a body waits for ``100 Continue`` if the request has
+            ``Expect: 100-continue``.
+        on_informational: called with (status, headers) of each 1xx response.
+        proxy_context: TLS to the proxy of ``set_tunnel``; None speaks plainly to it.
+    """
+
+    response_class: type[HTTPResponse] = HTTPResponse
+    default_port: ClassVar[int] = HTTP_PORT
+    auto_open = 1
+    debuglevel = 0
+    _http_vsn = 11
+    _http_vsn_str = "HTTP/1.1"
+    _scheme: ClassVar[str] = "http"
+    _protocol: HTTP1Protocol | None = None
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        timeout: float | Timeout | None = None,
+        source_address: tuple[str, int] | None = None,
+        blocksize: int = 65536,
+        *,
+        strict: bool = False,
+        max_response_headers: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        uds: str | bytes | None = None,
+        socket_options: Sequence[SocketOption] = (),
+        dialer: Dialer = dial,
+        high_water: int = HIGH_WATER,
+        continue_timeout: float = CONTINUE_TIMEOUT,
+        on_informational: OnInformational | None = None,
+        proxy_context: ssl.SSLContext | None = None,
+    ) -> None:
+        # Configuration
+        self.host, self.port = self._get_hostport(host, port)
+        self.timeout = timeout
+        self.source_address = source_address
+        self.blocksize = blocksize
+        self.strict = strict
+        self.max_response_headers = max_response_headers
+        self._limits = limits
+        self._uds = uds
+        self._socket_options = tuple(socket_options)
+        self._dialer = dialer
+        self._high_water = high_water
+        self._continue_timeout = continue_timeout
+        self._on_informational = on_informational
+        self._proxy_context = proxy_context
+        self._tunnel: Tunnel | None = None
+        self._context: ssl.SSLContext | None = None
+        self._server_hostname: str | None = None
+        self._timeout = Timeout.of(timeout)
+        # What stands behind the URL in the head of a request without fields of its own.
+        self._plain_rest = ""
+        self._debug = logger.isEnabledFor(logging.DEBUG)
+
+        # Per connection
+        self._dial_report: DialReport | None = None
+
+        # Per exchange
+        self._state = _IDLE
+        self._method = ""
+        self._url = ""
+        self._lines: list[str] = []
+        self._names: dict[str, str] = {}
+        # Bytes that send() may still send; None where there is no request to send for.
+        self._unsent: int | None = None
+        self._sending = 0
+        # The response that getresponse() will return, and the last one it did, if unread.
+        self._exchange: HTTPResponse | None = None
+        self._response: HTTPResponse | None = None
+
+    def __repr__(self) -> str:
+        protocol = self._protocol
+        if protocol is None or protocol.state is CLOSED:
+            state = "not connected"
+        else:
+            count = protocol.exchanges
+            state = f"{protocol.state.name.lower()}, {count} request{'' if count == 1 else 's'}"
+            ssl_object = protocol.get_extra_info("ssl_object")
+            if ssl_object is not None:
+                version = (ssl_object.version() or "TLS").lower().replace("tlsv", "tls")
+                state = f"{version} {state}"
+        where = f"{_bracketed(self.host)}:{self.port}"
+        if self._uds is not None:
+            where = str(self._uds)
+        if self._tunnel is not None:
+            where = f"{_bracketed(self._tunnel.host)}:{self._tunnel.port} through {where}"
+        return f"<{type(self).__name__} {where} {state}>"
+
+    def __del__(self) -> None:
+        protocol = self._protocol
+        if protocol is None or protocol.transport is None or protocol.state is CLOSED:
+            return
+        self._protocol = None
+        warnings.warn(
+            f"unclosed {self._scheme} connection to {self.host}:{self.port}: call close(), or use "
+            f"'async with {type(self).__name__}(...)'",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+        protocol.orphan()
+
+    async def __aenter__(self) -> HTTPConnection:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+        await self.wait_closed()
+
+    # -------------------------------------------------------------- configuration
+
+    def _get_hostport(self, host: str, port: int | None) -> tuple[str, int]:
+        """Return host without brackets, and port; ``InvalidURL`` for what is neither."""
+        if port is None:
+            port = self.default_port
+            colon = host.rfind(":")
+            if colon > host.rfind("]") and (host.count(":") == 1 or "]" in host):
+                digits = host[colon + 1 :]
+                host = host[:colon]
+                if digits and not DIGITS.fullmatch(digits):
+                    raise InvalidURL(f"nonnumeric port: {digits!r}")
+                # http://foo.com:/ is http://foo.com/
+                port = int(digits or port)
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        check_host(host)
+        if not 0 <= int(port) <= 65535:
+            raise InvalidURL(f"a port must be 0 to 65535, got {port}")
+        return host, port
+
+    def set_tunnel(
+        self,
+        host: str,
+        port: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Connect to *host*:*port* through a proxy, with CONNECT: the proxy is this connection's host.
+
+        *headers* go to the proxy only: ``Proxy-Authorization`` belongs here. Raises
+        ``RuntimeError`` if connected, ``InvalidURL`` or ``ValueError`` for what may not be sent.
+        Mirrors ``http.client.HTTPConnection.set_tunnel`` of Python 3.12 (CONNECT in HTTP/1.1).
+        """
+        if self.sock is not None:
+            raise RuntimeError("Can't set up tunnel for established connection")
+        host, port = self._get_hostport(host, port)
+        fields = tuple(check_field(name, value) for name, value in (headers or {}).items())
+        self._tunnel = Tunnel(host, port, fields)
+        self._dial_report = None
+        self._plain_rest = ""
+
+    def get_proxy_response_headers(self) -> HTTPMessage | None:
+        """Return the fields of the proxy's answer to CONNECT; None if none was asked.
+
+        Mirrors ``http.client.HTTPConnection.get_proxy_response_headers``.
+        """
+        report = self._dial_report
+        reply = report.proxy_reply if report is not None else None
+        return None if reply is None else make_message(reply.fields)
+
+    def set_debuglevel(self, level: int) -> None:
+        """Print what http.client prints: heads as they are sent and received, for *level* > 0."""
+        self.debuglevel = level
+
+    @property
+    def sock(self) -> Any:
+        """The transport's socket, or None while not connected."""
+        protocol = self._protocol
+        if protocol is None or protocol.state is CLOSED:
+            return None
+        return protocol.get_extra_info("socket")
+
+    @property
+    def dial_times(self) -> dict[str, float]:
+        """Seconds that the phases of the last connect took: dns, connect, proxy, tls."""
+        report = self._dial_report
+        return dict(report.durations) if report is not None else {}
+
+    # ----------------------------------------------------------------- connecting
+
+    async def connect(self) -> None:
+        """Connect, with tunnel and TLS where they are set; ``request`` does it by itself.
+
+        Raises ``ConnectError`` (``ResolveError``, ``ConnectionRefused``, ``TLSError``,
+        ``CertificateError``, ``TunnelError``), or ``ConnectTimeout``. Cancelled, it leaves
+        nothing open. Mirrors ``http.client.HTTPConnection.connect``.
+        """
+        await self._connect(None)
+
+    async def _connect(self, deadline: float | None) -> None:
+        sys.audit("http.client.connect", self, self.host, self.port)
+        if self._protocol is not None:
+            self._protocol.close()
+            self._protocol = None
+        loop = asyncio.get_running_loop()
+        timeout = self._timeout = Timeout.of(self.timeout)
+        report = self._dial_report = DialReport()
+        started = loop.time()
+        limits = [started + timeout.connect] if timeout.connect is not None else []
+        if deadline is not None:
+            limits.append(deadline)
+        elif timeout.total is not None:
+            limits.append(started + timeout.total)
+        when = min(limits, default=None)
+        limit = asyncio.timeout_at(when)
+        try:
+            async with limit:
+                destination = await self._destination()
+                transport, protocol = await self._dialer(
+                    lambda: self._make_protocol(loop), destination, report
+                )
+        except (OSError, ValueError) as exc:
+            failed: Exception = exc
+            if limit.expired():
+                connect = when is not None and timeout.connect is not None
+                connect = connect and when == limits[0]
+                name, seconds = (
+                    ("connect", timeout.connect) if connect else ("total", timeout.total)
+                )
+                kind = ConnectTimeout if connect else TotalTimeout
+                failed = kind(f"not connected within {seconds} s, {name}={seconds}")
+            elif not isinstance(exc, OSError):
+                raise
+            base = self._origin()
+            describe(
+                failed,
+                method=self._method if self._state is _STARTED else "",
+                url=f"{base}{self._url}" if self._url.startswith("/") else self._url or base,
+                phase=report.phase,
+                elapsed=loop.time() - started,
+                hint=getattr(exc, "hint", ""),
+            )
+            if failed is exc:
+                raise
+            raise failed from None
+        # Nothing awaits from here on: the transport has an owner.
+        protocol.raw_transport = report.raw_transport or transport
+        self._protocol = protocol
+        if self.debuglevel > 0 and report.proxy_reply is not None:
+            for name, value in report.proxy_reply.fields:
+                print("header:", f"{name}: {value}")
+        if self._debug:
+            logger.debug("connected %r", self)
+
+    async def _destination(self) -> Destination:
+        return Destination(
+            self.host,
+            self.port,
+            uds=self._uds,
+            source_address=self.source_address,
+            socket_options=self._socket_options,
+            context=self._context,
+            server_hostname=self._server_hostname,
+            tunnel=self._tunnel,
+            proxy_context=self._proxy_context,
+        )
+
+    def _make_protocol(self, loop: asyncio.AbstractEventLoop) -> HTTP1Protocol:
+        limits = self._limits
+        if self.max_response_headers is not None:
+            limits = replace(limits, max_fields=self.max_response_headers)
+        return HTTP1Protocol(
+            loop,
+            self._origin(),
+            limits=limits,
+            strict=self.strict,
+            high_water=self._high_water,
+            timeout=self._timeout,
+            response_class=self.response_class,
+            on_informational=self._on_informational,
+        )
+
+    def _origin(self) -> str:
+        tunnel = self._tunnel
+        host, port = (tunnel.host, tunnel.port) if tunnel is not None else (self.host, self.port)
+        suffix = "" if port == self.default_port else f":{port}"
+        return f"{self._scheme}://{_bracketed(host)}{suffix}"
+
+    async def _opened(self, deadline: float | None) -> HTTP1Protocol:
+        """Return the protocol of an open connection, opening one if ``auto_open`` says so."""
+        protocol = self._protocol
+        if protocol is None or protocol.state is CLOSED:
+            if not self.auto_open:
+                raise NotConnected()
+            if deadline is None:
+                await self.connect()
+            else:
+                await self._connect(deadline)
+            protocol = self._protocol
+            assert protocol is not None, "connect() returned without a connection"
+        elif protocol.state is UPGRADED:
+            raise CannotSendRequest("Upgraded")
+        return protocol
+
+    def close(self) -> None:
+        """Close the connection and give up an unread response; the next request opens a new one.
+
+        Does not wait: ``wait_closed`` does. Mirrors ``http.client.HTTPConnection.close``.
+        """
+        self._state = _IDLE
+        self._lines = []
+        self._names = {}
+        protocol, self._protocol = self._protocol, None
+        response, self._response = self._response, None
+        exchange, self._exchange = self._exchange, None
+        self._closing = protocol or self._closing
+        if protocol is not None and protocol.state is not CLOSED:
+            if self._debug:
+                logger.debug("closing %r", self)
+            if protocol.state is IDLE:
+                protocol.close()
+            else:
+                protocol.abort()
+        for unread in (response, exchange):
+            if unread is not None:
+                unread.close()
+
+    _closing: HTTP1Protocol | None = None
+
+    async def wait_closed(self) -> None:
+        """Wait until the socket that ``close()`` closed is gone, 1 s at most."""
+        protocol, self._closing = self._closing, None
+        if protocol is not None:
+            await protocol.wait_closed(CLOSE_TIMEOUT)
+
+    # ------------------------------------------------------------------- requests
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        body: BodyLike | None = None,
+        headers: HeadersLike = _NO_HEADERS,
+        *,
+        encode_chunked: bool = False,
+    ) -> None:
+        """Send a request: the head, and *body* whole. Mirrors ``http.client.HTTPConnection.request``.
+
+        *url* is sent byte for byte ('' is '/'). *body*: str (as ISO-8859-1), bytes-like, a file, an
+        iterable or async iterable of bytes, or an object with an async ``read(n)``.
+        *headers*: a mapping or pairs; Host, Accept-Encoding, and Content-Length or
+        Transfer-Encoding are added unless given. *encode_chunked* makes chunks although
+        Transfer-Encoding is given.
+
+        If an answer arrives before the body is sent, and it is no 2xx, sending stops without an
+        error, and the connection closes after that response. Raises ``CannotSendRequest`` while
+        another request is unanswered; ``ValueError``, ``InvalidURL``, ``TypeError`` or
+        ``UnicodeEncodeError`` for what may not be sent, before a byte leaves;
+        ``BodyLengthError``; ``OSError`` and ``RequestTimeout`` of connecting and sending.
+        Hot: see docs/topics/design.md.
+        """
+        if self._state is not _IDLE:
+            raise CannotSendRequest(self._state)
+        if body is not None or headers or method not in _PLAIN_METHODS or url[:1] != "/":
+            await self._request(method, url, body, headers, encode_chunked)
+            return
+        data = encode_plain_head(method, url, self._plain_rest or self._make_plain_rest())
+        protocol = self._protocol
+        if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
+            await self._begin(method, url, data, _NO_HEADERS, None, False, None)
+            return
+        sys.audit("http.client.send", self, data)
+        if self.debuglevel > 0:
+            print("send:", repr(data))
+        self._exchange = protocol.start(method, url, data, True)
+        self._state = _SENT
+
+    async def _request(
+        self, method: str, url: str, body: Any, headers: Any, encode_chunked: bool
+    ) -> None:
+        """Send a request that has a body, fields, or an unusual method or URL."""
+        fields, names = encode_fields(headers)
+        made = None if body is None else make_body(body, self.blocksize)
+        chunked, length, auto = self._framing(method, made, names, encode_chunked)
+        head = f"{self._request_line(method, url, names)}{auto}{fields}\r\n".encode("latin-1")
+        await self._begin(method, url or "/", head, names, made, chunked, length)
+
+    def _framing(
+        self, method: str, body: Body | None, names: Mapping[str, str], encode_chunked: bool
+    ) -> tuple[bool, int | None, str]:
+        """Return (chunked, length, the field to add) as http.client decides them."""
+        if "content-length" in names:
+            return False, int(names["content-length"]), ""
+        if "transfer-encoding" in names:
+            return encode_chunked and self._http_vsn == 11, None, ""
+        if body is None:
+            return False, 0, "Content-Length: 0\r\n" if method.upper() in _EXPECTING_BODY else ""
+        if body.length is not None:
+            return False, body.length, f"Content-Length: {body.length}\r\n"
+        return self._http_vsn == 11, None, "Transfer-Encoding: chunked\r\n"
+
+    def _make_plain_rest(self) -> str:
+        line = self._request_line("GET", "/", {})
+        self._plain_rest = line.partition("/")[2] + "\r\n"
+        return self._plain_rest
+
+    def _request_line(
+        self,
+        method: str,
+        url: str,
+        names: Mapping[str, str],
+        skip_host: bool = False,
+        skip_accept_encoding: bool = False,
+    ) -> str:
+        """Return the request line and the fields that http.client adds by itself."""
+        line = encode_request_line(method, url or "/")
+        if method == "CONNECT" and not _AUTHORITY.fullmatch(url):
+            raise InvalidURL(f"CONNECT takes host:port as its URL (RFC 9110 §9.3.6), got {url!r}")
+        lines = [f"{line} {self._http_vsn_str}\r\n"]
+        if self._http_vsn == 11:
+            if not skip_host and "host" not in names:
+                lines.append(f"Host: {self._host_field(url)}\r\n")
+            if not skip_accept_encoding and "accept-encoding" not in names:
+                lines.append("Accept-Encoding: identity\r\n")
+        return "".join(lines)
+
+    def _host_field(self, url: str) -> str:
+        """Return Host for *url*: its own authority if it is absolute, else the origin's."""
+        netloc = urlsplit(url).netloc if url.startswith("http") else ""
+        if netloc:
+            field = _without_zone(netloc)
+            try:
+                check_host_field(field)
+            except ValueError as exc:
+                raise InvalidURL(f"{exc} in the URL {url!r}") from None
+            return field
+        tunnel = self._tunnel
+        host, port = (tunnel.host, tunnel.port) if tunnel is not None else (self.host, self.port)
+        if not host.isascii():
+            host = host.encode("idna").decode("ascii")
+        host = _without_zone(_bracketed(host))
+        return host if port == self.default_port else f"{host}:{port}"
+
+    async def _begin(
+        self,
+        method: str,
+        url: str,
+        head: bytes,
+        names: Mapping[str, str],
+        body: Body | None,
+        chunked: bool,
+        length: int | None,
+    ) -> None:
+        """Send *head* and *body* on an open connection; on any failure, close it."""
+        if body is not None and method == "TRACE":
+            raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
+        self._method, self._url = method, url
+        self._state = _STARTED
+        total = Timeout.of(self.timeout).total
+        deadline = None if total is None else asyncio.get_running_loop().time() + total
+        try:
+            check_length(body, length)
+            protocol = await self._opened(deadline)
+            expects = "expect" in names and names["expect"].lower() == "100-continue"
+            data = body.data if body is not None else None
+            if data is not None and len(data) <= SMALL_BODY and not chunked and not expects:
+                head += data
+                body = None
+            self._observe(head)
+            exchange = self._exchange = protocol.start(method, url, head, body is None)
+            exchange.upgrade = "upgrade" in names
+            if deadline is not None:
+                protocol.watchdog().arm_total(deadline)
+            if body is not None:
+                if expects:
+                    await protocol.wait_continue(self._continue_timeout)
+                    protocol.sending_stopped = exchange.has_head
+                if protocol.can_send:
+                    await send_body(
+                        protocol, body, chunked=chunked, length=length, on_block=self._observe
+                    )
+                # The connection may have broken under the request, without an answer.
+                exchange.raise_failure()
+        except BaseException as exc:
+            self._give_up(exc)
+            raise
+        self._state = _SENT
+
+    def _observe(self, data: Any) -> None:
+        """Tell the audit hooks, and http.client's debug print, what is sent."""
+        sys.audit("http.client.send", self, data)
+        if self.debuglevel > 0:
+            print("send:", repr(bytes(data) if isinstance(data, memoryview) else data))
+
+    def _abort(self) -> None:
+        """Close at once, whatever is on its way. Never waits: it also runs when cancelled."""
+        protocol = self._protocol
+        if protocol is not None:
+            protocol.abort()
+        self.close()
+
+    def _give_up(self, exc: BaseException) -> None:
+        """Close because of *exc*, which names the request where it is our own."""
+        if isinstance(exc, BodyLengthError) and self._exchange is not None and self._protocol:
+            self._protocol.describe(exc, self._exchange)
+        self._abort()
+
+    # ------------------------------------------------------- requests step by step
+
+    def putrequest(
+        self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False
+    ) -> None:
+        """Begin a request. Mirrors ``http.client.HTTPConnection.putrequest``.
+
+        *skip_host* and *skip_accept_encoding* leave those fields to ``putheader``. Raises
+        ``CannotSendRequest`` unless idle, and ``ValueError``, ``InvalidURL`` or
+        ``UnicodeEncodeError`` for a method or URL that may not be sent.
+        """
+        if self._state is not _IDLE:
+            raise CannotSendRequest(self._state)
+        line = self._request_line(method, url, {}, skip_host, skip_accept_encoding)
+        self._state = _STARTED
+        self._method, self._url = method, url or "/"
+        self._lines = [line]
+        self._names = {} if skip_host or self._http_vsn != 11 else {"host": ""}
+
+    def putheader(self, header: str | bytes, *values: str | bytes | int) -> None:
+        """Add a field; several *values* are joined by ``, ``. Mirrors http.client's.
+
+        Raises ``CannotSendHeader`` outside of a request, ``ValueError`` for what may not be sent.
+        """
+        if self._state is not _STARTED:
+            raise CannotSendHeader()
+        parts = [check_field(header, value) for value in values]
+        if not parts:
+            raise TypeError(f"putheader({header!r}) needs at least one value")
+        name = parts[0][0]
+        value = ", ".join(part[1] for part in parts)
+        lower = name.lower()
+        if lower in ("host", "content-length", "transfer-encoding") and lower in self._names:
+            raise ValueError(f"{name} is given twice")
+        check_single_fields({**self._names, lower: value})
+        self._names[lower] = value
+        self._lines.append(f"{name}: {value}\r\n")
+
+    async def endheaders(
+        self, message_body: BodyLike | None = None, *, encode_chunked: bool = False
+    ) -> None:
+        """Send the head, in one write with a small bytes-like *message_body*, and the rest of it.
+
+        Without *message_body*, ``send`` may follow. Raises what ``request`` raises, and
+        ``CannotSendHeader`` outside of a request. Mirrors ``http.client.HTTPConnection.endheaders``.
+        """
+        if self._state is not _STARTED:
+            raise CannotSendHeader()
+        head = ("".join(self._lines) + "\r\n").encode("latin-1")
+        names, self._lines, self._names = self._names, [], {}
+        try:
+            made = None if message_body is None else make_body(message_body, self.blocksize)
+        except BaseException:
+            self.close()
+            raise
+        length = int(names["content-length"]) if "content-length" in names else None
+        chunked = encode_chunked and made is not None and self._http_vsn == 11
+        await self._begin(self._method, self._url, head, names, made, chunked, length)
+        if made is None and self._protocol is not None:
+            self._unsent = _ANY_LENGTH if "transfer-encoding" in names else length or 0
+            self._protocol.request_open = bool(self._unsent)
+
+    async def send(self, data: BodyLike) -> None:
+        """Send *data*, a part of the body, as it is: bytes-like, str-free iterable, or file.
+
+        After an answer that makes the body pointless the data is dropped: ``getresponse`` has
+        it. Raises ``BodyLengthError`` for more than Content-Length announced,
+        ``CannotSendRequest`` before ``endheaders``. Mirrors ``http.client.HTTPConnection.send``.
+        """
+        protocol, unsent = self._protocol, self._unsent
+        if self._state is not _SENT or unsent is None:
+            raise CannotSendRequest(self._state)
+        if protocol is None or not protocol.can_send:
+            return
+        self._sending += 1
+        try:
+            body = make_body(data, self.blocksize)
+            limit = None if unsent == _ANY_LENGTH else unsent
+            sent = await send_part(protocol, body, limit=limit, on_block=self._observe)
+            if limit is not None:
+                self._unsent = unsent - sent
+                if not self._unsent:
+                    protocol.request_done()
+        except BaseException as exc:
+            self._give_up(exc)
+            raise
+        finally:
+            self._sending -= 1
+
+    # ------------------------------------------------------------------ responses
+
+    async def getresponse(self) -> HTTPResponse:
+        """Return the response of the request that was sent, as soon as its head is here.
+
+        Raises ``ResponseNotReady`` without a request, or while an earlier response is unread;
+        ``RemoteDisconnected``, ``BadStatusLine``, ``UnknownProtocol``, ``LineTooLong`` and other
+        ``HTTPException`` for what came instead; ``RequestTimeout``. On any of these, and when
+        cancelled, the connection is closed. Mirrors ``http.client.HTTPConnection.getresponse``.
+        Hot: see docs/topics/design.md.
+        """
+        previous = self._response
+        if previous is not None:
+            if not previous._closed and (previous._buffered or not previous._ended):
+                raise ResponseNotReady(self._state)
+            self._response = None
+        response = self._exchange
+        protocol = self._protocol
+        if response is None or protocol is None:
+            raise ResponseNotReady(self._state)
+        if self._unsent:
+            self._check_sent(protocol, response)
+        if response._head is None and not response._ended:
+            waiter = response._head_waiter = protocol.loop.create_future()
+            timed = protocol.timed
+            if timed:
+                protocol.begin_wait(response)
+            try:
+                await waiter
+            except BaseException:
+                self._abort()
+                raise
+            finally:
+                response._head_waiter = None
+                if timed:
+                    protocol.end_wait()
+        if response._head is None:
+            exc = response._exception
+            assert exc is not None, "a response ends with a head or with an exception"
+            self._abort()
+            raise exc
+        self._exchange = None
+        self._unsent = None
+        self._state = _IDLE
+        if self.debuglevel > 0:
+            response.debug_head()
+        if response.will_close and protocol.state is not UPGRADED:
+            # The transport is the response's now; the next request opens another.
+            self._protocol = None
+            self._closing = protocol
+            if not response._ended:
+                protocol.orphan()
+        elif response._buffered or not response._ended:
+            self._response = response
+        return response
+
+    def _check_sent(self, protocol: HTTP1Protocol, response: HTTPResponse) -> None:
+        """A request made step by step ends where its response is asked for."""
+        if self._sending or response.has_head or not protocol.request_open:
+            return
+        if self._unsent == _ANY_LENGTH:
+            protocol.request_done()
+            return
+        exc = BodyLengthError(f"Content-Length announces {self._unsent} bytes that were not sent")
+        self._give_up(exc)
+        raise exc
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Give away the transport after 101, or after 2xx to CONNECT, and the bytes behind the head.
+
+        HTTP is over on it. Reading is paused: call ``set_protocol`` on it, take the bytes in,
+        then ``resume_reading``. Raises ``NotConnected``, or ``HTTPException`` if HTTP is not over.
+        """
+        protocol = self._protocol
+        if protocol is None:
+            raise NotConnected()
+        detached = protocol.detach()
+        self._protocol = None
+        return detached
+
+
+class HTTPSConnection(HTTPConnection):
+    """A connection to an HTTPS server. Mirrors ``http.client.HTTPSConnection`` of Python 3.12.
+
+    Arguments beyond ``HTTPConnection``'s, which stand behind *port* by keyword only:
+        context: an ``ssl.SSLContext``; by default one that verifies certificate and host name,
+            made once and shared.
+        server_hostname: the name to ask for and to verify instead of *host*.
+        cafile: a PEM file of the authorities to trust instead of the system's.
+    """
+
+    default_port = HTTPS_PORT
+    _scheme = "https"
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        cafile: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(host, port, **options)
+        if context is not None and cafile is not None:
+            raise ValueError("cafile= makes a context: give it, or context=, not both")
+        self._context = context
+        self._server_hostname = server_hostname
+        self._cafile = cafile
+
+    async def _destination(self) -> Destination:
+        if self._context is None:
+            self._context = await default_context(self._cafile)
+        return await super()._destination()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _without_zone(host: str) -> str:
+    """Return a Host value without an IPv6 zone id: it means nothing on another machine."""
+    zone = host.find("%")
+    end = host.find("]", zone)
+    return host[:zone] + host[end:] if host.startswith("[") and 0 < zone < end else host

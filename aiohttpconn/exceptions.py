@@ -1,0 +1,254 @@
+"""Every exception this package raises, and how its text is made.
+
+The type says who is to blame: the caller (``ImproperConnectionState``, ``ValueError``), the
+server (the other ``HTTPException``), the network (``OSError``) or the clock (``TimeoutError``).
+Names that ``http.client`` has are the standard library's own classes, so that
+``except http.client.HTTPException`` keeps working.
+
+    HTTPException                           http.client's
+    ├── NotConnected
+    ├── InvalidURL
+    ├── UnknownProtocol
+    ├── UnknownTransferEncoding
+    ├── UnimplementedFileMode
+    ├── IncompleteRead
+    │   └── IncompleteBody                  the same, and its text names the request
+    ├── ImproperConnectionState
+    │   ├── CannotSendRequest
+    │   ├── CannotSendHeader
+    │   └── ResponseNotReady
+    ├── BadStatusLine
+    │   └── RemoteDisconnected              also a ConnectionResetError
+    │       └── NotProcessed                a pipelined request that was not answered: safe to resend
+    ├── LineTooLong
+    │   └── HeadTooLarge                    a line or a whole head over its limit
+    ├── MalformedResponse                   the response breaks RFC 9112 in a way that is refused
+    └── BodyLengthError                     also a ValueError: the caller's Content-Length is wrong
+    OSError
+    ├── ConnectError                        no connection; ``errors`` holds every attempt's exception
+    │   ├── ResolveError                    also a socket.gaierror
+    │   ├── ConnectionRefused               also a ConnectionRefusedError
+    │   ├── TunnelError                     the proxy refused CONNECT
+    │   └── TLSError                        also an ssl.SSLError
+    │       └── CertificateError            also an ssl.SSLCertVerificationError
+    └── TimeoutError
+        └── RequestTimeout
+            ├── ConnectTimeout
+            ├── ReadTimeout
+            ├── WriteTimeout
+            └── TotalTimeout
+
+An exception that ends a connect or an exchange carries ``method``, ``url`` (credentials
+stripped), ``phase``, ``elapsed`` (seconds), ``peer``, ``request_sent`` and
+``response_started`` as attributes, and names them in its text. All of them can be pickled.
+Layer: the lowest; imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from http.client import (
+    BadStatusLine,
+    CannotSendHeader,
+    CannotSendRequest,
+    HTTPException,
+    ImproperConnectionState,
+    IncompleteRead,
+    InvalidURL,
+    LineTooLong,
+    NotConnected,
+    RemoteDisconnected,
+    ResponseNotReady,
+    UnimplementedFileMode,
+    UnknownProtocol,
+    UnknownTransferEncoding,
+)
+from typing import TypeVar
+
+__all__ = [
+    "BadStatusLine",
+    "BodyLengthError",
+    "CannotSendHeader",
+    "CannotSendRequest",
+    "CertificateError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionRefused",
+    "HTTPException",
+    "HeadTooLarge",
+    "ImproperConnectionState",
+    "IncompleteBody",
+    "IncompleteRead",
+    "InvalidURL",
+    "LineTooLong",
+    "MalformedResponse",
+    "NotConnected",
+    "NotProcessed",
+    "ReadTimeout",
+    "RemoteDisconnected",
+    "RequestTimeout",
+    "ResolveError",
+    "ResponseNotReady",
+    "TLSError",
+    "TotalTimeout",
+    "TunnelError",
+    "UnimplementedFileMode",
+    "UnknownProtocol",
+    "UnknownTransferEncoding",
+    "WriteTimeout",
+]
+
+MAX_SHOWN = 100
+"""Bytes of a peer's data that an error text quotes."""
+
+E = TypeVar("E", bound=BaseException)
+
+
+class IncompleteBody(IncompleteRead):
+    """The body ended before its framing said so. ``partial`` holds what this read had.
+
+    Mirrors ``http.client.IncompleteRead``; ``expected`` is the number of missing bytes, or
+    None where the framing does not tell.
+    """
+
+    text = ""
+
+    def __str__(self) -> str:
+        return self.text or super().__str__()
+
+    __repr__ = __str__
+
+
+class HeadTooLarge(LineTooLong):
+    """A line of the response's head, or the whole head, is over its limit.
+
+    Mirrors ``http.client.LineTooLong``; made from a finished text, so that it can be pickled.
+    """
+
+    def __init__(self, text: str) -> None:
+        HTTPException.__init__(self, text)
+
+
+class MalformedResponse(HTTPException):
+    """The response breaks RFC 9112 in a way that cannot be read past safely."""
+
+
+class NotProcessed(RemoteDisconnected):
+    """The connection ended before this pipelined request's turn came: it is safe to resend."""
+
+
+class BodyLengthError(HTTPException, ValueError):
+    """The body has more or fewer bytes than the Content-Length that the caller gave."""
+
+
+class ConnectError(OSError):
+    """No connection could be made. ``errors`` holds the exception of every address tried."""
+
+    errors: tuple[BaseException, ...] = ()
+
+
+class ResolveError(ConnectError, socket.gaierror):
+    """The host's name could not be resolved; ``errno`` is getaddrinfo's."""
+
+
+class ConnectionRefused(ConnectError, ConnectionRefusedError):
+    """Every address of the host refused the connection."""
+
+
+class TLSError(ConnectError, ssl.SSLError):
+    """The TLS handshake failed."""
+
+
+class CertificateError(TLSError, ssl.SSLCertVerificationError):
+    """The peer's certificate, or its host name, could not be verified."""
+
+
+class TunnelError(ConnectError):
+    """The proxy refused CONNECT. The text is http.client's: ``Tunnel connection failed: 407 …``.
+
+    Attributes: ``status`` (int), ``reason`` (str), ``headers`` (a list of pairs) and ``body``
+    (the first bytes of the proxy's answer, at most 64 KiB).
+    """
+
+    status = 0
+    reason = ""
+    headers: list[tuple[str, str]] = []  # noqa: RUF012 - replaced, never changed
+    body = b""
+
+
+class RequestTimeout(TimeoutError):
+    """A limit of ``Timeout`` passed. The subclass says which one."""
+
+
+class ConnectTimeout(RequestTimeout):
+    """``Timeout.connect`` passed: name lookup, TCP, proxy and TLS together."""
+
+
+class ReadTimeout(RequestTimeout):
+    """``Timeout.read`` passed while the caller waited and no byte arrived."""
+
+
+class WriteTimeout(RequestTimeout):
+    """``Timeout.write`` passed and the peer took no byte of the request."""
+
+
+class TotalTimeout(RequestTimeout):
+    """``Timeout.total`` passed before the response's last byte."""
+
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#@]*@")
+
+
+def redact(url: str) -> str:
+    """Return *url* without user name and password."""
+    return _CREDENTIALS.sub("", url, count=1)
+
+
+def quote(data: bytes | bytearray | memoryview) -> str:
+    """Return peer bytes as they may stand in a text: escaped, and cut to ``MAX_SHOWN``."""
+    shown = repr(bytes(data[:MAX_SHOWN]))
+    return shown if len(data) <= MAX_SHOWN else f"{shown}... ({len(data)} bytes)"
+
+
+def describe(
+    exc: E,
+    text: str = "",
+    *,
+    method: str = "",
+    url: str = "",
+    phase: str = "",
+    elapsed: float = 0.0,
+    peer: str = "",
+    request_sent: bool = False,
+    response_started: bool = False,
+    notes: str = "",
+    hint: str = "",
+) -> E:
+    """Give *exc* the request's attributes and a text that names them; return it.
+
+    *text* defaults to the exception's own; *notes* stands beside the phase and *hint* is a
+    sentence at the end. An exception that was described before keeps its first description.
+    """
+    if hasattr(exc, "request_sent"):
+        return exc
+    exc.method = method  # type: ignore[attr-defined]
+    exc.url = url = redact(url)  # type: ignore[attr-defined]
+    exc.phase = phase  # type: ignore[attr-defined]
+    exc.elapsed = elapsed  # type: ignore[attr-defined]
+    exc.peer = peer  # type: ignore[attr-defined]
+    exc.request_sent = request_sent  # type: ignore[attr-defined]
+    exc.response_started = response_started  # type: ignore[attr-defined]
+    where = f"{phase}, {elapsed * 1e3:.1f} ms" if elapsed < 1 else f"{phase}, {elapsed:.1f} s"
+    if notes:
+        where = f"{where}; {notes}"
+    message = f"{method} {url}".strip()
+    message = f"{message}: {text or str(exc)} ({where})"
+    if hint:
+        message = f"{message}. {hint}"
+    if isinstance(exc, IncompleteBody):
+        exc.text = message
+    else:
+        exc.args = (message,)
+    return exc

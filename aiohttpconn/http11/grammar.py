@@ -1,0 +1,139 @@
+"""The rules of RFC 9110 and RFC 9112 as patterns, and the validators of what a caller sends.
+
+Each rule stands above its pattern. Validators raise before a byte leaves, and say what they
+found. Layer: the wire; pure.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..exceptions import InvalidURL
+
+__all__ = [
+    "CHUNK_SIZE_LINE",
+    "DIGITS",
+    "FIELD_VALUE",
+    "MESSAGE_HEAD",
+    "STATUS_LINE",
+    "STRICT_CHUNK_EXT",
+    "TARGET",
+    "TOKEN",
+    "check_field",
+    "check_host",
+    "check_host_field",
+    "check_method",
+    "check_target",
+    "encode_value",
+]
+
+# RFC 9110 §5.6.2: token = 1*tchar
+_TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+TOKEN = re.compile(rf"{_TCHAR}++")
+
+# RFC 9110 §5.5: field-value = *( VCHAR / obs-text / SP / HTAB ), as one pattern of characters
+_VALUE_CHAR = r"[\t\x20-\x7e\x80-\xff]"
+FIELD_VALUE = re.compile(rf"{_VALUE_CHAR}*+")
+
+# RFC 9112 §4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
+# The space before a missing reason is often missing too; the table of what servers send takes it.
+_STATUS = rf"HTTP/1\.([0-9]) ([1-9][0-9]{{2}})(?: ({_VALUE_CHAR}*+))?"
+STATUS_LINE = re.compile(rf"{_STATUS}\r?\n")
+
+# RFC 9112 §2.1: start-line CRLF *( field-line CRLF ) CRLF, field-line = field-name ":" OWS
+# field-value OWS. Possessive, so that it cannot backtrack: linear on any input.
+MESSAGE_HEAD = re.compile(rf"{_STATUS}\r\n(?:{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*+\r\n")
+
+# RFC 9112 §7.1: chunk-size = 1*HEXDIG, [ chunk-ext ] CRLF; 16 digits hold any 64-bit size.
+# Blanks before CRLF are bad whitespace that many senders write.
+CHUNK_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16}+)([\t ]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?)\r\n")
+
+# RFC 9112 §7.1.1: chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
+STRICT_CHUNK_EXT = re.compile(
+    rb"(?:[\t ]*+;[\t ]*+%b[\t ]*+(?:=[\t ]*+(?:%b|\"(?:[^\"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+\"))?+)*+"
+    % (TOKEN.pattern.encode(), TOKEN.pattern.encode())
+)
+
+# RFC 9110 §8.6: Content-Length = 1*DIGIT. Matched before int(), which takes '+5', '1_0' and blanks.
+DIGITS = re.compile(r"[0-9]{1,19}")
+
+# RFC 9112 §3.2 as http.client reads it: every visible ASCII character, as the caller quoted it.
+TARGET = re.compile(r"[\x21-\x7e]++")
+
+# http.client's own rule for a target (CVE-2019-9740): no control character, no space.
+_NOT_IN_TARGET = re.compile(r"[\x00-\x20\x7f]")
+
+# RFC 3986 §3.2.2: reg-name = *( unreserved / pct-encoded / sub-delims ); non-ASCII is left to IDNA.
+_REG_NAME = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=\x80-\U0010ffff]|%[0-9A-Fa-f]{2})*")
+# RFC 3986 §3.2.2 IP-literal without its brackets, and RFC 4007's zone after '%'
+_IP_LITERAL = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9\-._~%]+)?")
+
+# RFC 9110 §7.2: Host = uri-host [ ":" port ]
+_HOST_FIELD = re.compile(
+    r"(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+)
+
+
+def check_method(method: str) -> None:
+    """Raise ``ValueError`` unless *method* is a token (RFC 9110 §9.1)."""
+    if not TOKEN.fullmatch(method):
+        raise ValueError(
+            f"a method must be a token of letters, digits and !#$%&'*+-.^_`|~: {method!r}"
+        )
+
+
+def check_target(url: str) -> None:
+    """Raise unless *url* can stand in a request line as it is.
+
+    ``InvalidURL`` for a control character or a space, ``UnicodeEncodeError`` for a character
+    outside ASCII: nothing is ever quoted here.
+    """
+    found = _NOT_IN_TARGET.search(url)
+    if found:
+        raise InvalidURL(
+            f"URL can't contain control characters. {url!r} (found at least {found.group()!r})"
+        )
+    url.encode("ascii")
+
+
+def check_host(host: str) -> None:
+    """Raise ``InvalidURL`` unless *host* is a name, an IPv4 or an IPv6 address (no brackets)."""
+    if not (_IP_LITERAL if ":" in host else _REG_NAME).fullmatch(host):
+        raise InvalidURL(f"not a host name or an IP address: {host!r}")
+
+
+def check_host_field(value: str) -> None:
+    """Raise ``ValueError`` unless *value* can stand in a Host field (RFC 9110 §7.2)."""
+    if not _HOST_FIELD.fullmatch(value):
+        raise ValueError(f"not a value for Host (host or host:port): {value!r}")
+
+
+def encode_value(value: object) -> str:
+    """Return a field value given as str, bytes or int as str; ``TypeError`` for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("latin-1")
+    raise TypeError(
+        f"a header value must be str, bytes or int, not {type(value).__name__}: {value!r}"
+    )
+
+
+def check_field(name: object, value: object) -> tuple[str, str]:
+    """Return a header field as two str; ``ValueError`` if it may not be sent (RFC 9110 §5.1, §5.5).
+
+    A value outside ISO-8859-1 is a ``UnicodeEncodeError``, which is a ``ValueError`` too.
+    """
+    if isinstance(name, (bytes, bytearray)):
+        name = name.decode("latin-1")
+    if not isinstance(name, str):
+        raise TypeError(f"a header name must be str or bytes, not {type(name).__name__}: {name!r}")
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"Invalid header name {name!r}: it must be a token (RFC 9110 §5.1)")
+    text = encode_value(value)
+    if not FIELD_VALUE.fullmatch(text):
+        text.encode("latin-1")
+        raise ValueError(f"Invalid header value {value!r} of {name}: it has a control character")
+    return name, text

@@ -1,0 +1,418 @@
+"""Message heads of HTTP/1.1: encode requests, parse responses.
+
+Pure functions over bytes: no I/O, no clock. How a body is delimited is decided here; taking
+it apart is chunked.py's business.
+
+A response's head that follows the grammar is validated by one pattern and nothing else; its
+fields are split when somebody asks for them. Any other head is read line by line, where every
+deviation is either put right, so that the text that comes out follows the grammar, or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+from ..exceptions import (
+    BadStatusLine,
+    HeadTooLarge,
+    HTTPException,
+    MalformedResponse,
+    UnknownProtocol,
+    UnknownTransferEncoding,
+    quote,
+)
+from .grammar import (
+    DIGITS,
+    FIELD_VALUE,
+    MESSAGE_HEAD,
+    STATUS_LINE,
+    TARGET,
+    TOKEN,
+    check_field,
+    check_host_field,
+    check_method,
+    check_target,
+)
+from .limits import DEFAULT_LIMITS, Limits
+
+__all__ = [
+    "Framing",
+    "HeadReader",
+    "ResponseHead",
+    "encode_fields",
+    "encode_plain_head",
+    "encode_request_line",
+    "match_response_head",
+    "parse_fields",
+    "parse_response_head",
+    "response_framing",
+    "split_fields",
+]
+
+# Fields of which a request may have one only: two of them are how requests are smuggled.
+_SINGLE = frozenset({"host", "content-length", "transfer-encoding"})
+
+# What an exact field line is made of, on text that MESSAGE_HEAD or parse_fields let through.
+_FIELD = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
+
+# Lines that may decide how the body is delimited: never dropped, never folded.
+_FRAMING_NAMES = ("content-length", "transfer-encoding")
+
+BLANKS = "\t "
+"""RFC 9110 §5.6.3: OWS. Python's own idea of white space is wider."""
+
+_VALUES = re.compile(r"[\t\n\x20-\x7e\x80-\xff]*+")
+
+
+class ResponseHead(NamedTuple):
+    """A response's head: ``version`` is 10 or 11; ``text`` follows the grammar exactly."""
+
+    version: int
+    status: int
+    reason: str
+    text: str
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Return the fields as (name, value), in order and in the peer's case."""
+        return split_fields(self.text, self.text.index("\n") + 1)
+
+
+Framing: TypeAlias = tuple[int | None, bool, bool]
+"""How a body is delimited: (length, chunked, will_close). By *length* bytes, by chunks, or,
+where it is neither, by the connection's end."""
+
+
+def split_fields(text: str, start: int = 0) -> list[tuple[str, str]]:
+    """Return the (name, value) pairs of the field lines in *text*, which follow the grammar."""
+    return [(name, value.rstrip(BLANKS)) for name, value in _FIELD.findall(text, start)]
+
+
+@lru_cache(maxsize=1024)
+def _lower_name(name: str) -> str:
+    """Return a field name in lower case; ``ValueError`` unless it is a token."""
+    if not TOKEN.fullmatch(name):
+        check_field(name, "")
+    return name.lower()
+
+
+@lru_cache(maxsize=64)
+def _checked_method(method: str) -> str:
+    check_method(method)
+    return method
+
+
+def encode_request_line(method: str, url: str) -> str:
+    """Return ``METHOD url`` once both are valid; see ``check_method`` and ``check_target``."""
+    _checked_method(method)
+    check_target(url)
+    return f"{method} {url}"
+
+
+def encode_plain_head(method: str, url: str, rest: str) -> bytes:
+    """Return the head of a request without fields of the caller's; *rest* is all behind the URL.
+
+    Hot: see docs/topics/design.md.
+    """
+    _checked_method(method)
+    if not TARGET.fullmatch(url):
+        check_target(url)
+    return f"{method} {url}{rest}".encode("ascii")
+
+
+def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
+    """Return (field lines, {lower-case name: value}) of a mapping or an iterable of pairs.
+
+    Raises what ``check_field`` raises, and ``ValueError`` for a second Host, Content-Length or
+    Transfer-Encoding, for Content-Length beside Transfer-Encoding, and for a bad Host.
+    """
+    items: Iterable[tuple[Any, Any]] = headers.items() if hasattr(headers, "items") else headers
+    lines: list[str] = []
+    values: list[str] = []
+    names: dict[str, str] = {}
+    for name, value in items:
+        if type(name) is not str or type(value) is not str:
+            name, value = check_field(name, value)
+        lower = _lower_name(name)
+        if lower in _SINGLE and lower in names:
+            raise ValueError(f"{name} is given twice: {names[lower]!r} and {value!r}")
+        names[lower] = value
+        values.append(value)
+        lines.append(f"{name}: {value}\r\n")
+    # One match for all values. A value with a line end of its own shows in the count.
+    joined = "\n".join(values)
+    if not _VALUES.fullmatch(joined) or joined.count("\n") >= max(len(values), 1):
+        for line, value in zip(lines, values, strict=True):
+            check_field(line.partition(":")[0], value)
+    if not _SINGLE.isdisjoint(names):
+        check_single_fields(names)
+    return "".join(lines), names
+
+
+def check_single_fields(names: dict[str, str]) -> None:
+    """Raise ``ValueError`` if Host, Content-Length and Transfer-Encoding may not be sent so."""
+    if "host" in names:
+        check_host_field(names["host"])
+    if "content-length" in names:
+        if "transfer-encoding" in names:
+            raise ValueError("Content-Length and Transfer-Encoding are both given (RFC 9112 §6.2)")
+        if not DIGITS.fullmatch(names["content-length"]):
+            raise ValueError(f"Content-Length must be digits, got {names['content-length']!r}")
+
+
+def match_response_head(data: bytes | bytearray, max_fields: int) -> ResponseHead | None:
+    """Return the head if *data* is exactly one that follows the grammar, else None.
+
+    Hot: see docs/topics/design.md. Everything else is ``parse_response_head``'s business.
+    """
+    text = data.decode("latin-1")
+    match = MESSAGE_HEAD.fullmatch(text)
+    if match is None or text.count("\n") > max_fields + 2:
+        return None
+    minor, status, reason = match.groups("")
+    # tuple.__new__: a third of what calling the class costs.
+    return tuple.__new__(
+        ResponseHead, (10 if minor == "0" else 11, int(status), reason.strip(BLANKS), text)
+    )
+
+
+def check_status_line(line: bytes | bytearray) -> tuple[int, int, str]:
+    """Return (version, status, reason) of a status line with its line end (RFC 9112 §4).
+
+    Raises ``BadStatusLine``, or ``UnknownProtocol`` for another version than HTTP/1.
+    """
+    text = line.decode("latin-1")
+    match = STATUS_LINE.fullmatch(text)
+    if match is None:
+        # Control characters in a reason mean nothing to anybody: they are taken out.
+        clean = re.sub(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]", "", text)
+        match = STATUS_LINE.fullmatch(clean) if clean[:13] == text[:13] else None
+    if match is None:
+        bad = text.rstrip("\r\n")
+        if re.match(r"HTTP/([2-9]|[1-9][0-9]+)(\.[0-9]+)? ", text):
+            raise UnknownProtocol(bad.split(" ", 1)[0])
+        raise BadStatusLine(bad)
+    minor, status, reason = match.groups("")
+    return 10 if minor == "0" else 11, int(status), reason.strip(BLANKS)
+
+
+class HeadReader:
+    """Gather a head that arrives in pieces, or that may be over a limit.
+
+    Looks at every byte once. ``buffer`` holds what was fed: the head, then what follows it.
+    """
+
+    __slots__ = ("_limits", "_line_start", "_lines", "_scanned", "_used", "buffer")
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, used: int = 0) -> None:
+        self._limits = limits
+        self._used = used
+        self._scanned = 0
+        self._line_start = 0
+        self._lines = 0
+        self.buffer = bytearray()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> int:
+        """Add *data*; return the length of the whole head, or 0 as long as it is not whole.
+
+        Raises ``BadStatusLine`` or ``UnknownProtocol`` as soon as the status line shows it,
+        ``LineTooLong`` and ``HTTPException`` as soon as a limit is passed.
+        """
+        buffer = self.buffer
+        buffer += data
+        limits = self._limits
+        while True:
+            start = self._line_start
+            end = buffer.find(b"\n", self._scanned) + 1
+            size = (end or len(buffer)) - start
+            if size > limits.max_line:
+                raise HeadTooLarge(
+                    f"got more than {limits.max_line} bytes when reading "
+                    f"{'header line' if start else 'status line'}"
+                )
+            if self._used + start + size > limits.max_head_bytes:
+                raise HeadTooLarge(
+                    f"got more than {limits.max_head_bytes} bytes when reading the head"
+                )
+            if not end:
+                self._scanned = len(buffer)
+                return 0
+            if not start:
+                check_status_line(buffer[:end])
+            elif size <= 2 and bytes(buffer[start:end]) in (b"\n", b"\r\n"):
+                return end
+            else:
+                self._lines += 1
+                if self._lines > limits.max_fields:
+                    raise HTTPException(f"got more than {limits.max_fields} headers")
+            self._scanned = self._line_start = end
+
+
+def parse_response_head(
+    data: bytes | bytearray, *, strict: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> ResponseHead:
+    """Return the head in *data*, which ends with the blank line (RFC 9112 §2.1, §4, §5).
+
+    Raises ``BadStatusLine``, ``UnknownProtocol``, or ``MalformedResponse`` for what is refused.
+    With *strict* every deviation from the grammar is refused; without it those deviations that
+    servers are known to send, and that cannot change where the message ends, are put right.
+    """
+    head = match_response_head(data, limits.max_fields)
+    if head is not None:
+        return head
+    line_end = data.find(b"\n") + 1
+    version, status, reason = check_status_line(data[:line_end])
+    text = data.decode("latin-1")
+    if strict and not (text[:line_end].endswith("\r\n") and STATUS_LINE.match(text)):
+        raise MalformedResponse(f"bad line end or reason in {quote(data[:line_end])}")
+    fields = parse_fields(text, line_end, strict)
+    status_line = f"HTTP/1.{version - 10} {status} {reason}\r\n"
+    return ResponseHead(version, status, reason, f"{status_line}{fields}\r\n")
+
+
+def parse_fields(text: str, start: int, strict: bool) -> str:
+    """Return the field lines of *text* from *start* on as lines that follow the grammar exactly.
+
+    *text* ends with the blank line. Raises ``MalformedResponse`` for what is refused.
+    """
+    if "\0" in text:
+        raise MalformedResponse("a NUL byte in the head")
+    lines: list[str] = []
+    dropped = False
+    while True:
+        end = text.find("\n", start)
+        line = text[start:end]
+        start = end + 1
+        if line.endswith("\r"):
+            line = line[:-1]
+        elif strict:
+            raise _refused("a line that ends without CR", line)
+        if "\r" in line:
+            raise _refused("a CR inside a line", line)
+        if not line:
+            return "".join(lines)
+        if line[0] in BLANKS:
+            # RFC 9112 §5.2: obs-fold, to be replaced by a space.
+            if strict or (not lines and not dropped):
+                raise _refused("a line that starts with a blank", line)
+            _check_dropped(line)
+            if not dropped:
+                previous = lines[-1][:-2]
+                if previous.partition(":")[0].lower() in (*_FRAMING_NAMES, "connection"):
+                    raise _refused("a folded line", previous)
+                lines[-1] = f"{previous.rstrip(BLANKS)} {line.strip(BLANKS)}\r\n"
+            continue
+        name, colon, value = line.partition(":")
+        dropped = not colon or not TOKEN.fullmatch(name)
+        if dropped:
+            if strict:
+                raise _refused("no field name and colon", line)
+            _check_dropped(line)
+            continue
+        if strict and not FIELD_VALUE.fullmatch(value):
+            raise _refused("a control character in a value", line)
+        lines.append(f"{name}:{value}\r\n")
+
+
+def _check_dropped(line: str) -> None:
+    """Refuse a line that is no field but names one that decides where the message ends."""
+    lower = line.lower()
+    for name in _FRAMING_NAMES:
+        if name in lower:
+            raise _refused(f"{name} on a malformed line", line)
+
+
+def _refused(what: str, line: str) -> MalformedResponse:
+    return MalformedResponse(f"{what} in the response's head: {quote(line.encode('latin-1'))}")
+
+
+def _values(lower: str, text: str, name: str) -> list[str]:
+    """Return the values of every field *name* in *text*; *lower* is *text* in lower case."""
+    found = []
+    at = lower.find(f"\n{name}:")
+    while at >= 0:
+        end = text.index("\r", at)
+        found.append(text[at + len(name) + 2 : end].strip(BLANKS))
+        at = lower.find(f"\n{name}:", end)
+    return found
+
+
+def _members(values: list[str]) -> list[str]:
+    """Return the members of a comma-separated list (RFC 9110 §5.6.1), in lower case."""
+    return [member.strip(BLANKS).lower() for value in values for member in value.split(",")]
+
+
+def response_framing(head: ResponseHead, method: str | None, strict: bool = False) -> Framing:
+    """Decide how the body of a response to *method* is delimited (RFC 9112 §6.3, by its steps).
+
+    Raises ``UnknownTransferEncoding`` or ``MalformedResponse`` where that cannot be told safely.
+    Hot: see docs/topics/design.md.
+    """
+    version, status, _, text = head
+    lower = text.lower()
+    will_close = version == 10
+    if will_close or "\nconnection:" in lower:
+        will_close = _will_close(version, lower, text)
+
+    # Step 1: no content, whatever the fields say.
+    if status < 200 or status == 204 or status == 304 or method == "HEAD":
+        return 0, False, will_close
+    # Step 2: 2xx to CONNECT is a tunnel after the blank line.
+    if method == "CONNECT" and status < 300:
+        return 0, False, will_close
+
+    length: int | None = None
+    at = lower.find("\ncontent-length:")
+    if at >= 0:
+        length = _content_length(lower, text, at, strict)
+    if "\ntransfer-encoding:" in lower:
+        codings = _members(_values(lower, text, "transfer-encoding"))
+        if codings == ["identity"] and not strict:
+            codings = []
+        elif codings != ["chunked"] or version == 10:
+            # Step 4, narrowed: whatever is not exactly one "chunked" is never guessed at.
+            raise UnknownTransferEncoding(
+                f"cannot read Transfer-Encoding: {', '.join(codings)}"
+                f"{' in an HTTP/1.0 response' if version == 10 else ''}"
+            )
+        if codings:
+            # Step 3: Transfer-Encoding overrides Content-Length, and a response with both may
+            # be smuggling: it is delivered, and the connection is never reused.
+            if length is not None and strict:
+                raise MalformedResponse("Content-Length and Transfer-Encoding in one response")
+            return None, True, will_close or length is not None
+    # Steps 5 and 6: Content-Length. Step 8: until the connection ends.
+    return length, False, will_close or length is None
+
+
+def _content_length(lower: str, text: str, at: int, strict: bool) -> int:
+    """Return the Content-Length whose line starts at *at*; equal repetitions count as one."""
+    end = text.index("\r", at)
+    value = text[at + 16 : end].strip(BLANKS)
+    if lower.find("\ncontent-length:", end) >= 0 or "," in value:
+        values = [
+            v.strip(BLANKS) for v in ",".join(_values(lower, text, "content-length")).split(",")
+        ]
+        if strict or any(v != values[0] for v in values):
+            raise MalformedResponse(f"more than one Content-Length: {', '.join(values)[:100]!r}")
+        value = values[0]
+    if not DIGITS.fullmatch(value):
+        raise MalformedResponse(f"Content-Length must be 1 to 19 digits, got {value[:100]!r}")
+    return int(value)
+
+
+def _will_close(version: int, lower: str, text: str) -> bool:
+    """Whether the connection ends after this response (RFC 9112 §9.3)."""
+    options = _members(_values(lower, text, "connection"))
+    if "close" in options:
+        return True
+    if version >= 11:
+        return False
+    # HTTP/1.0 as http.client reads it: any sign that the peer keeps the connection.
+    return not (
+        "keep-alive" in options
+        or "\nkeep-alive:" in lower
+        or "keep-alive" in _members(_values(lower, text, "proxy-connection"))
+    )

@@ -1,0 +1,56 @@
+"""What a peer may make us hold: every limit of a response's head and framing, with its reason.
+
+Layer: the wire; pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+MAX_FIELDS = 100
+"""Field lines of a head: http.client's number."""
+
+MAX_LINE = 65_536
+"""Bytes of one line of a head, its line end included: http.client's number."""
+
+MAX_HEAD_BYTES = 256 * 1024
+"""Bytes of a response's heads, its 1xx heads included: 100 lines of 64 KiB would be 6.4 MB."""
+
+MAX_INTERIM = 100
+"""1xx responses before the final one: RFC 9110 §15.2 sets none, a peer could send them for ever."""
+
+MAX_TRAILERS = 100
+"""Field lines after a chunked body."""
+
+MAX_CHUNK_LINE = 4096
+"""Bytes of one chunk-size line with its extensions."""
+
+MAX_CHUNK_OVERHEAD = 16 * 1024
+"""Bytes of chunk-size lines that are free; beyond them ``CHUNK_OVERHEAD_RATIO`` holds."""
+
+CHUNK_OVERHEAD_RATIO = 16
+"""Bytes of chunk-size lines per byte of content: an extension flood costs the peer as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one connection. A response that passes one is an error and closes it.
+
+    ``max_fields``: field lines in a head. ``max_line``: bytes of one line. ``max_head_bytes``:
+    bytes of all heads of one response. ``max_interim``: 1xx responses. ``max_trailers``: field
+    lines of trailers. ``max_chunk_line``: bytes of one chunk-size line. ``max_chunk_overhead``:
+    bytes of chunk-size lines beyond 16 per byte of content.
+    """
+
+    max_fields: int = MAX_FIELDS
+    max_line: int = MAX_LINE
+    max_head_bytes: int = MAX_HEAD_BYTES
+    max_interim: int = MAX_INTERIM
+    max_trailers: int = MAX_TRAILERS
+    max_chunk_line: int = MAX_CHUNK_LINE
+    max_chunk_overhead: int = MAX_CHUNK_OVERHEAD
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,356 @@
+"""dial(): from a destination to a connected transport with a protocol on it.
+
+Resolve, connect, ask the proxy for a tunnel, do TLS. No timeout is set here: the caller's
+``asyncio.timeout`` ends it anywhere, and the ``DialReport`` tells where it was.
+
+Until everything stands, a private protocol (``_Link``) owns the transport; the caller's
+protocol is made at the very end and never sees a connection that is half made. TLS is always
+``start_tls`` on a TCP transport that we have made, because that transport is the one to pause:
+see ``DialReport.raw_transport``.
+
+Whatever happens, ``CancelledError`` included, nothing stays open: a socket belongs to one
+``try`` until a transport owns it, and a transport is aborted. No clean-up awaits. Layer: net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ..exceptions import TLSError, TunnelError, quote
+from .resolver import Address, default_resolver
+from .sockets import connect_first, connect_unix
+from .tls import handshake_error, tls_name
+from .tunnel import Handshake, Tunnel, TunnelReply, connect_handshake
+
+if TYPE_CHECKING:
+    from ..types import SocketOption
+
+__all__ = ["Destination", "DialReport", "dial"]
+
+NO_HANDSHAKE_TIMEOUT = 7 * 86400.0
+"""Seconds. asyncio wants a number, and its 60 s would end what the caller's own limit allows."""
+
+LINK_BUFFER = 16 * 1024
+"""Bytes of one read of a handshake; proxies' replies are much shorter."""
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to connect to, and how.
+
+    *host*, *port*: what TCP connects to: the proxy, if *tunnel* is set. *uds*: the path of a
+    Unix socket to connect to instead. *source_address*: (host, port) to connect from.
+    *context*: TLS to the origin; None is plain. *server_hostname*: the name to verify there,
+    by default the tunnel's host or *host*. *proxy_context*: TLS to the proxy itself.
+    """
+
+    host: str
+    port: int
+    uds: str | bytes | None = None
+    source_address: tuple[str, int] | None = None
+    socket_options: tuple[SocketOption, ...] = ()
+    context: ssl.SSLContext | None = None
+    server_hostname: str | None = None
+    tunnel: Tunnel | None = None
+    proxy_context: ssl.SSLContext | None = None
+
+
+class DialReport:
+    """How far ``dial()`` has come; filled while it runs, so that a timeout can tell.
+
+    ``phase``: "dns", "connect", "proxy" (tunnel, and TLS to the proxy) or "tls". ``durations``:
+    seconds of each phase, of the last one up to its end or failure. ``proxy_reply``: the
+    proxy's consent. ``raw_transport``: the TCP transport under all TLS, or the transport itself
+    where there is none.
+
+    Flow control belongs on ``raw_transport``. A paused TLS transport goes on reading records
+    from TCP, and when FIN or RST then arrives, those are lost: on uvloop all of them, on
+    asyncio those beyond one buffer of a ``BufferedProtocol``. With TCP paused, TLS holds none.
+    """
+
+    __slots__ = ("_since", "durations", "phase", "proxy_reply", "raw_transport")
+
+    def __init__(self) -> None:
+        self.phase = "dns"
+        self.durations: dict[str, float] = {}
+        self.proxy_reply: TunnelReply | None = None
+        self.raw_transport: asyncio.Transport | None = None
+        self._since = 0.0
+
+    def __repr__(self) -> str:
+        spent = ", ".join(f"{name} {taken * 1e3:.1f} ms" for name, taken in self.durations.items())
+        return f"<DialReport {self.phase}{': ' if spent else ''}{spent}>"
+
+    def start(self) -> None:
+        """Begin the first phase."""
+        self._since = time.perf_counter()
+
+    def enter(self, phase: str) -> None:
+        """End the current phase and begin *phase*."""
+        self.finish()
+        self.phase = phase
+
+    def finish(self) -> None:
+        """End the current phase."""
+        now = time.perf_counter()
+        self.durations[self.phase] = self.durations.get(self.phase, 0.0) + now - self._since
+        self._since = now
+
+
+class _Resolves(Protocol):
+    """What ``dial()`` asks of a resolver."""
+
+    async def resolve(self, host: str, port: int) -> list[Address]: ...
+
+
+async def dial(
+    protocol_factory: Callable[[], P],
+    destination: Destination,
+    report: DialReport | None = None,
+    *,
+    resolver: _Resolves | None = None,
+) -> tuple[asyncio.Transport, P]:
+    """Connect to *destination*; return the transport and the protocol made by *protocol_factory*.
+
+    *report* is filled on the way. *resolver* is ``default_resolver`` by default. Raises
+    ``ConnectError`` (``ResolveError``, ``ConnectionRefused``, ``TunnelError``, ``TLSError``,
+    ``CertificateError``), with ``errors`` for what it was made from, and ``ValueError`` or
+    ``InvalidURL``, before anything is opened, for a destination that cannot be. Each has
+    ``phase``, and ``hint`` where there is something to try.
+    """
+    report = DialReport() if report is None else report
+    report.start()
+    try:
+        plan = _Plan(destination)
+        sock = await _open_socket(destination, report, resolver or default_resolver)
+        made = await _build(protocol_factory, destination, plan, sock, report)
+    except Exception as exc:
+        vars(exc)["phase"] = report.phase
+        raise
+    finally:
+        report.finish()
+    return made
+
+
+class _Plan:
+    """What can be found wrong with a destination before anything is opened."""
+
+    __slots__ = ("handshake", "origin_name", "proxy_name", "request")
+
+    def __init__(self, destination: Destination) -> None:
+        if not 0 <= destination.port <= 65535:
+            raise ValueError(f"a port must be 0 to 65535, got {destination.port!r}")
+        if destination.uds is not None and not hasattr(socket, "AF_UNIX"):
+            raise ValueError("there are no Unix sockets on this platform")
+        self.origin_name = self.proxy_name = ""
+        self.request = b""
+        self.handshake: Handshake | None = None
+        tunnel = destination.tunnel
+        if destination.context is not None:
+            host = tunnel.host if tunnel is not None else destination.host
+            self.origin_name = tls_name(destination.server_hostname or host)
+        if tunnel is not None:
+            if destination.proxy_context is not None:
+                self.proxy_name = tls_name(destination.host)
+            self.handshake = connect_handshake(tunnel)
+            self.request = next(self.handshake)
+
+
+async def _open_socket(
+    destination: Destination, report: DialReport, resolver: _Resolves
+) -> socket.socket:
+    """Return a connected socket."""
+    options = destination.socket_options
+    if destination.uds is not None:
+        report.phase = "connect"
+        return await connect_unix(destination.uds, options)
+    addresses = await resolver.resolve(destination.host, destination.port)
+    report.enter("connect")
+    where = f"{destination.host}:{destination.port}"
+    return await connect_first(addresses, where, options, destination.source_address)
+
+
+class _Link(asyncio.BufferedProtocol):
+    """Own a transport until it is handed over; keep what arrives, wake who waits for it."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(LINK_BUFFER)
+        self._waiter: asyncio.Future[None] | None = None
+        self.received = bytearray()
+        self.ended = False
+        self.error: Exception | None = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._buffer)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.received += self._buffer[:nbytes]
+        self._wake()
+
+    def eof_received(self) -> None:
+        self.ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        self.error = exc
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def read(self) -> bytes:
+        """Return what has arrived, waiting for it; b"" at the end."""
+        if not self.received and not self.ended:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = bytes(self.received)
+        self.received.clear()
+        return data
+
+
+async def _build(
+    protocol_factory: Callable[[], P],
+    destination: Destination,
+    plan: _Plan,
+    sock: socket.socket,
+    report: DialReport,
+) -> tuple[asyncio.Transport, P]:
+    """Return transport and protocol on the connected *sock*, which it owns from now on."""
+    loop = asyncio.get_running_loop()
+    context = destination.context
+    if plan.handshake is None and context is None:
+        raw, protocol = await _adopt(loop, protocol_factory, sock)
+        report.raw_transport = raw
+        return raw, protocol
+    raw, link = await _adopt(loop, _Link, sock)
+    report.raw_transport = transport = raw
+    try:
+        if plan.handshake is not None:
+            report.enter("proxy")
+            outer = destination.proxy_context
+            if outer is not None:
+                transport, link = await _start_tls(
+                    loop, transport, link, outer, plan.proxy_name, "the proxy"
+                )
+            report.proxy_reply = await _ask_proxy(transport, link, plan.handshake, plan.request)
+        if context is not None:
+            report.enter("tls")
+            transport, link = await _start_tls(
+                loop, transport, link, context, plan.origin_name, "the server"
+            )
+        return transport, _hand_over(transport, link, protocol_factory)
+    except BaseException:
+        raw.abort()
+        raise
+
+
+async def _adopt(
+    loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], P], sock: socket.socket
+) -> tuple[asyncio.Transport, P]:
+    """Return a transport that owns *sock*, and its protocol."""
+    try:
+        protocol = protocol_factory()
+    except BaseException:
+        sock.close()
+        raise
+    unix = sock.family == getattr(socket, "AF_UNIX", None)
+    create: Any = loop.create_unix_connection if unix else loop.create_connection
+    try:
+        transport, _ = await create(lambda: protocol, sock=sock)
+    except BaseException:
+        # asyncio closes the socket object, at the loop's next turn. uvloop has closed the
+        # descriptor by now, but before 0.23 the object does not know: closing it, or leaving
+        # that to the garbage collector, would close a stranger's descriptor.
+        if isinstance(loop, asyncio.BaseEventLoop):
+            sock.close()
+        else:
+            sock.detach()
+        raise
+    return transport, protocol
+
+
+async def _ask_proxy(
+    transport: asyncio.Transport, link: _Link, handshake: Handshake, to_send: bytes
+) -> TunnelReply:
+    """Send *to_send*, the first bytes of *handshake*, and hold the dialogue to its end."""
+    reply: TunnelReply
+    try:
+        while True:
+            if to_send:
+                transport.write(to_send)
+            to_send = handshake.send(await link.read())
+    except StopIteration as stop:
+        reply = stop.value
+    # Nobody has spoken to the origin yet, so whatever follows is the proxy's own: taken for
+    # the origin's answer, or for its part of a TLS handshake, it would be an injection.
+    stray = reply.leftover + link.received
+    if stray:
+        raise TunnelError(f"the proxy sent more than its answer to CONNECT: {quote(stray)}")
+    if link.ended:
+        raise TunnelError("the proxy closed the connection after answering CONNECT")
+    return reply
+
+
+async def _start_tls(
+    loop: asyncio.AbstractEventLoop,
+    transport: asyncio.Transport,
+    link: _Link,
+    context: ssl.SSLContext,
+    name: str,
+    peer: str,
+) -> tuple[asyncio.Transport, _Link]:
+    """Do TLS on *transport*; return the transport above it and the protocol that owns that."""
+    if link.received:
+        error = TLSError(f"{peer} spoke before the TLS handshake: {quote(link.received)}")
+        vars(error)["hint"] = "Does it speak TLS on this port?"
+        raise error
+    upper = _Link()
+    wrapped: asyncio.Transport | None = None
+    if not link.ended:
+        try:
+            wrapped = await loop.start_tls(
+                transport,
+                upper,
+                context,
+                server_hostname=name,
+                ssl_handshake_timeout=NO_HANDSHAKE_TIMEOUT,
+            )
+        except OSError as exc:
+            raise handshake_error(exc, name, peer) from exc
+    if wrapped is None or upper.ended:
+        # Lost before, or right after: of a client certificate that the server misses, TLS 1.3
+        # hears only when its own part of the handshake is done.
+        reason = upper.error or link.error or ConnectionResetError("connection lost")
+        raise handshake_error(reason, name, peer) from upper.error
+    return wrapped, upper
+
+
+def _hand_over(transport: asyncio.Transport, link: _Link, protocol_factory: Callable[[], P]) -> P:
+    """Make the caller's protocol and put it on *transport* in place of *link*."""
+    protocol = protocol_factory()
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    data = memoryview(link.received)
+    if isinstance(protocol, asyncio.BufferedProtocol):
+        while data:
+            buffer = memoryview(protocol.get_buffer(len(data)))
+            count = min(len(buffer), len(data))
+            buffer[:count] = data[:count]
+            protocol.buffer_updated(count)
+            data = data[count:]
+    elif isinstance(protocol, asyncio.Protocol) and data:
+        protocol.data_received(bytes(data))
+    return protocol

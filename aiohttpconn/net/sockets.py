@@ -1,0 +1,170 @@
+"""Connected sockets: one to the first address that answers (RFC 8305), or to a Unix path.
+
+The same on asyncio and on uvloop, which has no Happy Eyeballs of its own. Whatever happens,
+``CancelledError`` included, no other socket than the one returned stays open. Layer: net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..exceptions import ConnectError, ConnectionRefused
+
+if TYPE_CHECKING:
+    from ..types import SocketOption
+    from .resolver import Address
+
+__all__ = ["connect_first", "connect_unix"]
+
+ATTEMPT_DELAY = 0.25
+"""Seconds from one connection attempt to the next (RFC 8305 §5, "Connection Attempt Delay")."""
+
+HINT_REFUSED = "Is a server running on that port?"
+HINT_REFUSED_UNIX = "Is a server running on that socket?"
+
+
+async def connect_first(
+    addresses: Sequence[Address],
+    where: str,
+    options: Sequence[SocketOption] = (),
+    source: tuple[str, int] | None = None,
+) -> socket.socket:
+    """Return a TCP socket connected to the first of *addresses* that answers.
+
+    Attempts start in their order: the next one ``ATTEMPT_DELAY`` after the last, or at once
+    when one fails. *where* names them all in errors; *source* is (host, port) to connect from.
+    Raises ``ConnectError``, ``ConnectionRefused`` if all of them refuse, with ``errors``,
+    the last one's ``errno``, and ``hint``.
+    """
+    if len(addresses) == 1:
+        try:
+            return await _connect(addresses[0], options, source)
+        except OSError as exc:
+            raise _connect_error([(_shown(addresses[0]), exc)], where) from exc
+    loop = asyncio.get_running_loop()
+    errors: list[tuple[str, OSError]] = []
+    attempts: dict[asyncio.Task[socket.socket], Address] = {}
+    started = 0
+    try:
+        while True:
+            if started < len(addresses):
+                address = addresses[started]
+                attempts[loop.create_task(_connect(address, options, source))] = address
+                started += 1
+            elif not attempts:
+                raise _connect_error(errors, where) from errors[-1][1]
+            done, _ = await asyncio.wait(
+                attempts,
+                timeout=ATTEMPT_DELAY if started < len(addresses) else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                address = attempts.pop(task)
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                if not isinstance(error, OSError):
+                    raise error
+                errors.append((_shown(address), error))
+    finally:
+        for task in attempts:
+            # Cancelling takes the socket off the loop before _connect() closes it: uvloop must
+            # not be left polling a closed descriptor.
+            if not task.cancel() and not task.cancelled() and task.exception() is None:
+                task.result().close()
+
+
+async def connect_unix(path: str | bytes, options: Sequence[SocketOption] = ()) -> socket.socket:
+    """Return a socket connected to the Unix socket at *path*. Raises as ``connect_first`` does."""
+    shown = f"Unix socket {os.fsdecode(path)!r}"
+    try:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.setblocking(False)
+            for level, name, value in options:
+                sock.setsockopt(level, name, value)
+            await asyncio.get_running_loop().sock_connect(sock, path)
+            # When the backlog is full, connect() says EAGAIN, which the loops take for "in
+            # progress": then there is no peer.
+            if not _has_peer(sock):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as exc:
+        error = _connect_error([(shown, exc)], shown)
+        if isinstance(error, ConnectionRefused):
+            vars(error)["hint"] = HINT_REFUSED_UNIX
+        raise error from exc
+    return sock
+
+
+async def _connect(
+    address: Address, options: Sequence[SocketOption], source: tuple[str, int] | None
+) -> socket.socket:
+    """Return a socket that is connected to *address*."""
+    family, kind, proto, sockaddr = address
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as exc:
+            if exc.errno != errno.ENOPROTOOPT:  # not TCP: nothing to turn off
+                raise
+        for level, name, value in options:
+            sock.setsockopt(level, name, value)
+        if source is not None:
+            sock.bind(source)
+        if family == socket.AF_INET6 and sockaddr[3]:
+            # uvloop looks at host and port only, so the zone must be in the host.
+            sockaddr = (f"{sockaddr[0]}%{sockaddr[3]}", *sockaddr[1:])
+        await asyncio.get_running_loop().sock_connect(sock, sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _has_peer(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _shown(address: Address) -> str:
+    """Return an address as a person writes it."""
+    host, port = address[3][:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _connect_error(errors: list[tuple[str, OSError]], where: str) -> ConnectError:
+    """Return one error for all attempts, given as (address, its error)."""
+    refused = all(isinstance(exc, ConnectionRefusedError) for _, exc in errors)
+    if len(errors) > 1:
+        each = "; ".join(f"{shown}: {_why(exc)}" for shown, exc in errors)
+        text = f"cannot connect to {where}: {each}"
+    elif refused:
+        text = f"connection refused by {errors[0][0]}"
+    else:
+        text = f"cannot connect to {errors[0][0]}: {_why(errors[0][1])}"
+    error = ConnectionRefused(text) if refused else ConnectError(text)
+    error.errno = errors[-1][1].errno
+    error.errors = tuple(exc for _, exc in errors)
+    if refused:
+        vars(error)["hint"] = HINT_REFUSED
+    return error
+
+
+def _why(exc: OSError) -> str:
+    # The loops' own texts repeat the address.
+    if exc.errno is None or isinstance(exc, socket.gaierror):
+        return str(exc)
+    return os.strerror(exc.errno).lower()

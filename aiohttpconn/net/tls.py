@@ -1,0 +1,171 @@
+"""TLS: the cached default context, how a TLS connection ended, and what a failed handshake says.
+
+Doing the handshake is dial.py's business. Layer: net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import threading
+
+from ..exceptions import CertificateError, TLSError
+
+__all__ = ["default_context", "handshake_error", "is_clean_eof", "tls_name"]
+
+ALPN = ["http/1.1"]
+"""What the default contexts offer in the handshake."""
+
+# Made in 20 ms, so once per file and process. Only ever added to.
+_contexts: dict[str | None, ssl.SSLContext] = {}
+_lock = threading.Lock()
+
+# What OpenSSL calls a first record that is not TLS at all; which one it is depends on its
+# version, and on the first bytes that the server sent.
+_NOT_TLS = frozenset(
+    {
+        "HTTP_REQUEST",
+        "PACKET_LENGTH_TOO_LONG",
+        "RECORD_LAYER_FAILURE",
+        "UNKNOWN_PROTOCOL",
+        "WRONG_VERSION_NUMBER",
+    }
+)
+_NO_COMMON_VERSION = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"})
+
+# Verification results of OpenSSL's x509_vfy.h, and what a caller can do about each.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
+_WRONG_NAME = frozenset({62, 64})
+
+HINT_PRIVATE_CA = (
+    "If the server's certificate comes from a private CA, pass its file as cafile=, "
+    "or an ssl.SSLContext that trusts it as context="
+)
+HINT_PLAIN_HTTP = "The server may be speaking plain HTTP on this port: try http://"
+
+
+async def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
+    """Return the default client context: verification on, TLS 1.2 or later, ALPN http/1.1.
+
+    *cafile* is a PEM file of the authorities to trust instead of the system's. A context is
+    made once per file, in a thread, and shared by all event loops; a file that changes later
+    is not read again. Once made, it is returned without suspending. Raises ``OSError`` that
+    names the file if it cannot be read, and ``TLSError`` if it holds no certificate.
+    """
+    key = None if cafile is None else os.fspath(cafile)
+    context = _contexts.get(key)
+    if context is not None:
+        return context
+    return await asyncio.get_running_loop().run_in_executor(None, _make_context, key)
+
+
+def _make_context(cafile: str | None) -> ssl.SSLContext:
+    # In a thread. Whoever else wants a context now waits here for the first to be made.
+    with _lock:
+        context = _contexts.get(cafile)
+        if context is not None:
+            return context
+        try:
+            context = ssl.create_default_context(cafile=cafile)
+        except ssl.SSLError as exc:
+            raise TLSError(f"cafile {cafile!r} holds no usable certificate: {exc}") from exc
+        except OSError as exc:
+            raise type(exc)(exc.errno, f"cannot read cafile: {exc.strerror}", cafile) from exc
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(ALPN)
+        # As http.client does: a server may ask for a certificate after the handshake.
+        context.post_handshake_auth = True
+        _contexts[cafile] = context
+        return context
+
+
+def is_clean_eof(ssl_object: object) -> bool:
+    """Whether the TLS peer ended with close_notify, and not just with a FIN or RST.
+
+    *ssl_object* is ``transport.get_extra_info("ssl_object")``. Ask in ``eof_received`` or in
+    ``connection_lost``: asyncio calls both on truncation too, uvloop only the latter. The
+    answer takes a byte from the connection if there is one, so it is for the end only. When
+    unsure it is False.
+
+    Decided by experiment, for asyncio of 3.11.7, 3.12.1 and 3.13.0 and uvloop 0.23, TLS 1.2
+    and 1.3, close_notify alone, with FIN in the same segment, with RST after it, and FIN or
+    RST without it, reading paused and not: one more read gives b"" or SSLZeroReturnError
+    after close_notify, SSLWantReadError after truncation, and a byte where the loop has
+    thrown away data that it had not delivered. ``tests/test_tls.py`` repeats it.
+    """
+    read = getattr(ssl_object, "read", None)
+    if read is None:
+        return False
+    try:
+        return bool(read(1) == b"")
+    except ssl.SSLZeroReturnError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def tls_name(host: str) -> str:
+    """Return the name that TLS sends (SNI) and verifies for *host*.
+
+    An A-label (IDNA) without its trailing dot; an IP address without its zone. Raises
+    ``ValueError`` if *host* cannot be one.
+    """
+    name = host.partition("%")[0] if ":" in host else host.removesuffix(".")
+    if not name or name.startswith(".") or not name.isprintable() or " " in name:
+        raise ValueError(f"TLS needs the server's name to verify it, and {host!r} is none")
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError as exc:
+        raise ValueError(f"TLS cannot verify {host!r}: not a valid host name ({exc})") from exc
+
+
+def handshake_error(exc: Exception, name: str, peer: str = "the server") -> TLSError:
+    """Return what a failed handshake raises: a ``TLSError`` whose text says what went wrong.
+
+    *name* is the name that was verified, *peer* who was spoken to. ``errno``, ``reason``,
+    ``library``, ``verify_code`` and ``verify_message`` are those of *exc*, and ``hint`` is
+    what to do about it, or "".
+    """
+    hint = ""
+    error: TLSError
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        error = CertificateError(_verification_text(exc, name, peer))
+        if exc.verify_code in _UNKNOWN_AUTHORITY:
+            hint = HINT_PRIVATE_CA
+        elif exc.verify_code in _WRONG_NAME:
+            hint = (
+                f"The URL or server_hostname= asks for {name!r}, and the certificate is for others"
+            )
+        elif exc.verify_code == _NOT_YET_VALID:
+            hint = "Is this computer's clock right?"
+    elif isinstance(exc, ssl.SSLEOFError) or not isinstance(exc, ssl.SSLError):
+        error = TLSError(f"{peer} closed the connection during the TLS handshake")
+    elif exc.reason in _NOT_TLS:
+        error = TLSError(f"{peer} did not answer with TLS ({_words(exc.reason)})")
+        hint = HINT_PLAIN_HTTP
+    elif exc.reason in _NO_COMMON_VERSION:
+        error = TLSError(
+            f"{peer} offers no TLS version that is allowed here ({_words(exc.reason)})"
+        )
+    else:
+        error = TLSError(f"the TLS handshake with {peer} failed: {_words(exc.reason) or exc}")
+    for attribute in ("errno", "reason", "library", "verify_code", "verify_message"):
+        if hasattr(exc, attribute):
+            setattr(error, attribute, getattr(exc, attribute))
+    error.errors = (exc,)
+    vars(error)["hint"] = hint
+    return error
+
+
+def _verification_text(exc: ssl.SSLCertVerificationError, name: str, peer: str) -> str:
+    """Return why a certificate was refused."""
+    message = exc.verify_message.rstrip(".")
+    message = message[:1].lower() + message[1:]
+    return f"the certificate of {peer} cannot be verified for {name!r}: {message}"
+
+
+def _words(reason: str | None) -> str:
+    """Return OpenSSL's ``SSLV3_ALERT_HANDSHAKE_FAILURE`` as words."""
+    return (reason or "").replace("_", " ").lower()

@@ -1,0 +1,833 @@
+"""HTTP1Protocol: one transport from its birth to its death, and the exchanges on it in order.
+
+Receiving, held in ``state`` and nowhere else:
+
+              exchange starts                head parsed, has a body
+      IDLE ───────────────────► HEAD ─────────────────────────► BODY
+       ▲                        │ ▲ 1xx: stay                    │
+       │       no body          │ ╰─╯                            │ last byte
+       ╰────────────────────────┴────────────────────────────────╯
+                  (both directions finished, and keep-alive)
+   HEAD ── 101, or 2xx to CONNECT ──► UPGRADED      any ── eof, lost, abort, bad bytes ──► CLOSED
+   IDLE ── any byte at all ──► CLOSED               (an unsolicited response: the connection is poisoned)
+
+Sending is the connection's business; here it leaves two marks: ``request_open`` from the first
+byte of a request to its last, and ``sending_stopped`` when no more of it is wanted.
+
+The exchanges are a FIFO: ``_response`` is the one being received, ``_pending`` those behind it.
+Responses are matched strictly in order, and whatever ends the connection fails every exchange
+behind the first as ``NotProcessed``. An ended protocol is never used again: late callbacks of an
+old socket find ``CLOSED``.
+
+Bytes are read into one scratch buffer that all connections of a loop share: on selector loops,
+and on uvloop on Unix, ``get_buffer``, the read and ``buffer_updated`` happen in one go. Elsewhere
+each connection has its own, and nothing lands in a caller's memory.
+
+Layer: above response, below connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+import weakref
+from collections import deque
+from enum import IntEnum
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import (
+    BadStatusLine,
+    HTTPException,
+    IncompleteBody,
+    MalformedResponse,
+    NotProcessed,
+    ReadTimeout,
+    RemoteDisconnected,
+    RequestTimeout,
+    TLSError,
+    TotalTimeout,
+    UnknownProtocol,
+    WriteTimeout,
+    describe,
+    quote,
+)
+from .http11.chunked import ChunkedDecoder
+from .http11.head import (
+    HeadReader,
+    ResponseHead,
+    check_status_line,
+    match_response_head,
+    parse_response_head,
+    response_framing,
+)
+from .http11.limits import DEFAULT_LIMITS, Limits
+from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
+from .net.tls import is_clean_eof
+from .reader import HIGH_WATER
+from .response import HTTPResponse, make_message
+
+if TYPE_CHECKING:
+    from .reader import BodyReader
+    from .types import OnInformational
+
+__all__ = ["HTTP1Protocol", "State"]
+
+
+class State(IntEnum):
+    """What the protocol receives next; see the module's diagram."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    UPGRADED = 3
+    CLOSED = 4
+
+
+IDLE, HEAD, BODY, UPGRADED, CLOSED = State
+
+SCRATCH_SIZE = 256 * 1024
+"""Bytes of the shared read buffer: it stays in the CPU's cache; larger and smaller are slower."""
+
+STOP_SENDING_STATUS = 300
+"""A final status from here on that arrives before the request is whole stops its sending."""
+
+_TEXTS: dict[type[BaseException], str] = {
+    BadStatusLine: "not a status line: %s",
+    UnknownProtocol: "unknown protocol: %s",
+}
+"""What stands before the texts of http.client's exceptions that are nothing but the peer's bytes."""
+
+_EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
+    "read": (ReadTimeout, "no response"),
+    "write": (WriteTimeout, "the peer took no byte of the request"),
+    "total": (TotalTimeout, "the exchange did not end"),
+}
+
+_scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _reads_in_one_go(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether nothing runs between ``get_buffer`` and ``buffer_updated`` on *loop*."""
+    return sys.platform != "win32" or isinstance(loop, asyncio.SelectorEventLoop)
+
+
+def _scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
+    """Return the buffer that the connections of *loop* read into."""
+    buffer = _scratches.get(loop)
+    if buffer is None:
+        buffer = _scratches[loop] = bytearray(SCRATCH_SIZE)
+    return buffer
+
+
+class HTTP1Protocol(asyncio.BufferedProtocol):
+    """Feed the responses of one transport. Made by ``HTTPConnection``, one per connect.
+
+    Attributes: ``state``; ``exchanges``, the number begun; ``request_open``, whether a request
+    is being sent; ``sending_stopped``, whether sending it has become pointless.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed_waiter",
+        "_continue_waiter",
+        "_drain_waiter",
+        "_head_bytes",
+        "_held",
+        "_high_water",
+        "_interim",
+        "_limits",
+        "_max_fields",
+        "_max_line",
+        "_on_informational",
+        "_paused_writing",
+        "_pending",
+        "_read_timeout",
+        "_reader",
+        "_response",
+        "_response_class",
+        "_scratch",
+        "_started",
+        "_stop_waiter",
+        "_strict",
+        "_timeout",
+        "_unsent",
+        "_upgraded",
+        "_view",
+        "_watchdog",
+        "_write_timeout",
+        "can_land",
+        "exchanges",
+        "loop",
+        "origin",
+        "peername",
+        "raw_transport",
+        "request_open",
+        "sending_stopped",
+        "state",
+        "timed",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        origin: str = "",
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        strict: bool = False,
+        high_water: int = HIGH_WATER,
+        timeout: Timeout = NO_TIMEOUT,
+        response_class: type[HTTPResponse] = HTTPResponse,
+        on_informational: OnInformational | None = None,
+    ) -> None:
+        # Configuration
+        self.loop = loop
+        self.origin = origin
+        self._limits = limits
+        self._max_fields = limits.max_fields
+        self._max_line = min(limits.max_line, limits.max_head_bytes)
+        self._strict = strict
+        self._high_water = high_water
+        self._timeout = timeout
+        self._read_timeout = timeout.read
+        self._write_timeout = timeout.write
+        self.timed = timeout != NO_TIMEOUT
+        self._response_class = response_class
+        self._on_informational = on_informational
+
+        # Per connection
+        self.transport: asyncio.Transport | None = None
+        # What reading is paused on. A paused TLS transport loses data at a FIN: see net.dial.
+        self.raw_transport: asyncio.Transport | None = None
+        self.peername: Any = None
+        self.state: State = IDLE
+        self.exchanges = 0
+        self.can_land = _reads_in_one_go(loop)
+        self._scratch = _scratch(loop) if self.can_land else bytearray(64 * 1024)
+        self._view = memoryview(self._scratch)[: max(high_water, 1)]
+        self._watchdog: Watchdog | None = None
+        self._paused_writing = False
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._stop_waiter: asyncio.Future[None] | None = None
+        self._closed_waiter: asyncio.Future[None] | None = None
+        self._unsent = 0
+        self._upgraded = bytearray()
+        self._held: BodyReader | None = None
+
+        # Per exchange
+        self._response: HTTPResponse | None = None
+        self._pending: deque[HTTPResponse] | None = None
+        self._reader: HeadReader | None = None
+        self._interim = 0
+        self._head_bytes = 0
+        self._started = 0.0
+        self.request_open = False
+        self.sending_stopped = False
+        self._continue_waiter: asyncio.Future[None] | None = None
+
+    # ------------------------------------------------------- transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport over, once."""
+        self.transport = transport  # type: ignore[assignment]
+        self.peername = transport.get_extra_info("peername")
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go. Hot: see docs/topics/design.md.
+
+        Always a memoryview: asyncio's TLS slices what it gets, and a bytearray's slice is a copy.
+        """
+        response = self._response
+        if response is not None:
+            landing = response.landing
+            if landing is not None:
+                return landing
+            room = self._high_water - response._buffered
+            if 0 < room < SCRATCH_SIZE:
+                return self._view[:room]
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what was read. Hot: see docs/topics/design.md.
+
+        Only the two most common cases stand here; ``_receive`` has all of them. Invariant: what
+        lies in the scratch buffer is copied or consumed before this returns.
+        """
+        if self._read_timeout is not None and self._watchdog is not None:
+            self._watchdog.progress(self._read_timeout)
+        response = self._response
+        if response is not None:
+            if self.state is HEAD:
+                if self._reader is None:
+                    scratch = self._scratch
+                    stop = scratch.find(b"\r\n\r\n", 0, nbytes) + 4
+                    if 4 <= stop <= self._max_line:
+                        head = match_response_head(scratch[:stop], self._max_fields)
+                        if head is not None and head.status >= 200:
+                            self._final_head(response, head, scratch, stop, nbytes)
+                            return
+            elif response.landing is not None:
+                response.landed(nbytes)
+                if not response.left:
+                    self._finish(response, False)
+                return
+        self._receive(self._scratch, 0, nbytes)
+
+    def eof_received(self) -> bool | None:
+        """The peer will send nothing more: the response ends here, whole or not."""
+        self._end(None)
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone; *exc* says why, None for a plain end."""
+        if exc is not None and self.state in (HEAD, BODY):
+            self._salvage()
+        self._end(exc)
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self._paused_writing = False
+        self.transport = self.raw_transport = None
+        self._wake_sender()
+        waiter = self._closed_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The transport's write buffer is full: ``drain`` waits from now on."""
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        """The transport's write buffer has room again."""
+        self._paused_writing = False
+        self._wake_sender()
+
+    # ------------------------------------------------------------------ exchanges
+
+    def start(self, method: str, target: str, data: bytes, whole: bool) -> HTTPResponse:
+        """Begin an exchange: write *data*, the head and, if *whole*, the body; return its response.
+
+        Hot: see docs/topics/design.md.
+        """
+        response = self._response_class(self, method, target, high_water=self._high_water)
+        response.origin = self.origin
+        response.peername = self.peername
+        if self._response is None:
+            self._response = response
+            self.state = HEAD
+        else:
+            if self._pending is None:
+                self._pending = deque()
+            self._pending.append(response)
+        self._started = monotonic()
+        self.exchanges += 1
+        self.request_open = not whole
+        self.sending_stopped = False
+        self.transport.write(data)  # type: ignore[union-attr]
+        return response
+
+    def request_done(self) -> None:
+        """The request that was begun has been sent whole."""
+        self.request_open = False
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the transport of an upgraded connection away, and the bytes received after the head.
+
+        Reading is paused since the head, so that nothing is lost before ``set_protocol``.
+        """
+        transport = self.transport
+        if self.state is not UPGRADED or transport is None:
+            raise HTTPException(f"{self.origin}: only an open, upgraded connection can be detached")
+        self.state = CLOSED
+        self.transport = None
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        return transport, bytes(self._upgraded)
+
+    # ------------------------------------------------------------------- receiving
+
+    def _receive(self, buffer: bytearray, pos: int, end: int) -> None:
+        """Take ``buffer[pos:end]`` in, whatever the state: heads, bodies, and what follows them."""
+        while pos < end:
+            response = self._response
+            if self.state is HEAD and response is not None:
+                reader = self._reader
+                if reader is None:
+                    reader = self._reader = HeadReader(self._limits, self._head_bytes)
+                try:
+                    size = reader.feed(memoryview(buffer)[pos:end])
+                    if not size:
+                        return
+                    self._reader = None
+                    self._head_bytes += size
+                    buffer, pos, end = reader.buffer, size, len(reader.buffer)
+                    head = parse_response_head(
+                        buffer[:size], strict=self._strict, limits=self._limits
+                    )
+                    if head.status < 200 and head.status != 101:
+                        self._informational(head)
+                        continue
+                except HTTPException as exc:
+                    self._broken(exc)
+                    return
+                pos = self._final_head(response, head, buffer, pos, end)
+            elif self.state is BODY and response is not None:
+                pos = self._body(response, buffer, pos, end)
+            elif self.state is UPGRADED:
+                self._upgraded += buffer[pos:end]
+                return
+            else:
+                # Idle: bytes that nothing asked for poison the connection.
+                self.abort()
+                return
+
+    def _final_head(
+        self, response: HTTPResponse, head: ResponseHead, buffer: bytearray, pos: int, end: int
+    ) -> int:
+        """Begin the body of *response*; return the position after what was used of *buffer*.
+
+        Hot: see docs/topics/design.md. A body that has arrived whole with its head is complete
+        here, before the caller wakes. Returns *end* also when the connection is over.
+        """
+        status = head[1]
+        try:
+            left, chunked, will_close = response_framing(head, response.method, self._strict)
+            if status == 101 and not response.upgrade:
+                raise MalformedResponse("101 although the request did not ask to upgrade")
+        except HTTPException as exc:
+            self._broken(exc)
+            return end
+        if self.request_open and not self._pending:
+            # The answer is here before the request is whole: RFC 9112 §9.3 and §9.5.
+            if status >= STOP_SENDING_STATUS:
+                self.sending_stopped = True
+                will_close = True
+            self._wake_sender()
+        response._head = head
+        response.version, response.status, response.reason, _ = head
+        response.left = left
+        response.will_close = will_close
+        waiter = response._head_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if status == 101 or (response.method == "CONNECT" and status < 300):
+            self._upgrade(response)
+            return pos
+        if left is not None and left <= end - pos:
+            stop = pos + left
+            response.left = 0
+            response.received = response._buffered = left
+            response._first = bytes(buffer[pos:stop]) if left else b""
+            self._finish(response, stop < end)
+            return stop
+        self.state = BODY
+        if chunked:
+            response.chunked = True
+            response.decoder = ChunkedDecoder(self._limits, self._strict)
+        if pos < end:
+            return self._body(response, buffer, pos, end)
+        return end
+
+    def _body(self, response: HTTPResponse, buffer: bytearray, pos: int, end: int) -> int:
+        """Feed *response* from ``buffer[pos:end]``; return the position after its body."""
+        decoder = response.decoder
+        if decoder is not None:
+            data, stop = decoder.decode(buffer, pos, end)
+            if data:
+                response.feed_data(data)
+            if decoder.error is not None:
+                self._broken(decoder.error)
+                return end
+            if decoder.done:
+                self._finish(response, stop < end)
+            return stop
+        left = response.left
+        stop = end if left is None else min(end, pos + left)
+        if left is not None:
+            response.left = left - (stop - pos)
+        response.feed_data(memoryview(buffer)[pos:stop])
+        if left is not None and not response.left:
+            self._finish(response, stop < end)
+        return stop
+
+    def _finish(self, response: HTTPResponse, leftover: bool) -> None:
+        """End a response that is whole: the next exchange, idle, or close. Hot."""
+        response._ended = True
+        response._source = None
+        waiter = response._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        self._interim = self._head_bytes = 0
+        if self._watchdog is not None:
+            self._watchdog.rest()
+        pending = self._pending
+        self._response = None
+        if response.will_close or (not pending and (leftover or self.request_open)):
+            # RFC 9112 §9.3, §9.6. A leftover is a response that nothing asked for.
+            self.sending_stopped = self.request_open
+            self._fail_pending(pending)
+            self.close()
+        elif pending:
+            self._response = pending.popleft()
+            self.state = HEAD
+        else:
+            self.state = IDLE
+
+    def _upgrade(self, response: HTTPResponse) -> None:
+        """HTTP ends here. What follows waits for ``detach`` and the caller's protocol."""
+        self.state = UPGRADED
+        if self.transport is not None:
+            self.transport.pause_reading()
+        response.left = 0
+        response.feed_eof()
+        self._response = None
+        if self._watchdog is not None:
+            self._watchdog.rest()
+
+    def _informational(self, head: ResponseHead) -> None:
+        """Skip a 1xx response (RFC 9110 §15.2), let the sender and the callback know."""
+        self._interim += 1
+        if self._interim > self._limits.max_interim:
+            raise HTTPException(f"got more than {self._limits.max_interim} interim responses")
+        if head.status == 100:
+            self._wake_continue()
+        if self._on_informational is not None:
+            try:
+                self._on_informational(head.status, make_message(head.fields()))
+            except Exception as exc:
+                self.loop.call_exception_handler(
+                    {"message": "on_informational failed", "exception": exc, "protocol": self}
+                )
+
+    # ------------------------------------------------------------------ ends
+
+    def _end(self, exc: Exception | None) -> None:
+        """The peer's side is over, by *exc* or plainly: end the response, whole or not."""
+        state, response = self.state, self._response
+        if state is BODY and response is not None:
+            decoder = response.decoder
+            if decoder is not None and exc is None and decoder.feed_eof():
+                response.will_close = True
+                self._finish(response, False)
+                return
+            if decoder is None and response.left is None and exc is None and self._clean_eof():
+                # RFC 9112 §6.3 step 8 and §9.8: by the connection's end, which TLS confirms.
+                response.will_close = True
+                self._finish(response, False)
+                return
+        if state is HEAD and response is not None:
+            self._fail(self._no_response(exc), exc)
+        elif state is BODY and response is not None:
+            self._fail(self._incomplete("connection ended before the body did"), exc)
+        elif state is IDLE:
+            self.close()
+        else:
+            self.state = CLOSED
+
+    def _clean_eof(self) -> bool:
+        transport = self.transport
+        ssl_object = transport.get_extra_info("ssl_object") if transport is not None else None
+        return ssl_object is None or is_clean_eof(ssl_object)
+
+    def _no_response(self, exc: Exception | None) -> BaseException:
+        """Return the exception for a connection that ended while a head was waited for."""
+        if isinstance(exc, ssl.SSLError):
+            return TLSError(f"the TLS connection failed: {exc}")
+        if exc is not None:
+            return ConnectionResetError(f"connection lost before a response: {exc}")
+        reader = self._reader
+        if reader is None or not reader.buffer:
+            return RemoteDisconnected("Remote end closed connection without response")
+        got = bytes(reader.buffer)
+        if b"\n" not in got:
+            try:
+                check_status_line(got + b"\n")
+            except BadStatusLine as bad:
+                if not b"HTTP/1.".startswith(got[:7]):
+                    return bad
+        return RemoteDisconnected(
+            f"Remote end closed connection in the middle of the response's head: {quote(got[-60:])}"
+        )
+
+    def _incomplete(self, text: str) -> IncompleteBody:
+        """Return the exception for a body that ended too early."""
+        response = self._response
+        assert response is not None, "a body belongs to a response"
+        expected = response.left
+        if response.decoder is not None:
+            expected = response.decoder.chunk_left or None
+        exc = IncompleteBody(b"", expected)
+        more = "" if expected is None else f", {expected} more expected"
+        exc.text = f"IncompleteRead({response.received} bytes read{more}): {text}"
+        return exc
+
+    def _broken(self, exc: BaseException) -> None:
+        """The response cannot be read on: *exc* ends it, and the connection."""
+        if self.state is BODY:
+            self._fail(self._incomplete(str(exc)), exc)
+        else:
+            self._fail(exc, exc.__cause__)
+
+    def _fail(self, exc: BaseException, cause: BaseException | None, notes: str = "") -> None:
+        """End everything with *exc*, told as the current exchange's."""
+        response = self._response
+        self._response = None
+        pending, self._pending = self._pending, None
+        if response is not None:
+            exc.__cause__ = cause
+            if exc.__traceback__ is not None:
+                exc = exc.with_traceback(None)
+            self.describe(exc, response, notes=notes)
+            if response._head is not None:
+                response.will_close = True
+            response.set_exception(exc)
+        self._fail_pending(pending)
+        self.abort()
+
+    def _fail_pending(self, pending: deque[HTTPResponse] | None) -> None:
+        while pending:
+            response = pending.popleft()
+            exc = NotProcessed("the connection ended before this request was answered")
+            response.set_exception(self.describe(exc, response))
+
+    def describe(
+        self, exc: BaseException, response: HTTPResponse, notes: str = ""
+    ) -> BaseException:
+        """Give *exc* the details of this exchange; see ``exceptions.describe``."""
+        if response._head is not None:
+            phase = "receiving the body"
+        else:
+            phase = "sending" if self.request_open else "waiting for the head"
+        if self.exchanges > 1:
+            reused = f"connection reused {self.exchanges - 1} times"
+            notes = f"{notes}; {reused}" if notes else reused
+        return describe(
+            exc,
+            _TEXTS.get(type(exc), "%s") % exc,
+            method=response.method,
+            url=response.url,
+            phase=phase,
+            elapsed=monotonic() - self._started,
+            peer=str(self.peername or ""),
+            request_sent=not self.request_open,
+            response_started=response._head is not None,
+            notes=notes,
+        )
+
+    def _expired(self, name: str) -> None:
+        """The watchdog's call: the limit *name* has passed."""
+        transport, response = self.transport, self._response
+        if transport is None or response is None:
+            return
+        if name == "write" and self._write_timeout is not None:
+            unsent = transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._unsent = unsent
+                self.watchdog().arm_write(self._write_timeout)
+                return
+        kind, what = _EXPIRED[name]
+        if name == "read" and self.state is BODY:
+            what = "no byte of the body"
+        limit = getattr(self._timeout, name)
+        self._fail(kind(f"{what} within {limit} s"), None, f"{name}={limit}")
+
+    def close(self) -> None:
+        """End the connection politely: what was written still goes out."""
+        self._shut(hard=False)
+
+    def abort(self) -> None:
+        """End the connection at once. Waiting readers and senders are woken."""
+        self._shut(hard=True)
+
+    def _shut(self, hard: bool) -> None:
+        transport, response = self.transport, self._response
+        self.state = CLOSED
+        self._response = None
+        self._reader = None
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if response is not None and not response._ended:
+            exc: BaseException = ConnectionAbortedError("closed by this program")
+            if response._head is not None:
+                exc = IncompleteBody(b"", response.left)
+                exc.text = "the connection was closed by this program"
+            response.set_exception(self.describe(exc, response))
+        pending, self._pending = self._pending, None
+        self._fail_pending(pending)
+        self._wake_sender()
+        if transport is None or self.loop.is_closed():
+            return
+        if hard:
+            transport.abort()
+        else:
+            transport.close()
+
+    async def wait_closed(self, limit: float) -> None:
+        """Wait until the transport is gone; after *limit* seconds it is aborted."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self._closed_waiter is None:
+            self._closed_waiter = self.loop.create_future()
+        timer = self.loop.call_later(limit, transport.abort)
+        try:
+            await asyncio.shield(self._closed_waiter)
+        finally:
+            timer.cancel()
+
+    def _salvage(self) -> None:
+        """Read what the kernel still holds of a plain connection whose writing failed.
+
+        A server that answers 413 and closes makes the next write fail, and the transport then
+        drops what it has not read: the answer (RFC 9112 §9.6).
+        """
+        transport = self.transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        sock = transport.get_extra_info("socket")
+        try:
+            for _ in range(16):
+                data = os.read(sock.fileno(), SCRATCH_SIZE)
+                if not data or self.state not in (HEAD, BODY):
+                    return
+                self._receive(bytearray(data), 0, len(data))
+        except (OSError, AttributeError):
+            return
+
+    # ---------------------------------------------------------------- the source
+
+    def pause_reading(self) -> None:
+        """Stop reading: a response has enough unread bytes."""
+        raw = self.raw_transport or self.transport
+        if raw is not None and not raw.is_closing():
+            raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        raw = self.raw_transport or self.transport
+        if raw is not None and not raw.is_closing():
+            raw.resume_reading()
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return ``transport.get_extra_info(name)``, None once the transport is gone."""
+        return self.transport.get_extra_info(name) if self.transport is not None else None
+
+    def begin_wait(self, reader: BodyReader) -> None:
+        """Somebody waits for bytes from now on."""
+        self._held = reader
+        if self._read_timeout is not None:
+            self.watchdog().arm_read(self._read_timeout)
+
+    def end_wait(self) -> None:
+        """Nobody waits for bytes any more."""
+        self._held = None
+        if self._watchdog is not None:
+            self._watchdog.rest_read()
+
+    def watchdog(self) -> Watchdog:
+        """Return the connection's one timer, made when first needed."""
+        if self._watchdog is None:
+            self._watchdog = Watchdog(self.loop, self._expired)
+        return self._watchdog
+
+    def orphan(self) -> None:
+        """Nobody but a response's holder knows this connection any more.
+
+        The response is read to its end and the connection closed; if the response is dropped
+        as well, the connection is aborted. ``_held`` keeps it alive while a task waits in it.
+        """
+        response = self._response
+        if response is None or response._head is None or self._pending:
+            self.abort()
+            return
+        response.will_close = True
+        self._response = weakref.proxy(response, self._dropped)
+
+    def _dropped(self, _: object) -> None:
+        self._response = None
+        self.abort()
+
+    # ------------------------------------------------------------------- the sender
+
+    @property
+    def can_send(self) -> bool:
+        """Whether more of the request is wanted: the connection is open, and no answer says stop."""
+        return self.state is not CLOSED and not self.sending_stopped
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more; at once when sending has become pointless."""
+        if not self._paused_writing or not self.can_send:
+            return
+        await self.wait_writable(None)
+
+    async def wait_writable(self, ready: asyncio.Future[None] | None) -> None:
+        """Wait for *ready*, or for ``resume_writing``; woken also when sending is pointless."""
+        waiter = self._drain_waiter = ready or self.loop.create_future()
+        if self._write_timeout is not None:
+            assert self.transport is not None, "an open protocol has a transport"
+            self._unsent = self.transport.get_write_buffer_size()
+            self.watchdog().arm_write(self._write_timeout)
+        try:
+            await waiter
+        finally:
+            self._drain_waiter = None
+            if self._watchdog is not None:
+                self._watchdog.rest_write()
+
+    async def flushed(self) -> None:
+        """Wait until the transport holds nothing unsent, or sending is pointless."""
+        transport = self.transport
+        if transport is None or not transport.get_write_buffer_size():
+            return
+        transport.set_write_buffer_limits(0)
+        try:
+            while transport.get_write_buffer_size() and self.can_send:
+                if self._paused_writing:
+                    await self.drain()
+                else:
+                    await asyncio.sleep(0)
+        finally:
+            transport.set_write_buffer_limits()
+
+    def stop_waiter(self) -> asyncio.Future[None]:
+        """Return a future that is done once sending is pointless."""
+        self._stop_waiter = waiter = self.loop.create_future()
+        if not self.can_send:
+            waiter.set_result(None)
+        return waiter
+
+    async def wait_broken(self) -> None:
+        """Writing failed: wait for what the peer had answered, or for the connection's end."""
+        response = self._response
+        if response is None or response._head is not None:
+            self.sending_stopped = True
+        else:
+            await self.stop_waiter()
+
+    async def wait_continue(self, limit: float) -> None:
+        """Wait for 100, for a final head or for *limit* seconds (RFC 9110 §10.1.1)."""
+        waiter = self._continue_waiter = self.loop.create_future()
+        timer = self.loop.call_later(limit, self._wake_continue)
+        try:
+            await waiter
+        finally:
+            self._continue_waiter = None
+            timer.cancel()
+
+    def _wake_sender(self) -> None:
+        self._wake_continue()
+        waiter = self._drain_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        waiter = self._stop_waiter
+        if waiter is not None and not waiter.done() and not self.can_send:
+            waiter.set_result(None)
+
+    def _wake_continue(self) -> None:
+        waiter = self._continue_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

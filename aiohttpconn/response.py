@@ -1,0 +1,262 @@
+"""HTTPResponse: what callers read. The head's side of it; reader.py has the body's.
+
+A response is made when its request is sent, and is the exchange's one object: the protocol
+fills its head in, feeds its body, and ends it. Layer: above reader, below protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http.client import HTTPMessage
+from typing import TYPE_CHECKING, Any
+
+from .reader import HIGH_WATER, BodyReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .http11.chunked import ChunkedDecoder
+    from .http11.head import ResponseHead
+    from .reader import Source
+
+__all__ = ["HTTPResponse", "make_message"]
+
+
+def make_message(fields: Iterable[tuple[str, str]]) -> HTTPMessage:
+    """Return *fields* as http.client's message class, without the parser that drops fields."""
+    message = HTTPMessage()
+    for name, value in fields:
+        message.set_raw(name, value)
+    return message
+
+
+class HTTPResponse(BodyReader):
+    """A response, made by ``HTTPConnection.getresponse``. Mirrors ``http.client.HTTPResponse``.
+
+    Attributes, filled once the head has arrived: ``status`` (int), ``reason`` (str),
+    ``version`` (10 or 11), ``will_close``, ``chunked``, ``method``, ``target``, ``peername``
+    (what ``socket.getpeername`` gave) and ``debuglevel``.
+
+    Unlike http.client's, HEAD, 204, 304 and empty bodies are complete at once, a truncated
+    body raises ``IncompleteRead`` from every way of reading, and ``trailers`` are kept.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_fields",
+        "_head",
+        "_head_waiter",
+        "_headers",
+        "_trailers",
+        "chunked",
+        "debuglevel",
+        "decoder",
+        "method",
+        "origin",
+        "peername",
+        "reason",
+        "status",
+        "target",
+        "upgrade",
+        "version",
+        "will_close",
+    )
+
+    def __init__(
+        self,
+        source: Source | None,
+        method: str = "GET",
+        target: str = "",
+        *,
+        high_water: int = HIGH_WATER,
+        debuglevel: int = 0,
+    ) -> None:
+        BodyReader.__init__(self, source, high_water)
+        self.method = method
+        self.origin = ""
+        self.target = target
+        self.debuglevel = debuglevel
+        self.status = 0
+        self.reason = ""
+        self.version = 0
+        self.will_close = False
+        self.chunked = False
+        self.peername: Any = None
+        # Whether the request asked to leave HTTP/1.1: 101 is an answer to nothing else.
+        self.upgrade = False
+        self.decoder: ChunkedDecoder | None = None
+        self._head: ResponseHead | None = None
+        self._head_waiter: asyncio.Future[None] | None = None
+        self._fields: list[tuple[str, str]] | None = None
+        self._headers: HTTPMessage | None = None
+        self._trailers: HTTPMessage | None = None
+
+    def __repr__(self) -> str:
+        if self._head is None:
+            return f"<HTTPResponse {self.method} {self.url} waiting for its head>"
+        size = "?" if self.left is None else f"{(self.received + self.left) / 1000:.1f}"
+        read = (self.received - self._buffered) / 1000
+        return f"<HTTPResponse [{self.status} {self.reason}] {read:.1f}/{size} kB read>"
+
+    # -------------------------------------------------------------------- head
+
+    @property
+    def url(self) -> str:
+        """The URL that was asked for: the origin and the target, or the target if it is absolute."""
+        return f"{self.origin}{self.target}" if self.target.startswith("/") else self.target
+
+    @property
+    def code(self) -> int:
+        """``status`` under its older name."""
+        return self.status
+
+    @property
+    def raw_headers(self) -> list[tuple[str, str]]:
+        """The fields as (name, value), in order, in the peer's case, repeated ones apart."""
+        if self._fields is None:
+            self._fields = self._head.fields() if self._head is not None else []
+        return self._fields
+
+    @property
+    def headers(self) -> HTTPMessage:
+        """The fields as ``http.client.HTTPMessage``: made when first asked for."""
+        if self._headers is None:
+            self._headers = make_message(self.raw_headers)
+        return self._headers
+
+    @property
+    def msg(self) -> HTTPMessage:
+        """``headers`` under its older name."""
+        return self.headers
+
+    def getheader(self, name: str, default: Any = None) -> Any:
+        """Return the field *name*, repeated ones joined by ``, ``; else *default*.
+
+        An iterable default that is no str is joined too, as http.client does.
+        """
+        lower = name.lower()
+        values: Any = [value for key, value in self.raw_headers if key.lower() == lower]
+        if not values:
+            values = default
+            if isinstance(values, str) or not hasattr(values, "__iter__"):
+                return values
+        return ", ".join(values)
+
+    def getheaders(self) -> list[tuple[str, str]]:
+        """Return all fields as a list of (name, value)."""
+        return list(self.raw_headers)
+
+    def info(self) -> HTTPMessage:
+        """Return ``headers``."""
+        return self.headers
+
+    def geturl(self) -> str:
+        """Return the URL that was asked for."""
+        return self.url
+
+    def getcode(self) -> int:
+        """Return ``status``."""
+        return self.status
+
+    # -------------------------------------------------------------------- body
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body not read yet, or None where the framing does not tell."""
+        return None if self.left is None else self._buffered + self.left
+
+    @property
+    def chunk_left(self) -> int | None:
+        """Bytes of the current chunk that have not arrived; None where the body is not chunked."""
+        return None if self.decoder is None else self.decoder.chunk_left
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole response, as its framing announced it, has arrived."""
+        return self._head is not None and self._ended and self._exception is None
+
+    @property
+    def trailers(self) -> HTTPMessage:
+        """The fields after a chunked body; empty before it is ``complete`` and where none came."""
+        if self._trailers is None or not self._ended:
+            decoder = self.decoder
+            self._trailers = make_message(decoder.trailers if decoder is not None else ())
+        return self._trailers
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close()`` was called."""
+        return self._closed
+
+    def isclosed(self) -> bool:
+        """Whether there is nothing more to read: the body was read whole, or ``close()``."""
+        return self._closed or (self._ended and not self._buffered)
+
+    def readable(self) -> bool:
+        """Return True, as http.client's does."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor; ``ValueError`` once the response is finished."""
+        source: Any = self._source
+        sock = source.get_extra_info("socket") if source is not None else None
+        if sock is None:
+            raise ValueError(f"{self!r} has no socket any more")
+        return int(sock.fileno())
+
+    def close(self) -> None:
+        """Give up what was not read. An incomplete body costs the connection: it is aborted.
+
+        Later reads return b"". A read that is waiting in another task raises ``IncompleteRead``.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        source = self._source
+        if source is not None:
+            source.abort()
+        if self._waiter is None:
+            self._exception = None
+        self._first = b""
+        self._offset = 0
+        self._rest = None
+        self._buffered = 0
+
+    def __enter__(self) -> HTTPResponse:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> HTTPResponse:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # ----------------------------------------------------------------- feeding
+
+    def set_exception(self, exc: BaseException) -> None:
+        """The response ends here, and why. Who waits for its head gets *exc*."""
+        if not self._ended:
+            BodyReader.set_exception(self, exc)
+            waiter = self._head_waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def raise_failure(self) -> None:
+        """Raise what came instead of the head, if something did."""
+        if self._head is None and self._exception is not None:
+            raise self._exception
+
+    @property
+    def has_head(self) -> bool:
+        """Whether ``getresponse()`` would not have to wait: the head is here, or never will be."""
+        return self._head is not None or self._ended
+
+    def debug_head(self) -> None:
+        """Print the head as http.client does at ``debuglevel`` 1."""
+        if self._head is not None:
+            print("reply:", repr(self._head.text[: self._head.text.index("\n") + 1]))
+            for name, value in self.raw_headers:
+                print("header:", f"{name}:", value)

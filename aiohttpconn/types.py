@@ -1,0 +1,52 @@
+"""The aliases that signatures use. Layer: the lowest; imports nothing of this package."""
+
+from __future__ import annotations
+
+import array
+import mmap
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+__all__ = [
+    "AsyncReadable",
+    "BodyLike",
+    "BytesLike",
+    "HeaderName",
+    "HeaderValue",
+    "HeadersLike",
+    "OnInformational",
+    "Readable",
+    "SocketOption",
+]
+
+BytesLike: TypeAlias = "bytes | bytearray | memoryview | array.array[Any] | mmap.mmap"
+"""An object with a contiguous buffer; its length is counted in bytes."""
+
+HeaderName: TypeAlias = str | bytes
+HeaderValue: TypeAlias = str | bytes | int
+HeadersLike: TypeAlias = "Mapping[Any, Any] | Iterable[tuple[HeaderName, HeaderValue]]"
+"""Header fields: a mapping, or pairs; sent in this order and in this case."""
+
+SocketOption: TypeAlias = tuple[int, int, int | bytes]
+"""Arguments of ``socket.setsockopt``: level, name, value."""
+
+OnInformational: TypeAlias = Callable[[int, Any], object]
+"""Called with the status and the ``HTTPMessage`` of each 1xx response."""
+
+
+class Readable(Protocol):
+    """A file: ``read(n)`` returns bytes, or str that is sent as ISO-8859-1."""
+
+    def read(self, n: int, /) -> bytes | str: ...
+
+
+class AsyncReadable(Protocol):
+    """A file whose ``read(n)`` is awaited."""
+
+    def read(self, n: int, /) -> Awaitable[bytes | str]: ...
+
+
+BodyLike: TypeAlias = (
+    "BytesLike | str | Readable | AsyncReadable | Iterable[BytesLike] | AsyncIterable[BytesLike]"
+)
+"""What a request's body may be; None sends none."""

@@ -1,0 +1,214 @@
+"""What a test must not leave behind, and how it is found. ``tests/conftest.py`` hooks it in.
+
+- calls of the loop's exception handler: ``guard()`` puts ours on every loop that tests use;
+- tasks that are still pending, and sockets that are still open: compared at a test's end, after
+  its fixtures are gone and while its loop still runs. Transports need a few turns to close, so
+  the loop is turned, a bounded number of times and only as long as something is left;
+- coroutines never awaited, sockets and transports collected unclosed: warnings are errors. Those
+  that hide in reference cycles come out in a collection after each test;
+- a test that hangs: after a time its tasks are shown and cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import stat
+import sys
+import traceback
+import warnings
+from typing import Any
+
+__all__ = ["LeakCheck", "guard", "open_sockets"]
+
+TURNS = 200
+"""Turns of the loop that transports and tasks get to end; a polite TLS close takes about 10."""
+
+
+class LeakCheck:
+    """The check of one test; ``problems`` says what is wrong, a paragraph each."""
+
+    current: LeakCheck | None = None
+    """That of the running test: a loop's exception handler reports here."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.loop_errors: list[dict[str, Any]] = []
+        """Contexts of exception-handler calls; a test that provokes one takes it out of here."""
+        self._sockets: set[tuple[int, int]] = set()
+        self._hung: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Remember what is open now."""
+        self._sockets = open_sockets()
+
+    def limit(self, seconds: float) -> None:
+        """Let the test, which runs in the running loop, end within *seconds*."""
+        loop = asyncio.get_running_loop()
+        self._hung = loop.call_later(seconds, self._on_hang, loop, seconds)
+
+    def stop_clock(self) -> None:
+        """The test is over; its fixtures may take as long as they need."""
+        if self._hung is not None:
+            self._hung.cancel()
+
+    async def finish_loop(self) -> None:
+        """Look for tasks and sockets left, in the test's loop."""
+        me = asyncio.current_task()
+        for _ in range(TURNS):
+            if asyncio.all_tasks() == {me} and not self._left_open():
+                return
+            await asyncio.sleep(0)
+        # A lookup that the test gave up goes on in a thread, with a socket of its own.
+        await asyncio.get_running_loop().shutdown_default_executor()
+        for task in asyncio.all_tasks() - {me}:
+            self.problems.append(f"a task is still pending: {_describe_task(task)}")
+        self.problems += [
+            f"a socket is still open: {_describe_socket(fd)}" for fd, _ in self._left_open()
+        ]
+        for transport in _open_transports():
+            self.problems.append(f"a transport was not closed: {transport!r}")
+            # Left to itself it would make the loop's close() fail, or some later test.
+            transport.abort()
+        await asyncio.sleep(0)
+        self._forget()
+
+    def finish(self) -> None:
+        """Look for sockets left, after a test without a loop."""
+        if self._left_open():
+            self._report_sockets()
+            self._forget()
+
+    def _report_sockets(self) -> None:
+        for fd, _ in sorted(self._left_open()):
+            self.problems.append(f"a socket is still open: {_describe_socket(fd)}")
+
+    def _forget(self) -> None:
+        """Collect what has been reported, lest some other test be blamed for it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+
+    def collect(self) -> None:
+        """Collect garbage; what warns then was left in a reference cycle."""
+        unraisable: list[str] = []
+        old_hook = sys.unraisablehook
+        sys.unraisablehook = lambda args: unraisable.append(
+            f"{args.err_msg or 'exception ignored in'} {args.object!r}: {args.exc_value!r}"
+        )
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                gc.collect()
+                # What survives, pytest keeps to its end: the next collection need not look at
+                # it. Without this, collections would take most of a run.
+                gc.freeze()
+        finally:
+            sys.unraisablehook = old_hook
+        self.problems += [f"{w.category.__name__}: {w.message}" for w in caught]
+        self.problems += unraisable
+
+    def verdict(self) -> str | None:
+        """Return the text to fail with, or None."""
+        problems = self.problems + [_describe_context(context) for context in self.loop_errors]
+        if not problems:
+            return None
+        lines = "\n".join("- " + problem.replace("\n", "\n  ") for problem in problems)
+        return f"The test left something behind:\n{lines}"
+
+    def _left_open(self) -> set[tuple[int, int]]:
+        """Return the sockets that are open now and were not at the start."""
+        now = open_sockets()
+        left = now - self._sockets
+        # uvloop makes the socket pair that signals wake it with anew whenever it starts to run.
+        if left and len(left) <= len(self._sockets - now) and all(map(_is_anonymous, left)):
+            return set()
+        return left
+
+    def _on_hang(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+        shown = "\n".join(_describe_task(task) for task in tasks)
+        self.problems.append(
+            f"it ran for more than {seconds:g} s and was cancelled; tasks:\n{shown}"
+        )
+        for task in tasks:
+            task.cancel()
+
+
+def guard(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    """Make *loop* report its exception-handler calls to the running test's check; return it."""
+    loop.set_exception_handler(_on_loop_error)
+    return loop
+
+
+def open_sockets() -> set[tuple[int, int]]:
+    """Return (descriptor, inode) of each open socket of this process; empty on Windows."""
+    found = set()
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        return found
+    for name in names:
+        try:
+            status = os.fstat(int(name))
+        except OSError:  # the listing's own descriptor
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            found.add((int(name), status.st_ino))
+    return found
+
+
+def _open_transports() -> list[Any]:
+    """Return the transports, asyncio's and uvloop's, that nobody has closed."""
+    found = []
+    for thing in gc.get_objects():
+        kind = type(thing)
+        ours = issubclass(kind, asyncio.Transport) or kind.__module__.startswith("uvloop")
+        if ours and hasattr(kind, "abort") and not thing.is_closing():
+            found.append(thing)
+    return found
+
+
+def _is_anonymous(left: tuple[int, int]) -> bool:
+    """Tell whether it is one of a ``socketpair()``."""
+    try:
+        with socket.socket(fileno=os.dup(left[0])) as copy:
+            return copy.family.name == "AF_UNIX" and not copy.getsockname() + copy.getpeername()
+    except OSError:
+        return False
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if LeakCheck.current is None:
+        loop.default_exception_handler(context)
+    else:
+        LeakCheck.current.loop_errors.append(context)
+
+
+def _describe_context(context: dict[str, Any]) -> str:
+    text = f"the loop's exception handler was called: {context.get('message')}"
+    for key, value in context.items():
+        if key not in ("message", "exception", "source_traceback"):
+            text += f"\n{key}: {value!r}"
+    if exc := context.get("exception"):
+        text += "\n" + "".join(traceback.format_exception(exc)).rstrip()
+    return text
+
+
+def _describe_task(task: asyncio.Task[Any]) -> str:
+    where = "".join(f"\n  {f.f_code.co_filename}:{f.f_lineno}" for f in task.get_stack())
+    return f"{task!r}{where}"
+
+
+def _describe_socket(fd: int) -> str:
+    try:
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            text = f"fd {fd}, {copy.family.name} {copy.type.name}, from {copy.getsockname()!r}"
+            try:
+                return f"{text} to {copy.getpeername()!r}"
+            except OSError:
+                return f"{text}, not connected"
+    except OSError as exc:
+        return f"fd {fd} ({exc})"

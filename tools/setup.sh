@@ -1,0 +1,101 @@
+#!/bin/sh
+# Make a virtual environment with this package in it, editable.
+#
+#     tools/setup.sh demo|test|dev [VENV]
+#
+#   demo   the package, with uvloop where it can be installed
+#   test   and what its tests need
+#   dev    and ruff, mypy and pytest-cov
+#
+# Needs Python 3.11 or newer: $PYTHON if set, else the first on PATH that runs. Uses uv where it
+# is installed, else venv and pip. `make` calls this when pyproject.toml has changed.
+set -eu
+
+what=${1:?usage: tools/setup.sh demo|test|dev [VENV]}
+venv=${2:-.venv}
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+
+# A name on PATH proves nothing (a shim of pyenv's may lead nowhere): run it.
+version() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
+is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+has_uv() { uv --version >/dev/null 2>&1; }
+
+# Set $python, or end with one line that says what is wrong.
+find_python() {
+    too_old= without_venv= python=
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3.13 python3.12 python3.11 python3.14 python3 python
+    fi
+    for candidate; do
+        if ! found=$(version "$candidate"); then
+            [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON does not run"
+        elif ! is_new_enough "$candidate"; then
+            too_old="$too_old, $candidate is $found"
+        elif has_uv || has_venv "$candidate"; then
+            python=$candidate
+            return
+        else
+            without_venv=$candidate
+        fi
+    done
+    if [ -n "$without_venv" ]; then
+        die "$without_venv has no venv module; on Debian and Ubuntu: apt install python3-venv"
+    fi
+    if [ -n "$too_old" ]; then
+        die "Python 3.11 or newer is needed${too_old}; install one, or name it: make PYTHON=..."
+    fi
+    die "no Python was found on PATH; 3.11 or newer is needed, or name it: make PYTHON=..."
+}
+
+make_venv() {
+    find_python
+    say "making $venv with Python $(version "$python")"
+    if has_uv; then
+        uv venv --quiet --clear --python "$python" "$venv"
+    else
+        "$python" -m venv --clear "$venv"
+    fi
+}
+
+install() {
+    if has_uv; then
+        uv pip install --quiet --python "$venv/bin/python" "$@"
+    else
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    fi
+}
+
+if [ -x "$venv/bin/python" ] && is_new_enough "$venv/bin/python"; then
+    has_uv || "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
+        "$venv/bin/python" -m ensurepip >/dev/null
+elif [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+    die "$venv is in the way: it is no virtual environment"
+else
+    make_venv
+fi
+
+case $what in
+    demo) extras= ;;
+    test | dev) extras='[test]' ;;
+    *) die "unknown: $what; one of demo, test, dev" ;;
+esac
+
+say "installing aiohttpconn${extras:+ and what its tests need}"
+install --editable ".$extras" || die "the installation failed; its own message is above"
+if install --editable ".[speed]" 2>"$venv/uvloop.log"; then
+    rm "$venv/uvloop.log"
+else
+    say "uvloop could not be installed ($venv/uvloop.log tells why); going on with asyncio's own loop"
+fi
+if [ "$what" = dev ]; then
+    # Dependency groups need pip 25.1.
+    has_uv || install 'pip>=25.1'
+    install --editable . --group dev || die "the tools could not be installed; see above"
+fi
+touch "$venv/.ready-$what"
