@@ -48,7 +48,8 @@ class Body:
         """
         source = self._source
         if self.data is not None:
-            yield self.data
+            if len(self.data):
+                yield self.data
         elif hasattr(source, "read"):
             is_text = isinstance(source, io.TextIOBase)
             in_thread = self.file is not None or _has_descriptor(source)

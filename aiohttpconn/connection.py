@@ -20,9 +20,9 @@ import sys
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from http.client import HTTPMessage
+from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from .body import Body, make_body
@@ -37,11 +37,16 @@ from .exceptions import (
     TotalTimeout,
     describe,
 )
-from .http11.grammar import DIGITS, check_field, check_host, check_host_field
+from .http11.grammar import (
+    DIGITS,
+    ORIGIN_FORM,
+    check_field,
+    check_host,
+    check_host_field,
+)
 from .http11.head import (
     check_single_fields,
     encode_fields,
-    encode_plain_head,
     encode_request_line,
 )
 from .http11.limits import DEFAULT_LIMITS, Limits
@@ -60,9 +65,6 @@ if TYPE_CHECKING:
     from .types import BodyLike, HeadersLike, OnInformational, SocketOption
 
 __all__ = ["HTTP_PORT", "HTTPS_PORT", "HTTPConnection", "HTTPSConnection"]
-
-HTTP_PORT = 80
-HTTPS_PORT = 443
 
 SMALL_BODY = 64 * 1024
 """Bytes up to which a body leaves in one write with its head: copying them is cheaper."""
@@ -219,16 +221,18 @@ class HTTPConnection:
         if protocol is None or protocol.transport is None or protocol.state is CLOSED:
             return
         self._protocol = None
-        warnings.warn(
-            f"unclosed {self._scheme} connection to {self.host}:{self.port}: call close(), or use "
-            f"'async with {type(self).__name__}(...)'",
-            ResourceWarning,
-            stacklevel=2,
-            source=self,
-        )
-        protocol.orphan()
+        try:
+            warnings.warn(
+                f"unclosed {self._scheme} connection to {self.host}:{self.port}: call close(), or "
+                f"use 'async with {type(self).__name__}(...)'",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        finally:
+            protocol.orphan()
 
-    async def __aenter__(self) -> HTTPConnection:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -251,6 +255,8 @@ class HTTPConnection:
                 port = int(digits or port)
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
+            if ":" not in host:
+                raise InvalidURL(f"not an IPv6 address in brackets: {host!r}")
         check_host(host)
         if not 0 <= int(port) <= 65535:
             raise InvalidURL(f"a port must be 0 to 65535, got {port}")
@@ -424,6 +430,8 @@ class HTTPConnection:
 
         Does not wait: ``wait_closed`` does. Mirrors ``http.client.HTTPConnection.close``.
         """
+        if self._debug and self.sock is not None:
+            logger.debug("closing %r", self)
         self._state = _IDLE
         self._lines = []
         self._names = {}
@@ -432,8 +440,6 @@ class HTTPConnection:
         exchange, self._exchange = self._exchange, None
         self._closing = protocol or self._closing
         if protocol is not None and protocol.state is not CLOSED:
-            if self._debug:
-                logger.debug("closing %r", self)
             if protocol.state is IDLE:
                 protocol.close()
             else:
@@ -447,7 +453,8 @@ class HTTPConnection:
     async def wait_closed(self) -> None:
         """Wait until the socket that ``close()`` closed is gone, 1 s at most."""
         protocol, self._closing = self._closing, None
-        if protocol is not None:
+        # One that a response was given is closed by its last byte, not by close().
+        if protocol is not None and protocol.state is CLOSED:
             await protocol.wait_closed(CLOSE_TIMEOUT)
 
     # ------------------------------------------------------------------- requests
@@ -478,10 +485,15 @@ class HTTPConnection:
         """
         if self._state is not _IDLE:
             raise CannotSendRequest(self._state)
-        if body is not None or headers or method not in _PLAIN_METHODS or url[:1] != "/":
+        if (
+            body is not None
+            or headers
+            or method not in _PLAIN_METHODS
+            or ORIGIN_FORM.fullmatch(url) is None
+        ):
             await self._request(method, url, body, headers, encode_chunked)
             return
-        data = encode_plain_head(method, url, self._plain_rest or self._make_plain_rest())
+        data = f"{method} {url}{self._plain_rest or self._make_plain_rest()}".encode("ascii")
         protocol = self._protocol
         if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
             await self._begin(method, url, data, _NO_HEADERS, None, False, None)
@@ -499,6 +511,9 @@ class HTTPConnection:
         fields, names = encode_fields(headers)
         made = None if body is None else make_body(body, self.blocksize)
         chunked, length, auto = self._framing(method, made, names, encode_chunked)
+        if made is None and length:
+            # Announced, and never to come: _begin refuses it as it does any other length.
+            made = make_body(b"", self.blocksize)
         head = f"{self._request_line(method, url, names)}{auto}{fields}\r\n".encode("latin-1")
         await self._begin(method, url or "/", head, names, made, chunked, length)
 
@@ -569,13 +584,13 @@ class HTTPConnection:
         length: int | None,
     ) -> None:
         """Send *head* and *body* on an open connection; on any failure, close it."""
-        if body is not None and method == "TRACE":
-            raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
         self._method, self._url = method, url
         self._state = _STARTED
         total = Timeout.of(self.timeout).total
         deadline = None if total is None else asyncio.get_running_loop().time() + total
         try:
+            if body is not None and method == "TRACE":
+                raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
             check_length(body, length)
             protocol = await self._opened(deadline)
             expects = "expect" in names and names["expect"].lower() == "100-continue"
@@ -735,18 +750,15 @@ class HTTPConnection:
             self._check_sent(protocol, response)
         if response._head is None and not response._ended:
             waiter = response._head_waiter = protocol.loop.create_future()
-            timed = protocol.timed
-            if timed:
-                protocol.begin_wait(response)
             try:
+                if protocol.timed:
+                    protocol.begin_wait(response)
                 await waiter
             except BaseException:
                 self._abort()
                 raise
-            finally:
-                response._head_waiter = None
-                if timed:
-                    protocol.end_wait()
+            if protocol.timed:
+                protocol.end_wait()
         if response._head is None:
             exc = response._exception
             assert exc is not None, "a response ends with a head or with an exception"
@@ -756,6 +768,7 @@ class HTTPConnection:
         self._unsent = None
         self._state = _IDLE
         if self.debuglevel > 0:
+            response.debuglevel = self.debuglevel
             response.debug_head()
         if response.will_close and protocol.state is not UPGRADED:
             # The transport is the response's now; the next request opens another.

@@ -65,7 +65,7 @@ from http.client import (
     UnknownProtocol,
     UnknownTransferEncoding,
 )
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = [
     "BadStatusLine",
@@ -116,7 +116,7 @@ class IncompleteBody(IncompleteRead):
     text = ""
 
     def __str__(self) -> str:
-        return self.text or super().__str__()
+        return self.text or IncompleteRead.__repr__(self)
 
     __repr__ = __str__
 
@@ -147,6 +147,21 @@ class ConnectError(OSError):
     """No connection could be made. ``errors`` holds the exception of every address tried."""
 
     errors: tuple[BaseException, ...] = ()
+
+    # ssl's classes have a text of their own; errno is no part of an OSError's pickle.
+    __str__ = OSError.__str__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.__dict__, self.errno)
+
+
+def _restore(
+    kind: type[ConnectError], args: tuple[Any, ...], attributes: dict[str, Any], errno: int | None
+) -> ConnectError:
+    exc = kind(*args)
+    exc.__dict__.update(attributes)
+    exc.errno = errno
+    return exc
 
 
 class ResolveError(ConnectError, socket.gaierror):
@@ -198,7 +213,7 @@ class TotalTimeout(RequestTimeout):
     """``Timeout.total`` passed before the response's last byte."""
 
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#@]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
 
 def redact(url: str) -> str:

@@ -57,9 +57,10 @@ from .exceptions import (
 from .http11.chunked import ChunkedDecoder
 from .http11.head import (
     HeadReader,
+    PlainHead,
     ResponseHead,
     check_status_line,
-    match_response_head,
+    match_plain_head,
     parse_response_head,
     response_framing,
 )
@@ -89,7 +90,12 @@ class State(IntEnum):
 IDLE, HEAD, BODY, UPGRADED, CLOSED = State
 
 SCRATCH_SIZE = 256 * 1024
-"""Bytes of the shared read buffer: it stays in the CPU's cache; larger and smaller are slower."""
+"""Bytes of one read: they stay in the CPU's cache; larger and smaller are slower."""
+
+TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
+"""Bytes offered to a TLS layer: what one read from TCP can decrypt to has to fit, and more."""
+
+_SIMPLE_METHODS = ("GET", "POST", "PUT", "DELETE")
 
 STOP_SENDING_STATUS = 300
 """A final status from here on that arrives before the request is whole stops its sending."""
@@ -120,7 +126,7 @@ def _scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
     """Return the buffer that the connections of *loop* read into."""
     buffer = _scratches.get(loop)
     if buffer is None:
-        buffer = _scratches[loop] = bytearray(SCRATCH_SIZE)
+        buffer = _scratches[loop] = bytearray(TLS_SCRATCH)
     return buffer
 
 
@@ -134,12 +140,15 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
     __slots__ = (
         "__weakref__",
         "_closed_waiter",
+        "_complex",
         "_continue_waiter",
         "_drain_waiter",
         "_head_bytes",
         "_held",
         "_high_water",
         "_interim",
+        "_landing",
+        "_last_head",
         "_limits",
         "_max_fields",
         "_max_line",
@@ -155,6 +164,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         "_stop_waiter",
         "_strict",
         "_timeout",
+        "_tls",
         "_unsent",
         "_upgraded",
         "_view",
@@ -208,8 +218,11 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self.state: State = IDLE
         self.exchanges = 0
         self.can_land = _reads_in_one_go(loop)
-        self._scratch = _scratch(loop) if self.can_land else bytearray(64 * 1024)
-        self._view = memoryview(self._scratch)[: max(high_water, 1)]
+        self._scratch = _scratch(loop) if self.can_land else bytearray(TLS_SCRATCH)
+        self._view = memoryview(self._scratch)[: max(1, min(high_water, SCRATCH_SIZE))]
+        self._tls = False
+        # Whether the bytes of this read event go straight to the reader.
+        self._landing = False
         self._watchdog: Watchdog | None = None
         self._paused_writing = False
         self._drain_waiter: asyncio.Future[None] | None = None
@@ -223,6 +236,8 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self._response: HTTPResponse | None = None
         self._pending: deque[HTTPResponse] | None = None
         self._reader: HeadReader | None = None
+        self._complex = False
+        self._last_head: PlainHead | None = None
         self._interim = 0
         self._head_bytes = 0
         self._started = 0.0
@@ -236,6 +251,9 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         """Take the transport over, once."""
         self.transport = transport  # type: ignore[assignment]
         self.peername = transport.get_extra_info("peername")
+        if transport.get_extra_info("ssl_object") is not None:
+            self._tls = True
+            self._view = memoryview(self._scratch)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes go. Hot: see docs/topics/design.md.
@@ -243,40 +261,78 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         Always a memoryview: asyncio's TLS slices what it gets, and a bytearray's slice is a copy.
         """
         response = self._response
-        if response is not None:
+        if self.state is BODY and response is not None:
+            # The last call may have been for nothing: TLS asks before it has a whole record.
+            self._landing = False
             landing = response.landing
-            if landing is not None:
+            if self._tls:
+                # asyncio's and uvloop's TLS keep what does not fit, and lose it at a FIN.
+                left = response.left
+                if landing is None or left is None or len(landing) < min(TLS_SCRATCH, left):
+                    return self._view
+            if landing is not None and not response._buffered:
+                self._landing = True
                 return landing
             room = self._high_water - response._buffered
-            if 0 < room < SCRATCH_SIZE:
+            if 0 < room < SCRATCH_SIZE and not self._tls:
                 return self._view[:room]
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take in what was read. Hot: see docs/topics/design.md.
 
-        Only the two most common cases stand here; ``_receive`` has all of them. Invariant: what
-        lies in the scratch buffer is copied or consumed before this returns.
+        Only the most common cases stand here, a response that has arrived whole written out
+        flat; ``_receive`` has all of them. Invariant: what lies in the scratch buffer is copied
+        or consumed before this returns.
         """
-        if self._read_timeout is not None and self._watchdog is not None:
-            self._watchdog.progress(self._read_timeout)
         response = self._response
         if response is not None:
+            if self.timed:
+                self._progress()
             if self.state is HEAD:
-                if self._reader is None:
+                if self._reader is None and not self._head_bytes:
                     scratch = self._scratch
-                    stop = scratch.find(b"\r\n\r\n", 0, nbytes) + 4
-                    if 4 <= stop <= self._max_line:
-                        head = match_response_head(scratch[:stop], self._max_fields)
-                        if head is not None and head.status >= 200:
-                            self._final_head(response, head, scratch, stop, nbytes)
+                    plain = match_plain_head(scratch, nbytes, self._max_fields, self._last_head)
+                    if plain is not None and len(plain[2]) <= self._max_line:
+                        self._last_head = plain
+                        status, reason, text, left, response.chunked = plain
+                        response.version = 11
+                        response.status = status
+                        response.reason = reason
+                        response._head = text
+                        size = len(text)
+                        if status != 200 or left is None or size + left != nbytes or self._complex:
+                            if status == 204 or status == 304 or response.method == "HEAD":
+                                left, response.chunked = 0, False
+                            response.left = left
+                            response.will_close = left is None and not response.chunked
+                            pos = self._final_head(response, status, scratch, size, nbytes)
+                            if pos < nbytes:
+                                self._receive(scratch, pos, nbytes)
                             return
-            elif response.landing is not None:
+                        response.left = 0
+                        response.will_close = False
+                        response.received = response._buffered = left
+                        response._first = bytes(scratch[size:nbytes])
+                        response._ended = True
+                        self._response = None
+                        self.state = IDLE
+                        waiter = response._head_waiter
+                        if waiter is not None and not waiter.done():
+                            waiter.set_result(None)
+                        return
+            elif self._landing:
+                self._landing = False
                 response.landed(nbytes)
                 if not response.left:
                     self._finish(response, False)
                 return
         self._receive(self._scratch, 0, nbytes)
+
+    def _progress(self) -> None:
+        """Bytes have arrived: the ``read`` limit counts anew."""
+        if self._read_timeout is not None and self._watchdog is not None:
+            self._watchdog.progress(self._read_timeout)
 
     def eof_received(self) -> bool | None:
         """The peer will send nothing more: the response ends here, whole or not."""
@@ -313,13 +369,14 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
 
         Hot: see docs/topics/design.md.
         """
-        response = self._response_class(self, method, target, high_water=self._high_water)
-        response.origin = self.origin
-        response.peername = self.peername
+        response = self._response_class(self, method, target, self._high_water)
         if self._response is None:
             self._response = response
             self.state = HEAD
+            # Whether more than "200, its body in the same read" has to be thought of.
+            self._complex = not whole or self.timed or method not in _SIMPLE_METHODS
         else:
+            self._complex = True
             if self._pending is None:
                 self._pending = deque()
             self._pending.append(response)
@@ -368,13 +425,21 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
                     head = parse_response_head(
                         buffer[:size], strict=self._strict, limits=self._limits
                     )
+                    left, chunked, close = response_framing(head, response.method, self._strict)
                     if head.status < 200 and head.status != 101:
                         self._informational(head)
                         continue
+                    if head.status == 101 and not response.upgrade:
+                        raise MalformedResponse("101 although the request did not ask to upgrade")
                 except HTTPException as exc:
                     self._broken(exc)
                     return
-                pos = self._final_head(response, head, buffer, pos, end)
+                response.version, status, response.reason, response._head = head
+                response.status = status
+                response.left = left
+                response.chunked = chunked
+                response.will_close = close
+                pos = self._final_head(response, status, buffer, pos, end)
             elif self.state is BODY and response is not None:
                 pos = self._body(response, buffer, pos, end)
             elif self.state is UPGRADED:
@@ -386,37 +451,28 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
                 return
 
     def _final_head(
-        self, response: HTTPResponse, head: ResponseHead, buffer: bytearray, pos: int, end: int
+        self, response: HTTPResponse, status: int, buffer: bytearray, pos: int, end: int
     ) -> int:
-        """Begin the body of *response*; return the position after what was used of *buffer*.
+        """Begin the body of *response*, whose head is filled in, from ``buffer[pos:end]``.
+
+        Returns the position after what was used of *buffer*.
 
         Hot: see docs/topics/design.md. A body that has arrived whole with its head is complete
         here, before the caller wakes. Returns *end* also when the connection is over.
         """
-        status = head[1]
-        try:
-            left, chunked, will_close = response_framing(head, response.method, self._strict)
-            if status == 101 and not response.upgrade:
-                raise MalformedResponse("101 although the request did not ask to upgrade")
-        except HTTPException as exc:
-            self._broken(exc)
-            return end
         if self.request_open and not self._pending:
             # The answer is here before the request is whole: RFC 9112 §9.3 and §9.5.
             if status >= STOP_SENDING_STATUS:
                 self.sending_stopped = True
-                will_close = True
+                response.will_close = True
             self._wake_sender()
-        response._head = head
-        response.version, response.status, response.reason, _ = head
-        response.left = left
-        response.will_close = will_close
         waiter = response._head_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
         if status == 101 or (response.method == "CONNECT" and status < 300):
             self._upgrade(response)
             return pos
+        left = response.left
         if left is not None and left <= end - pos:
             stop = pos + left
             response.left = 0
@@ -425,8 +481,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
             self._finish(response, stop < end)
             return stop
         self.state = BODY
-        if chunked:
-            response.chunked = True
+        if response.chunked:
             response.decoder = ChunkedDecoder(self._limits, self._strict)
         if pos < end:
             return self._body(response, buffer, pos, end)
@@ -457,20 +512,24 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
     def _finish(self, response: HTTPResponse, leftover: bool) -> None:
         """End a response that is whole: the next exchange, idle, or close. Hot."""
         response._ended = True
-        response._source = None
         waiter = response._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        if response._paused:
+            # Paused by its own last bytes. Whoever comes next must be read: head, or EOF.
+            response._paused = False
+            self.resume_reading()
         self._interim = self._head_bytes = 0
-        if self._watchdog is not None:
-            self._watchdog.rest()
         pending = self._pending
+        if self._watchdog is not None and not pending:
+            self._watchdog.rest()
         self._response = None
         if response.will_close or (not pending and (leftover or self.request_open)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that nothing asked for.
             self.sending_stopped = self.request_open
             self._fail_pending(pending)
-            self.close()
+            # A peer that takes no more of the request would keep a polite end waiting for ever.
+            self._shut(hard=self.request_open)
         elif pending:
             self._response = pending.popleft()
             self.state = HEAD
@@ -482,7 +541,9 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self.state = UPGRADED
         if self.transport is not None:
             self.transport.pause_reading()
+        # RFC 9110 §9.3.6: whatever the framing fields say.
         response.left = 0
+        response.chunked = response.will_close = False
         response.feed_eof()
         self._response = None
         if self._watchdog is not None:
@@ -546,7 +607,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         if b"\n" not in got:
             try:
                 check_status_line(got + b"\n")
-            except BadStatusLine as bad:
+            except (BadStatusLine, UnknownProtocol) as bad:
                 if not b"HTTP/1.".startswith(got[:7]):
                     return bad
         return RemoteDisconnected(
@@ -673,7 +734,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
             return
         if self._closed_waiter is None:
             self._closed_waiter = self.loop.create_future()
-        timer = self.loop.call_later(limit, transport.abort)
+        timer = self.loop.call_later(limit, self.abort)
         try:
             await asyncio.shield(self._closed_waiter)
         finally:

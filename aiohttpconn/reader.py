@@ -36,8 +36,12 @@ HIGH_WATER = 256 * 1024
 LANDING_MIN = 64 * 1024
 """Bytes from which on a read lands in its result; below, one copy is cheaper than a view."""
 
-LANDING_STEP = 8 * 1024 * 1024
-"""Bytes that a read allocates beyond what has arrived: an announced length sizes nothing."""
+LANDING_STEP = 2 * 1024 * 1024
+"""Bytes that a read allocates beyond what has arrived: an announced length sizes nothing.
+
+Growing fills the new bytes with zeros: 2 MiB of them stay in the CPU's cache until the socket's
+bytes replace them, which is faster than 8 MiB, and than 1 MiB with twice as many wake-ups.
+"""
 
 _SMALL = 2048
 """Pieces below this are merged: a peer that drips bytes must not cost an object for each."""
@@ -50,6 +54,10 @@ class Source(Protocol):
 
     loop: asyncio.AbstractEventLoop
     can_land: bool
+    origin: str
+    peername: Any
+
+    def get_extra_info(self, name: str) -> Any: ...
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
@@ -79,6 +87,11 @@ class BodyReader:
         "received",
     )
 
+    # Set with the head: bytes that the framing still announces, None where it does not tell.
+    left: int | None
+    # Set when somebody waits: the unread bytes that end the wait.
+    _need: int
+
     def __init__(self, source: Source | None, high_water: int = HIGH_WATER) -> None:
         self._source = source
         self._high_water = high_water
@@ -86,15 +99,13 @@ class BodyReader:
         self._offset = 0
         self._rest: deque[bytes | bytearray] | None = None
         self._buffered = 0
-        self._need = 1
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._closed = False
         # Nothing more will be fed; why, if it was not the end of the body.
         self._ended = False
         self._exception: BaseException | None = None
-        # Bytes that the framing still announces (None: unknown), and bytes that have arrived.
-        self.left: int | None = None
+        # Bytes that have arrived.
         self.received = 0
         # Where the source may put the next bytes directly.
         self.landing: memoryview | None = None
@@ -117,7 +128,7 @@ class BodyReader:
         if waiter is None:
             if buffered >= self._high_water and not self._paused:
                 self._pause()
-        elif buffered >= self._need and not waiter.done():
+        elif (buffered >= self._need or buffered >= self._high_water) and not waiter.done():
             # Not paused: the reader runs before the source's next read event.
             waiter.set_result(None)
 
@@ -128,14 +139,14 @@ class BodyReader:
         self.received += size
         self.left -= size
         self.landing = landing[size:] if size < len(landing) else None
+        self._need -= size
         waiter = self._waiter
-        if waiter is not None and not waiter.done() and (self.landing is None or self._need == 1):
+        if self._need <= 0 and waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def feed_eof(self) -> None:
         """The body is whole."""
         self._ended = True
-        self._source = None
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -158,13 +169,13 @@ class BodyReader:
             rest.append(bytearray(data))
 
     def _pause(self) -> None:
-        if self._source is not None:
+        if self._source is not None and not self._ended:
             self._paused = True
             self._source.pause_reading()
 
     def _resume(self) -> None:
         self._paused = False
-        if self._source is not None:
+        if self._source is not None and not self._ended:
             self._source.resume_reading()
 
     # ------------------------------------------------------------------ taking
@@ -217,14 +228,14 @@ class BodyReader:
             self._pause()
 
     async def _wait(self, need: int) -> None:
-        """Wait until *need* bytes are unread (high water at most), or nothing more will come."""
+        """Wait until *need* bytes, or high water, are unread, or nothing more will come."""
         if self._waiter is not None:
             raise RuntimeError("this response is being read by another task already")
         source = self._source
-        assert source is not None, "a reader waits although nothing more will come"
+        assert source is not None and not self._ended, "a reader waits for what will never come"
         if self._paused:
             self._resume()
-        self._need = need if need < self._high_water else self._high_water
+        self._need = need
         waiter = self._waiter = source.loop.create_future()
         source.begin_wait(self)
         try:
@@ -257,6 +268,11 @@ class BodyReader:
         """
         if amt is None or amt < 0:
             if self._ended:
+                if not self._offset and not self._rest and self._exception is None:
+                    data = bytes(self._first)
+                    self._first = b""
+                    self._buffered = 0
+                    return data
                 data = self._take(self._buffered) if self._buffered else b""
                 if self._exception is not None:
                     self._fail(data)
@@ -364,7 +380,7 @@ class BodyReader:
         # Nothing is unread here, so bytes that come another way arrive after the landed ones.
         assert not self._buffered, "bytes would overtake those that are unread"
         try:
-            await self._wait(need or self._high_water)
+            await self._wait(need or len(view))
         except BaseException:
             landed = self.received - before - self._buffered
             self._unread(bytes(view[:landed]))
@@ -403,6 +419,8 @@ class BodyReader:
 
     async def _readinto(self, b: Any, need: int) -> int:
         with memoryview(b) as whole, whole.cast("B") as view:
+            if view.readonly:
+                raise TypeError(f"readinto needs a writable buffer, got {type(b).__name__}")
             done = 0
             size = len(view)
             try:

@@ -10,13 +10,13 @@ import asyncio
 from http.client import HTTPMessage
 from typing import TYPE_CHECKING, Any
 
+from .http11.head import split_fields
 from .reader import HIGH_WATER, BodyReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .http11.chunked import ChunkedDecoder
-    from .http11.head import ResponseHead
     from .reader import Source
 
 __all__ = ["HTTPResponse", "make_message"]
@@ -52,8 +52,6 @@ class HTTPResponse(BodyReader):
         "debuglevel",
         "decoder",
         "method",
-        "origin",
-        "peername",
         "reason",
         "status",
         "target",
@@ -62,30 +60,29 @@ class HTTPResponse(BodyReader):
         "will_close",
     )
 
+    # Set with the head, before anybody holds the response.
+    chunked: bool
+    reason: str
+    status: int
+    version: int
+    will_close: bool
+
     def __init__(
         self,
         source: Source | None,
         method: str = "GET",
         target: str = "",
-        *,
         high_water: int = HIGH_WATER,
-        debuglevel: int = 0,
     ) -> None:
         BodyReader.__init__(self, source, high_water)
         self.method = method
-        self.origin = ""
         self.target = target
-        self.debuglevel = debuglevel
-        self.status = 0
-        self.reason = ""
-        self.version = 0
-        self.will_close = False
-        self.chunked = False
-        self.peername: Any = None
+        self.debuglevel = 0
         # Whether the request asked to leave HTTP/1.1: 101 is an answer to nothing else.
         self.upgrade = False
         self.decoder: ChunkedDecoder | None = None
-        self._head: ResponseHead | None = None
+        # The head as text that follows the grammar; its fields are split when asked for.
+        self._head: str | None = None
         self._head_waiter: asyncio.Future[None] | None = None
         self._fields: list[tuple[str, str]] | None = None
         self._headers: HTTPMessage | None = None
@@ -103,7 +100,14 @@ class HTTPResponse(BodyReader):
     @property
     def url(self) -> str:
         """The URL that was asked for: the origin and the target, or the target if it is absolute."""
-        return f"{self.origin}{self.target}" if self.target.startswith("/") else self.target
+        if self._source is None or not self.target.startswith("/"):
+            return self.target
+        return f"{self._source.origin}{self.target}"
+
+    @property
+    def peername(self) -> Any:
+        """What ``socket.getpeername`` gave for the connection that the response came on."""
+        return self._source.peername if self._source is not None else None
 
     @property
     def code(self) -> int:
@@ -114,7 +118,8 @@ class HTTPResponse(BodyReader):
     def raw_headers(self) -> list[tuple[str, str]]:
         """The fields as (name, value), in order, in the peer's case, repeated ones apart."""
         if self._fields is None:
-            self._fields = self._head.fields() if self._head is not None else []
+            head = self._head
+            self._fields = split_fields(head, head.index("\n") + 1) if head is not None else []
         return self._fields
 
     @property
@@ -198,7 +203,7 @@ class HTTPResponse(BodyReader):
 
     def fileno(self) -> int:
         """Return the socket's descriptor; ``ValueError`` once the response is finished."""
-        source: Any = self._source
+        source = None if self._ended else self._source
         sock = source.get_extra_info("socket") if source is not None else None
         if sock is None:
             raise ValueError(f"{self!r} has no socket any more")
@@ -212,10 +217,9 @@ class HTTPResponse(BodyReader):
         if self._closed:
             return
         self._closed = True
-        source = self._source
-        if source is not None:
-            source.abort()
-        if self._waiter is None:
+        if self._source is not None and not self._ended:
+            self._source.abort()
+        if self._waiter is None and self._head is not None:
             self._exception = None
         self._first = b""
         self._offset = 0
@@ -257,6 +261,6 @@ class HTTPResponse(BodyReader):
     def debug_head(self) -> None:
         """Print the head as http.client does at ``debuglevel`` 1."""
         if self._head is not None:
-            print("reply:", repr(self._head.text[: self._head.text.index("\n") + 1]))
+            print("reply:", repr(self._head[: self._head.index("\n") + 1]))
             for name, value in self.raw_headers:
                 print("header:", f"{name}:", value)

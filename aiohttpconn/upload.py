@@ -104,7 +104,8 @@ async def _in_task(protocol: HTTP1Protocol, sending: Coroutine[Any, Any, int]) -
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
-    return 0 if task.cancelled() else task.result()
+    # A source that is cancelled by itself has not ended: the body is not whole.
+    return 0 if task.cancelled() and not protocol.can_send else task.result()
 
 
 async def _send_blocks(
@@ -135,6 +136,10 @@ async def _send_blocks(
                 if chunked:
                     await _write(protocol, b"\r\n")
             sent += size
+            if sent == length:
+                # Whole for the peer, whose answer may come before the source says that it has
+                # ended: an answer in the middle of a request would cost the connection.
+                protocol.request_done()
     return sent
 
 
@@ -184,7 +189,8 @@ async def _send_file(protocol: HTTP1Protocol, body: Body, on_block: OnBlock) -> 
             on_block(file)
             offset += sent
             left -= sent
-            await asyncio.sleep(0)
+            if left:
+                await asyncio.sleep(0)
     finally:
         os.close(out)
         file.seek(offset)

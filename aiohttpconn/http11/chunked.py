@@ -134,11 +134,15 @@ class ChunkedDecoder:
         match = CHUNK_SIZE_LINE.fullmatch(line)
         if match is None or (self._strict and not STRICT_CHUNK_EXT.fullmatch(match[2])):
             raise MalformedResponse(f"not a chunk-size line: {quote(line)}")
-        self._overhead += len(line)
-        if self._overhead > self._limits.max_chunk_overhead + CHUNK_OVERHEAD_RATIO * self._total:
-            raise MalformedResponse(
-                f"{self._overhead} bytes of chunk framing for {self._total} bytes of content"
-            )
+        if match[2]:
+            # Plain size lines, 18 bytes at most, are not counted: where a read has them whole,
+            # _NEXT_SIZE takes them, and the verdict must not depend on how bytes arrive.
+            self._overhead += len(line)
+            free = self._limits.max_chunk_overhead
+            if self._overhead > free + CHUNK_OVERHEAD_RATIO * self._total:
+                raise MalformedResponse(
+                    f"{self._overhead} bytes of chunk extensions for {self._total} bytes of content"
+                )
         self.chunk_left = int(match[1], 16)
         if not self.chunk_left:
             self._state = _TRAILERS
@@ -147,8 +151,10 @@ class ChunkedDecoder:
         """Gather trailers up to the blank line, then parse them as a head's fields are."""
         limits = self._limits
         lines = self._trailer_lines
-        if len(line) > limits.max_line or len(lines) + len(line) > limits.max_head_bytes:
-            raise MalformedResponse(f"trailers of more than {limits.max_line} bytes")
+        if len(line) > limits.max_line:
+            raise MalformedResponse(f"a trailer of more than {limits.max_line} bytes")
+        if len(lines) + len(line) > limits.max_head_bytes:
+            raise MalformedResponse(f"trailers of more than {limits.max_head_bytes} bytes")
         if not whole:
             return
         if not line.endswith(b"\r\n"):

@@ -15,9 +15,10 @@ __all__ = [
     "DIGITS",
     "FIELD_VALUE",
     "MESSAGE_HEAD",
+    "ORIGIN_FORM",
+    "PLAIN_HEAD",
     "STATUS_LINE",
     "STRICT_CHUNK_EXT",
-    "TARGET",
     "TOKEN",
     "check_field",
     "check_host",
@@ -44,21 +45,34 @@ STATUS_LINE = re.compile(rf"{_STATUS}\r?\n")
 # field-value OWS. Possessive, so that it cannot backtrack: linear on any input.
 MESSAGE_HEAD = re.compile(rf"{_STATUS}\r\n(?:{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*+\r\n")
 
+# The heads that nearly all servers send: HTTP/1.1, a final status, at most one Content-Length or
+# one chunked, and no Connection but keep-alive. It follows the grammar above, and how the body is
+# delimited falls out of the same match. The names that decide that, in any other case or number or
+# with any other value, match none of the alternatives: such a head is read the longer way.
+PLAIN_HEAD = re.compile(
+    rf"HTTP/1\.1 ([2-9][0-9]{{2}}) ({_VALUE_CHAR}*+)\r\n"
+    rf"(?:(?![CTct](?i:ontent-length|onnection|ransfer-encoding):){_TCHAR}++:{_VALUE_CHAR}*+\r\n"
+    r"|(?(3)(?!)|(?(4)(?!)|[Cc]ontent-[Ll]ength: ([0-9]{1,19}+)\r\n))"
+    r"|(?(3)(?!)|(?(4)(?!)|[Tt]ransfer-[Ee]ncoding: (chunked)\r\n))"
+    r"|[Cc]onnection: [Kk]eep-[Aa]live\r\n)*+\r\n"
+)
+
 # RFC 9112 §7.1: chunk-size = 1*HEXDIG, [ chunk-ext ] CRLF; 16 digits hold any 64-bit size.
 # Blanks before CRLF are bad whitespace that many senders write.
 CHUNK_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16}+)([\t ]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?)\r\n")
 
 # RFC 9112 §7.1.1: chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
+_QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+"'
 STRICT_CHUNK_EXT = re.compile(
-    rb"(?:[\t ]*+;[\t ]*+%b[\t ]*+(?:=[\t ]*+(?:%b|\"(?:[^\"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+\"))?+)*+"
-    % (TOKEN.pattern.encode(), TOKEN.pattern.encode())
+    rb"(?:[\t ]*+;[\t ]*+%b[\t ]*+(?:=[\t ]*+(?:%b|%b))?+)*+"
+    % (TOKEN.pattern.encode(), TOKEN.pattern.encode(), _QUOTED)
 )
 
 # RFC 9110 §8.6: Content-Length = 1*DIGIT. Matched before int(), which takes '+5', '1_0' and blanks.
 DIGITS = re.compile(r"[0-9]{1,19}")
 
-# RFC 9112 §3.2 as http.client reads it: every visible ASCII character, as the caller quoted it.
-TARGET = re.compile(r"[\x21-\x7e]++")
+# RFC 9112 §3.2.1: origin-form, of any visible ASCII characters: the caller has quoted the others.
+ORIGIN_FORM = re.compile(r"/[\x21-\x7e]*+")
 
 # http.client's own rule for a target (CVE-2019-9740): no control character, no space.
 _NOT_IN_TARGET = re.compile(r"[\x00-\x20\x7f]")

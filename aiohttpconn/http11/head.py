@@ -28,8 +28,8 @@ from .grammar import (
     DIGITS,
     FIELD_VALUE,
     MESSAGE_HEAD,
+    PLAIN_HEAD,
     STATUS_LINE,
-    TARGET,
     TOKEN,
     check_field,
     check_host_field,
@@ -43,9 +43,8 @@ __all__ = [
     "HeadReader",
     "ResponseHead",
     "encode_fields",
-    "encode_plain_head",
     "encode_request_line",
-    "match_response_head",
+    "match_plain_head",
     "parse_fields",
     "parse_response_head",
     "response_framing",
@@ -111,17 +110,6 @@ def encode_request_line(method: str, url: str) -> str:
     return f"{method} {url}"
 
 
-def encode_plain_head(method: str, url: str, rest: str) -> bytes:
-    """Return the head of a request without fields of the caller's; *rest* is all behind the URL.
-
-    Hot: see docs/topics/design.md.
-    """
-    _checked_method(method)
-    if not TARGET.fullmatch(url):
-        check_target(url)
-    return f"{method} {url}{rest}".encode("ascii")
-
-
 def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
     """Return (field lines, {lower-case name: value}) of a mapping or an iterable of pairs.
 
@@ -162,20 +150,39 @@ def check_single_fields(names: dict[str, str]) -> None:
             raise ValueError(f"Content-Length must be digits, got {names['content-length']!r}")
 
 
-def match_response_head(data: bytes | bytearray, max_fields: int) -> ResponseHead | None:
-    """Return the head if *data* is exactly one that follows the grammar, else None.
+PlainHead: TypeAlias = tuple[int, str, str, int | None, bool]
+"""What ``match_plain_head`` returns: (status, reason, text, length, chunked)."""
 
-    Hot: see docs/topics/design.md. Everything else is ``parse_response_head``'s business.
+_PLAIN_MAX = 4096
+"""Bytes that are decoded without looking for the head's end first."""
+
+_MIN_FIELD = 4
+"""Bytes of the shortest field line: ``a:`` and its line end."""
+
+
+def match_plain_head(
+    buffer: bytearray, end: int, max_fields: int, last: PlainHead | None = None
+) -> PlainHead | None:
+    """Return the head at the start of ``buffer[:end]`` if it is a ``PLAIN_HEAD``, else None.
+
+    Hot: see docs/topics/design.md. One match validates the head and finds its framing; whatever
+    does not match is ``HeadReader``'s and ``parse_response_head``'s business. A head that repeats
+    *last*, what this function returned before, byte for byte is not matched again: an API's
+    answers within one second often do.
     """
-    text = data.decode("latin-1")
-    match = MESSAGE_HEAD.fullmatch(text)
-    if match is None or text.count("\n") > max_fields + 2:
+    if end > _PLAIN_MAX:
+        end = buffer.find(b"\r\n\r\n", 0, end) + 4
+    text = buffer[:end].decode("latin-1")
+    if last is not None and text.startswith(last[2]):
+        return last
+    match = PLAIN_HEAD.match(text)
+    if match is None:
         return None
-    minor, status, reason = match.groups("")
-    # tuple.__new__: a third of what calling the class costs.
-    return tuple.__new__(
-        ResponseHead, (10 if minor == "0" else 11, int(status), reason.strip(BLANKS), text)
-    )
+    text, status, reason, length, chunked = match.group(0, 1, 2, 3, 4)
+    if len(text) > max_fields * _MIN_FIELD and text.count("\n") > max_fields + 2:
+        return None
+    left = None if length is None else int(length)
+    return int(status), reason.strip(BLANKS), text, left, chunked is not None
 
 
 def check_status_line(line: bytes | bytearray) -> tuple[int, int, str]:
@@ -259,12 +266,11 @@ def parse_response_head(
     With *strict* every deviation from the grammar is refused; without it those deviations that
     servers are known to send, and that cannot change where the message ends, are put right.
     """
-    head = match_response_head(data, limits.max_fields)
-    if head is not None:
-        return head
     line_end = data.find(b"\n") + 1
     version, status, reason = check_status_line(data[:line_end])
     text = data.decode("latin-1")
+    if MESSAGE_HEAD.fullmatch(text):
+        return ResponseHead(version, status, reason, text)
     if strict and not (text[:line_end].endswith("\r\n") and STATUS_LINE.match(text)):
         raise MalformedResponse(f"bad line end or reason in {quote(data[:line_end])}")
     fields = parse_fields(text, line_end, strict)
@@ -348,7 +354,6 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
     """Decide how the body of a response to *method* is delimited (RFC 9112 §6.3, by its steps).
 
     Raises ``UnknownTransferEncoding`` or ``MalformedResponse`` where that cannot be told safely.
-    Hot: see docs/topics/design.md.
     """
     version, status, _, text = head
     lower = text.lower()

@@ -28,10 +28,10 @@ MAX_CHUNK_LINE = 4096
 """Bytes of one chunk-size line with its extensions."""
 
 MAX_CHUNK_OVERHEAD = 16 * 1024
-"""Bytes of chunk-size lines that are free; beyond them ``CHUNK_OVERHEAD_RATIO`` holds."""
+"""Bytes of chunk-size lines with extensions that are free; beyond them the ratio below holds."""
 
 CHUNK_OVERHEAD_RATIO = 16
-"""Bytes of chunk-size lines per byte of content: an extension flood costs the peer as much."""
+"""Bytes of such lines per byte of content: an extension flood costs the peer as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Limits:
     ``max_fields``: field lines in a head. ``max_line``: bytes of one line. ``max_head_bytes``:
     bytes of all heads of one response. ``max_interim``: 1xx responses. ``max_trailers``: field
     lines of trailers. ``max_chunk_line``: bytes of one chunk-size line. ``max_chunk_overhead``:
-    bytes of chunk-size lines beyond 16 per byte of content.
+    bytes of chunk-size lines with extensions beyond 16 per byte of content.
     """
 
     max_fields: int = MAX_FIELDS

@@ -72,8 +72,10 @@ class DialReport:
     where there is none.
 
     Flow control belongs on ``raw_transport``. A paused TLS transport goes on reading records
-    from TCP, and when FIN or RST then arrives, those are lost: on uvloop all of them, on
-    asyncio those beyond one buffer of a ``BufferedProtocol``. With TCP paused, TLS holds none.
+    from TCP, and when FIN or RST then arrives they are lost: on uvloop all of them, on asyncio
+    those beyond one buffer of a ``BufferedProtocol``. With TCP paused, TLS holds none, provided
+    that ``get_buffer()`` offers what one read of TLS can hold (256 KiB and a record of 16 KiB)
+    or the rest of the message: what does not fit waits a turn of the loop, and FIN may be faster.
     """
 
     __slots__ = ("_since", "durations", "phase", "proxy_reply", "raw_transport")
@@ -186,6 +188,7 @@ class _Link(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self.received = bytearray()
         self.ended = False
+        self.lost = False
         self.error: Exception | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -200,7 +203,7 @@ class _Link(asyncio.BufferedProtocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.ended = True
+        self.ended = self.lost = True
         self.error = exc
         self._wake()
 
@@ -231,11 +234,7 @@ async def _build(
     """Return transport and protocol on the connected *sock*, which it owns from now on."""
     loop = asyncio.get_running_loop()
     context = destination.context
-    if plan.handshake is None and context is None:
-        raw, protocol = await _adopt(loop, protocol_factory, sock)
-        report.raw_transport = raw
-        return raw, protocol
-    raw, link = await _adopt(loop, _Link, sock)
+    raw, link = await _adopt(loop, sock)
     report.raw_transport = transport = raw
     try:
         if plan.handshake is not None:
@@ -258,18 +257,14 @@ async def _build(
 
 
 async def _adopt(
-    loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], P], sock: socket.socket
-) -> tuple[asyncio.Transport, P]:
-    """Return a transport that owns *sock*, and its protocol."""
-    try:
-        protocol = protocol_factory()
-    except BaseException:
-        sock.close()
-        raise
+    loop: asyncio.AbstractEventLoop, sock: socket.socket
+) -> tuple[asyncio.Transport, _Link]:
+    """Return a transport that owns *sock*, and the protocol that owns that."""
+    link = _Link()
     unix = sock.family == getattr(socket, "AF_UNIX", None)
     create: Any = loop.create_unix_connection if unix else loop.create_connection
     try:
-        transport, _ = await create(lambda: protocol, sock=sock)
+        transport, _ = await create(lambda: link, sock=sock)
     except BaseException:
         # asyncio closes the socket object, at the loop's next turn. uvloop has closed the
         # descriptor by now, but before 0.23 the object does not know: closing it, or leaving
@@ -279,7 +274,7 @@ async def _adopt(
         else:
             sock.detach()
         raise
-    return transport, protocol
+    return transport, link
 
 
 async def _ask_proxy(
@@ -339,7 +334,11 @@ async def _start_tls(
 
 
 def _hand_over(transport: asyncio.Transport, link: _Link, protocol_factory: Callable[[], P]) -> P:
-    """Make the caller's protocol and put it on *transport* in place of *link*."""
+    """Make the caller's protocol, put it on *transport* in place of *link*, and tell it the rest.
+
+    uvloop never calls ``connection_lost`` where ``create_connection`` is cancelled: another
+    reason for not giving it the caller's protocol.
+    """
     protocol = protocol_factory()
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
@@ -353,4 +352,9 @@ def _hand_over(transport: asyncio.Transport, link: _Link, protocol_factory: Call
             data = data[count:]
     elif isinstance(protocol, asyncio.Protocol) and data:
         protocol.data_received(bytes(data))
+    if link.lost:
+        protocol.connection_lost(link.error)
+    elif link.ended and isinstance(protocol, (asyncio.BufferedProtocol, asyncio.Protocol)):
+        # The transport is closing by itself, and tells so next.
+        protocol.eof_received()
     return protocol

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConnectError, ConnectionRefused
 
@@ -23,6 +23,9 @@ __all__ = ["connect_first", "connect_unix"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one connection attempt to the next (RFC 8305 §5, "Connection Attempt Delay")."""
+
+# Windows' default loop cannot wait for a socket to become writable.
+_PROACTOR: Any = getattr(asyncio, "ProactorEventLoop", ())
 
 HINT_REFUSED = "Is a server running on that port?"
 HINT_REFUSED_UNIX = "Is a server running on that socket?"
@@ -73,8 +76,7 @@ async def connect_first(
                 errors.append((_shown(address), error))
     finally:
         for task in attempts:
-            # Cancelling takes the socket off the loop before _connect() closes it: uvloop must
-            # not be left polling a closed descriptor.
+            # Those under way close their own; two may have connected in the same turn.
             if not task.cancel() and not task.cancelled() and task.exception() is None:
                 task.result().close()
 
@@ -88,11 +90,7 @@ async def connect_unix(path: str | bytes, options: Sequence[SocketOption] = ()) 
             sock.setblocking(False)
             for level, name, value in options:
                 sock.setsockopt(level, name, value)
-            await asyncio.get_running_loop().sock_connect(sock, path)
-            # When the backlog is full, connect() says EAGAIN, which the loops take for "in
-            # progress": then there is no peer.
-            if not _has_peer(sock):
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            await _finish_connect(sock, path)
         except BaseException:
             sock.close()
             raise
@@ -121,22 +119,46 @@ async def _connect(
             sock.setsockopt(level, name, value)
         if source is not None:
             sock.bind(source)
-        if family == socket.AF_INET6 and sockaddr[3]:
-            # uvloop looks at host and port only, so the zone must be in the host.
-            sockaddr = (f"{sockaddr[0]}%{sockaddr[3]}", *sockaddr[1:])
-        await asyncio.get_running_loop().sock_connect(sock, sockaddr)
+        await _finish_connect(sock, sockaddr)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _has_peer(sock: socket.socket) -> bool:
+async def _finish_connect(sock: socket.socket, sockaddr: Any) -> None:
+    """Connect the non-blocking *sock*.
+
+    Not by ``loop.sock_connect``: uvloop's resolves the address anew, which loses an IPv6 zone
+    and a turn of the loop, and both take a Unix socket's EAGAIN (its backlog is full) for
+    EINPROGRESS.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, _PROACTOR):
+        await loop.sock_connect(sock, sockaddr)
+        return
     try:
-        sock.getpeername()
-    except OSError:
-        return False
-    return True
+        sock.connect(sockaddr)
+    except (BlockingIOError, InterruptedError) as exc:
+        if exc.errno == errno.EAGAIN and sock.family == getattr(socket, "AF_UNIX", None):
+            raise
+    else:
+        return
+    writable = loop.create_future()
+    loop.add_writer(sock, _resolve, writable)
+    try:
+        await writable
+    finally:
+        # Before the caller may close it: no loop may be left polling a closed descriptor.
+        loop.remove_writer(sock)
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _shown(address: Address) -> str:

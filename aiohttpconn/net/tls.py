@@ -162,7 +162,8 @@ def handshake_error(exc: Exception, name: str, peer: str = "the server") -> TLSE
 def _verification_text(exc: ssl.SSLCertVerificationError, name: str, peer: str) -> str:
     """Return why a certificate was refused."""
     message = exc.verify_message.rstrip(".")
-    message = message[:1].lower() + message[1:]
+    if message[1:2].islower():  # not "IP address mismatch"
+        message = message[:1].lower() + message[1:]
     return f"the certificate of {peer} cannot be verified for {name!r}: {message}"
 
 

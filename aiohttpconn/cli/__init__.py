@@ -1,0 +1,36 @@
+"""The command line. Imported by ``python -m aiohttpconn``, and by nothing of the library.
+
+``main`` only chooses: what fetches a URL is curl.py's business, ``demo`` is demo.py's.
+Layer: above the whole core.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``python -m aiohttpconn`` with the arguments *argv*; return its exit code."""
+    try:
+        if argv[:1] == ["demo"]:
+            from .demo import main as show
+
+            code = show(argv[1:])
+        else:
+            from .curl import main as fetch
+
+            code = fetch(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = 130  # what a shell says of a program that SIGINT ended
+    except BrokenPipeError:
+        # Whoever read our output has had enough. What print() still holds has nowhere to go,
+        # and must not fail again when the interpreter ends.
+        code = 23
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

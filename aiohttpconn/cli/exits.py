@@ -1,0 +1,96 @@
+"""Exit codes: curl's numbers, so that scripts written for curl understand ours.
+
+See "EXIT CODES" in curl(1). The table here is how our exceptions become them.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..exceptions import (
+    BadStatusLine,
+    BodyLengthError,
+    CertificateError,
+    ConnectError,
+    HeadTooLarge,
+    HTTPException,
+    IncompleteRead,
+    InvalidURL,
+    RemoteDisconnected,
+    ResolveError,
+    TLSError,
+    TunnelError,
+    UnknownProtocol,
+    UnknownTransferEncoding,
+)
+
+__all__ = ["Failed", "exit_code"]
+
+UNSUPPORTED_PROTOCOL = 1
+USAGE = 2
+MALFORMED_URL = 3
+PROXY_NOT_RESOLVED = 5
+HOST_NOT_RESOLVED = 6
+NOT_CONNECTED = 7
+WEIRD_REPLY = 8
+PARTIAL = 18
+HTTP_ERROR = 22
+WRITE_ERROR = 23
+READ_ERROR = 26
+TIMEOUT = 28
+TLS_FAILED = 35
+EMPTY_REPLY = 52
+SEND_FAILED = 55
+RECEIVE_FAILED = 56
+CERTIFICATE_REFUSED = 60
+BAD_CODING = 61
+BAD_CA_FILE = 77
+
+# The first that fits counts: subclasses stand above their bases.
+_CODES: list[tuple[type[BaseException], int]] = [
+    (TimeoutError, TIMEOUT),
+    (ResolveError, HOST_NOT_RESOLVED),
+    (CertificateError, CERTIFICATE_REFUSED),
+    (TunnelError, RECEIVE_FAILED),
+    (TLSError, TLS_FAILED),
+    (ConnectError, NOT_CONNECTED),
+    (InvalidURL, MALFORMED_URL),
+    (BodyLengthError, USAGE),
+    (UnknownProtocol, UNSUPPORTED_PROTOCOL),
+    (UnknownTransferEncoding, BAD_CODING),
+    (HeadTooLarge, RECEIVE_FAILED),
+    (RemoteDisconnected, EMPTY_REPLY),
+    (BadStatusLine, UNSUPPORTED_PROTOCOL),
+    (IncompleteRead, PARTIAL),
+    (HTTPException, WEIRD_REPLY),
+    (OSError, RECEIVE_FAILED),
+    (ValueError, USAGE),
+]
+
+
+class Failed(Exception):
+    """The program ends with *code*, and with *text* on standard error unless it is empty."""
+
+    def __init__(self, code: int, text: str = "") -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+
+def exit_code(exc: BaseException, *, proxied: bool = False) -> int:
+    """Return curl's exit code for *exc*. *proxied*: what we connected to was a proxy."""
+    code = next(code for kind, code in _CODES if isinstance(exc, kind))
+    phase = getattr(exc, "phase", "")
+    if code == HOST_NOT_RESOLVED and proxied:
+        code = PROXY_NOT_RESOLVED
+    elif code == NOT_CONNECTED and getattr(exc, "errno", None) == errno.ETIMEDOUT:
+        code = TIMEOUT
+    elif (code == PARTIAL and exc.__cause__ is not None) or (
+        # A reset, or bytes that make no sense, and not just a body that is too short. Of a
+        # client certificate that it misses, a TLS 1.3 server tells after the handshake.
+        code == TLS_FAILED and phase not in ("proxy", "tls")
+    ):
+        code = RECEIVE_FAILED
+    elif code == RECEIVE_FAILED and phase == "sending":
+        code = SEND_FAILED
+    return code

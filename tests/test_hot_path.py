@@ -1,0 +1,184 @@
+"""The hot path's budget: what a keep-alive GET with read() may cost, counted, never timed.
+
+Raising a number needs a reason in the commit. docs/topics/design.md explains each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tracemalloc
+import types
+from collections.abc import Awaitable, Generator
+from typing import Any
+
+import pytest
+
+import aiohttpconn
+
+from .support import ScriptedServer
+
+CALLS = 10
+"""Calls into the package, resumed coroutines included; the architecture allows 14."""
+
+WRITES = 1
+TIMERS = 0
+SUSPENSIONS = 1
+PEAK = 1.2
+"""tracemalloc's peak of a 16 MiB read(), in bodies."""
+
+REPLY = (
+    b"HTTP/1.1 200 OK\r\nServer: test\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 13\r\nConnection: keep-alive\r\n"
+    b'ETag: "1"\r\nAccept-Ranges: bytes\r\n\r\n{"ok": true}\r\n'[:-1]
+)
+
+PACKAGE = aiohttpconn.__file__.removesuffix("__init__.py")
+
+
+async def answer_all(conn: Any) -> None:
+    while await conn.read_head():
+        await conn.send(REPLY)
+
+
+async def get(conn: aiohttpconn.HTTPConnection) -> bytes:
+    await conn.request("GET", "/x")
+    response = await conn.getresponse()
+    return await response.read()
+
+
+class CallCounter:
+    """Count the calls into the package, by name, while it is active."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __enter__(self) -> CallCounter:
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: types.FrameType, event: str, arg: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            self.names.append(frame.f_code.co_name)
+
+
+@types.coroutine
+def counting_suspensions(
+    awaitable: Awaitable[Any], counts: list[int]
+) -> Generator[Any, Any, Any]:
+    """Await *awaitable*; add 1 to ``counts[0]`` for each time that it suspends."""
+    steps = awaitable.__await__()
+    value = None
+    while True:
+        try:
+            future = steps.send(value)
+        except StopIteration as stop:
+            return stop.value
+        counts[0] += 1
+        value = yield future
+
+
+@pytest.fixture
+async def warm() -> Any:
+    """A connection that has made some requests, to a server that answers each."""
+    async with (
+        ScriptedServer([answer_all]) as server,
+        aiohttpconn.HTTPConnection(server.host, server.port) as conn,
+    ):
+        for _ in range(3):
+            assert await get(conn) == REPLY[-13:]
+        yield conn
+
+
+async def test_a_get_stays_within_its_calls(warm: aiohttpconn.HTTPConnection) -> None:
+    with CallCounter() as counter:
+        await get(warm)
+    assert len(counter.names) <= CALLS, counter.names
+
+
+@pytest.mark.parametrize("timeout", [None, 30, aiohttpconn.Timeout(total=30, read=10)])
+async def test_a_get_makes_no_timer(timeout: Any) -> None:
+    loop: Any = asyncio.get_running_loop()
+    made: list[str] = []
+    async with (
+        ScriptedServer([answer_all]) as server,
+        aiohttpconn.HTTPConnection(server.host, server.port, timeout) as conn,
+    ):
+        # The first exchange makes the connection's one timer, if there is a limit.
+        await get(conn)
+        for name in ("call_at", "call_later"):
+            original = getattr(loop, name)
+
+            def record(*args: Any, original: Any = original, name: str = name) -> Any:
+                made.append(name)
+                return original(*args)
+
+            setattr(loop, name, record)
+        try:
+            for _ in range(10):
+                await get(conn)
+        finally:
+            del loop.call_at, loop.call_later
+    assert len(made) <= TIMERS, made
+
+
+async def test_a_get_is_one_write(warm: aiohttpconn.HTTPConnection) -> None:
+    protocol = warm._protocol
+    assert protocol is not None
+    written: list[bytes] = []
+    transport = protocol.transport
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(transport, name)
+
+        def write(self, data: bytes) -> None:
+            written.append(data)
+            transport.write(data)
+
+        def writelines(self, data: Any) -> None:
+            raise AssertionError("a request is one write")
+
+    protocol.transport = Recorder()
+    await get(warm)
+    await warm.request("POST", "/x", b"a small body", {"X-A": "b"})
+    await (await warm.getresponse()).read()
+    protocol.transport = transport
+    assert len(written) == 2 * WRITES
+    assert written[1].endswith(b"\r\n\r\na small body")
+
+
+async def test_a_get_suspends_once(warm: aiohttpconn.HTTPConnection) -> None:
+    counts = [0]
+    await counting_suspensions(get(warm), counts)
+    assert counts[0] <= SUSPENSIONS
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_a_large_read_holds_the_body_once() -> None:
+    size = 16 * 1024 * 1024
+
+    async def big(conn: Any) -> None:
+        await conn.read_head()
+        await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        block = b"x" * 65536
+        for _ in range(size // len(block)):
+            await conn.send(block)
+
+    async with (
+        ScriptedServer([big]) as server,
+        aiohttpconn.HTTPConnection(server.host, server.port) as conn,
+    ):
+        await conn.request("GET", "/")
+        response = await conn.getresponse()
+        tracemalloc.start()
+        try:
+            body = await response.read()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert len(body) == size
+        assert peak < PEAK * size

@@ -1,0 +1,507 @@
+"""net/timeouts.py, and the limits as a connection's callers meet them.
+
+Limits are tiny and only lower bounds are looked at; where the order of time matters, the test
+owns the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from aiohttpconn import (
+    ConnectTimeout,
+    HTTPConnection,
+    HTTPSConnection,
+    ReadTimeout,
+    RequestTimeout,
+    Timeout,
+    TotalTimeout,
+    WriteTimeout,
+)
+from aiohttpconn.net.timeouts import NO_TIMEOUT, Watchdog
+
+from .support import ScriptedServer, close, expect, notify, send, wait
+
+TINY = 0.03
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+# Timeout ------------------------------------------------------------------------------------
+
+
+def test_a_number_holds_per_operation_and_none_never_ends():
+    assert Timeout.of(5) == Timeout(connect=5, read=5, write=5)
+    assert Timeout.of(2.5).total is None
+    assert Timeout.of(None) == Timeout() == NO_TIMEOUT
+    limits = Timeout(total=9)
+    assert Timeout.of(limits) is limits
+
+
+@pytest.mark.parametrize("name", ["total", "connect", "read", "write"])
+@pytest.mark.parametrize("value", [0, -1, 0.0, float("nan")])
+def test_a_limit_that_is_not_above_zero_is_refused(name, value):
+    with pytest.raises(ValueError, match="above 0") as info:
+        Timeout(**{name: value})
+    assert str(info.value) == f"Timeout({name}=...) must be above 0 seconds, got {value!r}"
+
+
+@pytest.mark.parametrize("value", ["5", True, [1]])
+def test_a_limit_that_is_no_number_is_refused(value):
+    with pytest.raises(TypeError) as info:
+        Timeout(read=value)
+    assert str(info.value) == f"Timeout(read=...) must be seconds or None, got {value!r}"
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_a_connection_refuses_such_a_limit_when_it_is_made(timeout):
+    with pytest.raises(ValueError, match="must be above 0 seconds"):
+        HTTPConnection("a.test", timeout=timeout)
+
+
+# Watchdog, with a clock that the test owns -----------------------------------------------------
+
+
+class Clock:
+    """A loop's clock and timers: ``advance`` moves it and fires what is due."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.made = 0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when, callback):
+        self.made += 1
+        self.timers.append(timer := Timer(when, callback))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        end = self.now + seconds
+        while due := [t for t in self.timers if not t.cancelled and t.when <= end]:
+            timer = min(due, key=lambda t: t.when)
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.when)
+            timer.callback()
+        self.now = end
+
+
+class Timer:
+    def __init__(self, when, callback) -> None:
+        self.when = when
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def fired():
+    return []
+
+
+@pytest.fixture
+def watchdog(clock, fired):
+    return Watchdog(clock, fired.append)
+
+
+@pytest.mark.parametrize("name", ["read", "write"])
+def test_watchdog_fires_when_a_wait_is_over_its_limit(clock, fired, watchdog, name):
+    getattr(watchdog, f"arm_{name}")(5)
+    clock.advance(4.9)
+    assert fired == []
+    clock.advance(0.2)
+    assert fired == [name]
+    clock.advance(100)
+    assert fired == [name]
+
+
+def test_watchdog_fires_at_the_exchanges_deadline(clock, fired, watchdog):
+    watchdog.arm_total(103)
+    watchdog.arm_read(5)
+    clock.advance(3)
+    assert fired == ["total"]
+
+
+def test_watchdog_makes_one_timer_for_many_waits(clock, fired, watchdog):
+    for _ in range(1000):
+        watchdog.arm_read(5)
+        watchdog.rest_read()
+    assert clock.made == 1
+    clock.advance(100)
+    assert (clock.made, fired) == (1, [])
+
+
+def test_watchdog_sets_an_early_timer_anew(clock, fired, watchdog):
+    watchdog.arm_read(5)
+    clock.advance(4)
+    watchdog.rest_read()
+    watchdog.arm_read(5)
+    clock.advance(4)  # the first wait's timer fires, and is set to the second's deadline
+    assert (clock.made, fired) == (2, [])
+    clock.advance(1)
+    assert fired == ["read"]
+
+
+def test_watchdog_takes_an_earlier_timer_for_an_earlier_deadline(clock, fired, watchdog):
+    watchdog.arm_total(200)
+    watchdog.arm_read(5)
+    assert clock.made == 2
+    assert sum(not timer.cancelled for timer in clock.timers) == 1
+    clock.advance(5)
+    assert fired == ["read"]
+
+
+def test_progress_begins_a_wait_anew(clock, fired, watchdog):
+    watchdog.arm_read(5)
+    for _ in range(10):
+        clock.advance(4)
+        watchdog.progress(5)
+    assert fired == []
+    clock.advance(5)
+    assert fired == ["read"]
+
+
+def test_progress_without_a_wait_begins_none(clock, fired, watchdog):
+    watchdog.arm_write(50)
+    watchdog.progress(5)
+    clock.advance(20)
+    assert fired == []
+
+
+def test_progress_does_not_move_the_total(clock, fired, watchdog):
+    watchdog.arm_total(110)
+    watchdog.arm_read(5)
+    for _ in range(5):
+        clock.advance(2)
+        watchdog.progress(5)
+    assert fired == ["total"]
+
+
+def test_a_watchdog_at_rest_fires_nothing(clock, fired, watchdog):
+    watchdog.arm_total(110)
+    watchdog.arm_read(5)
+    watchdog.arm_write(5)
+    watchdog.rest()
+    clock.advance(100)
+    assert fired == []
+    assert all(timer.cancelled for timer in clock.timers)
+
+
+def test_a_stopped_watchdog_keeps_no_timer(clock, fired, watchdog):
+    watchdog.arm_write(5)
+    watchdog.stop()
+    assert all(timer.cancelled for timer in clock.timers)
+    watchdog.stop()
+
+
+# A connection's limits -------------------------------------------------------------------------
+
+
+class Blackhole:
+    """A listener whose backlog is full: connecting to it takes for ever."""
+
+    def __enter__(self):
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(0)
+        self.address = self.listener.getsockname()
+        self.clients = []
+        for _ in range(3):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(self.address)
+            self.clients.append(client)
+        return self
+
+    def __exit__(self, *exc_info):
+        for sock in (self.listener, *self.clients):
+            sock.close()
+
+
+CONNECTING = [
+    pytest.param(Timeout(connect=TINY), ConnectTimeout, f"connect={TINY}", id="connect"),
+    pytest.param(TINY, ConnectTimeout, f"connect={TINY}", id="number"),
+    pytest.param(Timeout(total=TINY), TotalTimeout, f"total={TINY}", id="total"),
+    pytest.param(Timeout(connect=TINY, total=9), ConnectTimeout, f"connect={TINY}", id="first-c"),
+    pytest.param(Timeout(connect=9, total=TINY), TotalTimeout, f"total={TINY}", id="first-t"),
+]
+
+
+@pytest.mark.parametrize(("timeout", "kind", "text"), CONNECTING)
+async def test_connecting_takes_too_long(timeout, kind, text):
+    with Blackhole() as hole:
+        conn = HTTPConnection(*hole.address, timeout=timeout)
+        start = time.monotonic()
+        with pytest.raises(kind) as info:
+            await conn.request("GET", "/x")
+        assert time.monotonic() - start > TINY * 0.9
+    assert str(info.value).startswith(
+        f"GET http://127.0.0.1:{hole.address[1]}/x: not connected within {TINY} s, {text} (connect,"
+    )
+    assert (info.value.phase, info.value.method) == ("connect", "GET")
+    assert not info.value.request_sent
+    assert isinstance(info.value, (TimeoutError, OSError, RequestTimeout))
+    assert conn.sock is None
+
+
+async def test_connect_alone_has_its_limits_too():
+    with Blackhole() as hole:
+        conn = HTTPConnection(*hole.address, timeout=Timeout(total=TINY))
+        with pytest.raises(TotalTimeout) as info:
+            await conn.connect()
+    assert str(info.value).startswith(
+        f"http://127.0.0.1:{hole.address[1]}: not connected within {TINY} s, total={TINY} (connect,"
+    )
+
+
+async def test_a_tls_handshake_takes_too_long(certificates):
+    async with ScriptedServer([wait(asyncio.Event())]) as server:
+        conn = HTTPSConnection(
+            "127.0.0.1", server.port, context=certificates.client, timeout=Timeout(connect=TINY)
+        )
+        with pytest.raises(ConnectTimeout, match=r"not connected within 0.03 s") as info:
+            await conn.connect()
+    assert info.value.phase == "tls"
+
+
+@pytest.mark.parametrize("timeout", [TINY, Timeout(read=TINY)], ids=["number", "read"])
+async def test_no_head_in_time(scripted, timeout):
+    async with scripted(timeout=timeout) as conn:
+        await conn.request("GET", "/x")
+        with pytest.raises(ReadTimeout) as info:
+            await conn.getresponse()
+        url = f"http://127.0.0.1:{conn.port}/x"
+        assert str(info.value).startswith(f"GET {url}: no response within {TINY} s (waiting for")
+        assert str(info.value).endswith(f" ms; read={TINY})")
+        assert info.value.request_sent
+        assert not info.value.response_started
+        assert info.value.elapsed > TINY * 0.9
+        assert conn.sock is None
+
+
+async def test_a_body_stops_coming(scripted):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"
+    async with scripted(head, timeout=Timeout(read=TINY)) as conn:
+        await conn.request("GET", "/")
+        response = await conn.getresponse()
+        with pytest.raises(ReadTimeout) as info:
+            await response.read()
+        assert f": no byte of the body within {TINY} s (receiving the body, " in str(info.value)
+        assert info.value.response_started
+        # What had arrived stays readable.
+        assert await response.read(5) == b"hello"
+        with pytest.raises(ReadTimeout):
+            await response.read(5)
+        assert not response.complete
+        assert conn.sock is None
+
+
+async def test_a_caller_that_does_not_wait_meets_no_limit(scripted):
+    async with scripted(OK, OK, timeout=TINY) as conn:
+        await conn.request("GET", "/")
+        response = await conn.getresponse()
+        time.sleep(TINY * 1.5)  # noqa: ASYNC251 - the caller's own work
+        assert await response.read() == b"hi"
+        await asyncio.sleep(TINY * 1.5)  # idle: the timer fires, and means nothing
+        await conn.request("GET", "/")
+        assert await (await conn.getresponse()).read() == b"hi"
+        assert scripted.server.connections == 1
+
+
+async def drip(conn) -> None:
+    """Answer with a byte every third of TINY, for three times TINY."""
+    await conn.read_head()
+    await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+    for i in range(9):
+        await asyncio.sleep(TINY / 3)
+        await conn.send(b"%d" % i)
+
+
+async def test_a_slow_drip_satisfies_read():
+    async with ScriptedServer(drip) as server:
+        # Ten times the pace of the drip: a busy machine may be late.
+        async with HTTPConnection(server.host, server.port, timeout=TINY * 3) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            start = time.monotonic()
+            assert await response.read() == b"012345678"
+            assert time.monotonic() - start > TINY * 2
+
+
+async def test_a_slow_drip_does_not_satisfy_total():
+    async with ScriptedServer(drip) as server:
+        limits = Timeout(total=TINY * 1.5, read=9)
+        async with HTTPConnection(server.host, server.port, timeout=limits) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            with pytest.raises(TotalTimeout) as info:
+                await response.read()
+    assert ": the exchange did not end within 0.045 s (receiving the body, " in str(info.value)
+    assert str(info.value).endswith("; total=0.045)")
+
+
+@pytest.mark.parametrize("connected", [False, True])
+async def test_total_covers_the_wait_for_the_head(scripted, connected):
+    async with scripted(timeout=Timeout(total=TINY)) as conn:
+        if connected:
+            await conn.connect()
+        await conn.request("GET", "/")
+        with pytest.raises(TotalTimeout, match=r"the exchange did not end within 0\.03 s"):
+            await conn.getresponse()
+
+
+async def test_total_begins_with_each_request(scripted):
+    async with scripted(OK, OK, OK, timeout=Timeout(total=0.5)) as conn:
+        for _ in range(3):
+            await conn.request("GET", "/")
+            assert await (await conn.getresponse()).read() == b"hi"
+        assert scripted.server.connections == 1
+
+
+async def test_total_holds_though_an_earlier_body_ends_later(scripted):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+    ready = asyncio.Event()
+    script = [expect(), send(head), expect(), send(b"body"), wait(ready)]
+    async with ScriptedServer(script) as server:
+        async with HTTPConnection(server.host, server.port, timeout=Timeout(total=TINY)) as conn:
+            await conn.request("GET", "/")
+            first = await conn.getresponse()
+            await conn.request("GET", "/")
+            assert await first.read() == b"body"
+            with pytest.raises(TotalTimeout, match="the exchange did not end"):
+                await conn.getresponse()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("kind", ["bytes", "iterable", "async", "file"])
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [
+        pytest.param(Timeout(write=TINY), WriteTimeout, id="write"),
+        pytest.param(Timeout(total=TINY), TotalTimeout, id="total"),
+    ],
+)
+async def test_a_server_that_takes_no_body(certificates, tmp_path, timeout, error, kind, tls):
+    hold = asyncio.Event()
+    block = b"x" * 65536
+    path = tmp_path / "body"
+
+    async def blocks():
+        while True:
+            yield block
+
+    context = certificates.server if tls else None
+    async with ScriptedServer([expect(), wait(hold)], receive_buffer=4096, tls=context) as server:
+        options = {
+            "timeout": timeout,
+            "socket_options": [(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)],
+        }
+        conn = HTTPConnection(server.host, server.port, **options)
+        if tls:
+            options["context"] = certificates.client
+            conn = HTTPSConnection("localhost", server.port, **options)
+        async with conn:
+            if kind == "bytes":
+                body = block * 400
+            elif kind == "iterable":
+                body = (block for _ in range(10**6))
+            elif kind == "async":
+                body = blocks()
+            else:
+                with path.open("wb") as file:
+                    file.truncate(len(block) * 400)
+                body = path.open("rb")
+            with pytest.raises(error) as info:
+                await conn.request("POST", "/", body)
+            if kind == "file":
+                body.close()
+            elif kind == "async":
+                await body.aclose()
+            if error is WriteTimeout:
+                assert f"the peer took no byte of the request within {TINY} s" in str(info.value)
+                assert "(sending, " in str(info.value)
+                assert str(info.value).endswith(f"; write={TINY})")
+                assert not info.value.request_sent
+            assert conn.sock is None
+
+
+async def test_a_server_that_reads_slowly_meets_no_write_limit():
+    hold = asyncio.Event()
+
+    async def slow(conn) -> None:
+        await conn.read_head()
+        for _ in range(6):
+            await asyncio.sleep(TINY / 3)
+            await conn.read_exactly(100_000)
+        await conn.read_exactly(3_400_000)
+        await conn.send(OK)
+
+    async with ScriptedServer(slow, receive_buffer=4096) as server:
+        async with HTTPConnection(
+            server.host, server.port, timeout=Timeout(write=TINY * 4)
+        ) as conn:
+            await conn.request("POST", "/", b"x" * 4_000_000)
+            assert await (await conn.getresponse()).read() == b"hi"
+    assert not hold.is_set()
+
+
+# How many timers it costs -----------------------------------------------------------------------
+
+
+async def test_many_exchanges_make_one_timer(scripted, monkeypatch):
+    made = []
+    loop = asyncio.get_running_loop()
+
+    class Counting(asyncio.AbstractEventLoop):
+        """The running loop, as the connection's protocol sees it."""
+
+        def __getattribute__(self, name):
+            if name in ("call_later", "call_at"):
+                made.append(name)
+            return getattr(loop, name)
+
+    body = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+    script = []
+    for _ in range(20):
+        script += [expect(), send(body, b"body")]
+    async with ScriptedServer(script) as server:
+        limits = Timeout(total=9, read=5, write=5)
+        async with HTTPConnection(server.host, server.port, timeout=limits) as conn:
+            await conn.connect()
+            conn._protocol.loop = Counting()
+            for _ in range(20):
+                await conn.request("GET", "/")
+                assert await (await conn.getresponse()).read() == b"body"
+            # One for the total, and one that is earlier for the first wait.
+            assert 1 <= len(made) <= 2
+            conn._protocol.loop = loop
+
+
+async def test_no_limit_makes_no_timer(scripted):
+    async with scripted(OK) as conn:
+        await conn.request("GET", "/")
+        assert await (await conn.getresponse()).read() == b"hi"
+        assert conn._protocol._watchdog is None
+
+
+async def test_a_closed_connection_keeps_no_timer():
+    seen = asyncio.Event()
+    async with ScriptedServer([expect(), notify(seen), close()]) as server:
+        async with HTTPConnection(server.host, server.port, timeout=60) as conn:
+            await conn.request("GET", "/")
+            protocol = conn._protocol
+            with pytest.raises(ConnectionResetError):
+                await conn.getresponse()
+            assert protocol._watchdog is not None
+            assert protocol._watchdog._handle is None
