@@ -24,7 +24,7 @@ error = HTTPException
 # http.client's module constants: aiohttpconn.OK, aiohttpconn.NOT_FOUND ...
 globals().update(_http.HTTPStatus.__members__)
 
-__all__ = [  # noqa: PLE0604 - the exceptions' own list is taken whole
+__all__ = [
     "HTTPS_PORT",
     "HTTP_PORT",
     "Destination",

@@ -96,6 +96,9 @@ def make_body(body: Any, blocksize: int) -> Body:
         made.length = len(made.data)
     elif hasattr(body, "read"):
         _look_at_file(made, body)
+    elif _is_buffer(body):
+        made.data = byte_view(body, "body")
+        made.length = len(made.data)
     elif isinstance(body, dict) or not isinstance(body, (Iterable, AsyncIterable)):
         raise TypeError(
             "a body must be str, bytes-like, a file, an iterable or an async iterable of bytes, "
@@ -112,7 +115,16 @@ def byte_view(data: Any, what: str) -> bytes | memoryview:
         view = memoryview(data)
     except TypeError:
         raise TypeError(f"{what} must be bytes-like, got {type(data).__name__}") from None
-    return view.cast("B") if view.contiguous else bytes(view)
+    return view.cast("B") if view.c_contiguous else bytes(view)
+
+
+def _is_buffer(body: Any) -> bool:
+    """Whether *body* is bytes-like but none of the usual types: an array of numpy or ctypes."""
+    try:
+        memoryview(body).release()
+    except TypeError:
+        return False
+    return True
 
 
 def encode_text(text: str, what: str) -> bytes:

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
-from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 from urllib.parse import urlsplit
 
@@ -64,7 +63,7 @@ if TYPE_CHECKING:
 
     from .types import BodyLike, HeadersLike, OnInformational, SocketOption
 
-__all__ = ["HTTP_PORT", "HTTPS_PORT", "HTTPConnection", "HTTPSConnection"]
+__all__ = ["HTTPS_PORT", "HTTP_PORT", "HTTPConnection", "HTTPSConnection"]
 
 SMALL_BODY = 64 * 1024
 """Bytes up to which a body leaves in one write with its head: copying them is cheaper."""
@@ -268,7 +267,7 @@ class HTTPConnection:
         port: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Connect to *host*:*port* through a proxy, with CONNECT: the proxy is this connection's host.
+        """Connect to *host*:*port* through a proxy, which is this connection's own host.
 
         *headers* go to the proxy only: ``Proxy-Authorization`` belongs here. Raises
         ``RuntimeError`` if connected, ``InvalidURL`` or ``ValueError`` for what may not be sent.
@@ -421,8 +420,6 @@ class HTTPConnection:
                 await self._connect(deadline)
             protocol = self._protocol
             assert protocol is not None, "connect() returned without a connection"
-        elif protocol.state is UPGRADED:
-            raise CannotSendRequest("Upgraded")
         return protocol
 
     def close(self) -> None:
@@ -468,7 +465,7 @@ class HTTPConnection:
         *,
         encode_chunked: bool = False,
     ) -> None:
-        """Send a request: the head, and *body* whole. Mirrors ``http.client.HTTPConnection.request``.
+        """Send a request: the head, and *body* whole. Mirrors http.client's ``request``.
 
         *url* is sent byte for byte ('' is '/'). *body*: str (as ISO-8859-1), bytes-like, a file, an
         iterable or async iterable of bytes, or an object with an async ``read(n)``.
@@ -584,6 +581,9 @@ class HTTPConnection:
         length: int | None,
     ) -> None:
         """Send *head* and *body* on an open connection; on any failure, close it."""
+        if self._protocol is not None and self._protocol.state is UPGRADED:
+            # Not within the try below: what the connection carries now goes on.
+            raise CannotSendRequest("Upgraded")
         self._method, self._url = method, url
         self._state = _STARTED
         total = Timeout.of(self.timeout).total
@@ -681,7 +681,7 @@ class HTTPConnection:
         """Send the head, in one write with a small bytes-like *message_body*, and the rest of it.
 
         Without *message_body*, ``send`` may follow. Raises what ``request`` raises, and
-        ``CannotSendHeader`` outside of a request. Mirrors ``http.client.HTTPConnection.endheaders``.
+        ``CannotSendHeader`` outside of a request. Mirrors http.client's ``endheaders``.
         """
         if self._state is not _STARTED:
             raise CannotSendHeader()
@@ -792,7 +792,7 @@ class HTTPConnection:
         raise exc
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
-        """Give away the transport after 101, or after 2xx to CONNECT, and the bytes behind the head.
+        """Give away the transport after 101 or 2xx to CONNECT, and the bytes behind the head.
 
         HTTP is over on it. Reading is paused: call ``set_protocol`` on it, take the bytes in,
         then ``resume_reading``. Raises ``NotConnected``, or ``HTTPException`` if HTTP is not over.

@@ -19,10 +19,10 @@ Names that ``http.client`` has are the standard library's own classes, so that
     │   └── ResponseNotReady
     ├── BadStatusLine
     │   └── RemoteDisconnected              also a ConnectionResetError
-    │       └── NotProcessed                a pipelined request that was not answered: safe to resend
+    │       └── NotProcessed                a pipelined request was not answered: safe to resend
     ├── LineTooLong
     │   └── HeadTooLarge                    a line or a whole head over its limit
-    ├── MalformedResponse                   the response breaks RFC 9112 in a way that is refused
+    ├── MalformedResponse                   breaks RFC 9112 in a way that is refused
     └── BodyLengthError                     also a ValueError: the caller's Content-Length is wrong
     OSError
     ├── ConnectError                        no connection; ``errors`` holds every attempt's exception

@@ -9,7 +9,7 @@ Receiving, held in ``state`` and nowhere else:
        ╰────────────────────────┴────────────────────────────────╯
                   (both directions finished, and keep-alive)
    HEAD ── 101, or 2xx to CONNECT ──► UPGRADED      any ── eof, lost, abort, bad bytes ──► CLOSED
-   IDLE ── any byte at all ──► CLOSED               (an unsolicited response: the connection is poisoned)
+   IDLE ── any byte at all ──► CLOSED            (a response that nothing asked for: poisoned)
 
 Sending is the connection's business; here it leaves two marks: ``request_open`` from the first
 byte of a request to its last, and ``sending_stopped`` when no more of it is wanted.
@@ -104,7 +104,7 @@ _TEXTS: dict[type[BaseException], str] = {
     BadStatusLine: "not a status line: %s",
     UnknownProtocol: "unknown protocol: %s",
 }
-"""What stands before the texts of http.client's exceptions that are nothing but the peer's bytes."""
+"""What stands before the texts of http.client's exceptions that are but the peer's bytes."""
 
 _EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
     "read": (ReadTimeout, "no response"),

@@ -48,6 +48,9 @@ _SMALL = 2048
 
 _MERGED = 64 * 1024
 
+GIVEN_UP = EOFError("closed before its end")
+"""What ended a body whose reader closed it: never raised, and never "whole" either."""
+
 
 class Source(Protocol):
     """What feeds a reader: HTTP/1.1's protocol today, and nothing here would know another."""
@@ -247,7 +250,7 @@ class BodyReader:
     def _fail(self, partial: bytes) -> None:
         """Raise what ended the body too early, with *partial* as what this read had taken."""
         exc = self._exception
-        if exc is None:
+        if exc is None or exc is GIVEN_UP:
             return
         if isinstance(exc, IncompleteRead):
             again = IncompleteBody(partial, exc.expected)

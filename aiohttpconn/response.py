@@ -11,7 +11,7 @@ from http.client import HTTPMessage
 from typing import TYPE_CHECKING, Any
 
 from .http11.head import split_fields
-from .reader import HIGH_WATER, BodyReader
+from .reader import GIVEN_UP, HIGH_WATER, BodyReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -183,7 +183,9 @@ class HTTPResponse(BodyReader):
     @property
     def trailers(self) -> HTTPMessage:
         """The fields after a chunked body; empty before it is ``complete`` and where none came."""
-        if self._trailers is None or not self._ended:
+        if not self._ended:
+            return make_message(())
+        if self._trailers is None:
             decoder = self.decoder
             self._trailers = make_message(decoder.trailers if decoder is not None else ())
         return self._trailers
@@ -219,8 +221,8 @@ class HTTPResponse(BodyReader):
         self._closed = True
         if self._source is not None and not self._ended:
             self._source.abort()
-        if self._waiter is None and self._head is not None:
-            self._exception = None
+        if self._exception is not None and self._waiter is None and self._head is not None:
+            self._exception = GIVEN_UP
         self._first = b""
         self._offset = 0
         self._rest = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import array
-import mmap
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import array
+    import mmap
 
 __all__ = [
     "AsyncReadable",

@@ -16,11 +16,11 @@ import ast
 import asyncio
 import contextlib
 import gzip
+import http.client
 import inspect
 import io
 import json
 import logging
-import os
 import re
 import runpy
 import shlex
@@ -92,9 +92,6 @@ def pages(*languages: str) -> list[Any]:
         for page in PAGES
         if any(block.language in languages for block in blocks(page))
     ]
-
-
-
 
 
 # The servers that the examples speak to ---------------------------------------------------
@@ -378,3 +375,187 @@ def matches(shown: str, printed: str) -> bool:
     """Whether *printed* is what is *shown*, with ``...`` for anything."""
     pattern = ".*?".join(map(re.escape, shown.rstrip().split("...")))
     return re.fullmatch(pattern, printed.rstrip(), re.DOTALL) is not None
+
+
+# Commands -----------------------------------------------------------------------------------
+
+COMMANDS = [
+    pytest.param(block.text, id=f"{name_of(page)}:{block.line}")
+    for page in PAGES
+    for block in blocks(page)
+    if block.language == "console"
+]
+TARGETS = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+NOT_RUN = {"pip"}
+"""Programs that would change the environment of the tests."""
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_commands_do_what_is_shown(
+    text: str, site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for command, shown in re.findall(r"(?m)^\$ (.*)\n((?:(?!\$ ).*\n)*)", text):
+        program, *arguments = shlex.split(command)
+        if program == "make":
+            assert set(arguments) <= TARGETS, command
+        elif program == "python":
+            assert arguments[:2] == ["-m", "aiohttpconn"], command
+            monkeypatch.setattr(sys, "argv", ["aiohttpconn", *arguments[2:]])
+            with pytest.raises(SystemExit) as ended, time_limit():
+                runpy.run_module("aiohttpconn", run_name="__main__", alter_sys=False)
+            assert not ended.value.code, command
+            if shown:
+                assert matches(masked(shown), masked(capfd.readouterr().out)), command
+        else:
+            assert program in NOT_RUN, command
+
+
+def masked(output: str) -> str:
+    """Replace the numbers, and the blanks that align them: times differ, and so do ports."""
+    return re.sub(r"[ \t]*(?<!\w)[\d.:]*\d(?!\w)", " N", output)
+
+
+# Links, names, lists ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_fenced_blocks_have_a_language(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+def prose(page: Path) -> str:
+    """Return the page without its fenced blocks."""
+    return re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", prose(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", prose(page)):
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), link
+        assert target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {
+        (index.parent / link.partition("#")[0]).resolve()
+        for link in re.findall(r"\]\(([^)]+\.md[^)]*)\)", prose(index))
+    }
+    assert set(PAGES) - linked == {index}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_path_of_a_machine(page: Path) -> None:
+    found = re.findall(r"(?<![\w/])/(?:home|root|work|Users|tmp)/\S*", page.read_text("utf-8"))
+    assert found == []
+
+
+def test_the_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MAX_README_LINES
+
+
+def hot_functions() -> set[str]:
+    """Return the functions of the package whose docstring says that they are hot."""
+    found = set()
+
+    def search(node: ast.AST, name: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef):
+                search(child, f"{name}.{child.name}")
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                if re.search(r"\bHot[.:]", ast.get_docstring(child) or ""):
+                    found.add(f"{name}.{child.name}")
+
+    for path in PACKAGE.rglob("*.py"):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        search(ast.parse(path.read_text(encoding="utf-8")), module)
+    return found
+
+
+def test_the_hot_list_is_that_of_the_code() -> None:
+    section = (ROOT / "docs/topics/design.md").read_text("utf-8").partition("### The hot list")[2]
+    assert set(re.findall(r"(?m)^\| `([\w.]+)` \|", section)) == hot_functions()
+
+
+def test_design_names_every_module() -> None:
+    design = (ROOT / "docs/topics/design.md").read_text(encoding="utf-8")
+    names = {path.name for path in PACKAGE.rglob("*.py") if path.parent.name != "cli"}
+    assert {name for name in names if name not in design} == set()
+
+
+REFERENCE = ROOT / "docs" / "reference.md"
+
+
+@pytest.mark.parametrize("name", sorted(aiohttpconn.__all__))
+def test_the_reference_has_every_public_name(name: str) -> None:
+    assert re.search(rf"`{name}\b", REFERENCE.read_text(encoding="utf-8"))
+
+
+def public_parts() -> Iterator[tuple[str, str]]:
+    """Yield (name, what it takes or has) for the public functions and classes."""
+    for name in aiohttpconn.__all__:
+        thing = getattr(aiohttpconn, name)
+        if not getattr(thing, "__module__", "").startswith("aiohttpconn.") or (
+            isinstance(thing, type) and issubclass(thing, BaseException)
+        ):
+            continue
+        # Its users make neither, and use little of the protocol.
+        if name not in ("HTTPResponse", "HTTP1Protocol"):
+            yield from ((name, argument) for argument in inspect.signature(thing).parameters)
+        if name in ("HTTPConnection", "Timeout", "DialReport"):
+            for member, value in vars(thing).items():
+                if not member.startswith("_"):
+                    yield name, member
+                    if inspect.isfunction(value):
+                        yield from (
+                            (name, argument) for argument in inspect.signature(value).parameters
+                        )
+
+
+@pytest.mark.parametrize("name", sorted({part for _, part in public_parts()} - {"self", "options"}))
+def test_the_reference_has_every_argument(name: str) -> None:
+    assert re.search(rf"\b{name}\b", REFERENCE.read_text(encoding="utf-8"))
+
+
+def test_the_reference_has_what_a_response_has_of_http_client() -> None:
+    ours = {name for name in dir(aiohttpconn.HTTPResponse) if not name.startswith("_")}
+    theirs = set(dir(http.client.HTTPResponse)) | set(
+        http.client.HTTPResponse(_FakeSocket()).__dict__
+    )
+    text = REFERENCE.read_text(encoding="utf-8")
+    assert {name for name in ours & theirs if not re.search(rf"\b{name}\b", text)} == set()
+
+
+class _FakeSocket:
+    """What ``http.client.HTTPResponse`` asks of a socket."""
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO()
+
+
+def test_every_tested_difference_is_on_the_page() -> None:
+    from . import test_against_http_client as responses
+    from . import test_requests_against_http_client as requests
+
+    entries = [
+        *responses.REFUSED,
+        *responses.REWRITES,
+        *responses.OTHERWISE,
+        *requests.REFUSED,
+        *requests.REWRITES,
+    ]
+    page = prose(ROOT / "docs/topics/differences.md")
+    shown = {name.replace("\n", " ") for name in re.findall(r"\*\*(.+?)\*\*", page, re.DOTALL)}
+    assert {entry.name.partition(":")[0] for entry in entries} - shown == set()

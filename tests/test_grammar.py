@@ -320,7 +320,7 @@ def test_what_is_no_host_field(value):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a", "a"), (b"\xe9", "é"), (bytearray(b"a"), "a"), (5, "5"), (-1, "-1"), (True, "1")],
+    [("a", "a"), (b"\xe9", "é"), (bytearray(b"a"), "a"), (5, "5"), (-1, "-1"), (True, "True")],
 )
 def test_values_as_text(value, text):
     assert encode_value(value) == text

@@ -66,9 +66,7 @@ class CallCounter:
 
 
 @types.coroutine
-def counting_suspensions(
-    awaitable: Awaitable[Any], counts: list[int]
-) -> Generator[Any, Any, Any]:
+def counting_suspensions(awaitable: Awaitable[Any], counts: list[int]) -> Generator[Any, Any, Any]:
     """Await *awaitable*; add 1 to ``counts[0]`` for each time that it suspends."""
     steps = awaitable.__await__()
     value = None

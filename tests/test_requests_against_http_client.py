@@ -13,7 +13,9 @@ Each entry has an example that shows that the difference is real. ``http.client`
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
+import functools
 import http.client
 import io
 import mmap
@@ -21,7 +23,7 @@ import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from hypothesis import event, given
@@ -42,7 +44,7 @@ BLOCKSIZE = 8
 """Bytes read at once from a file: small, so that bodies have several blocks."""
 
 ZONE = re.compile(rb"(\r\nHost: \[[^]%\r]*)%[^]\r]*")
-"""A zone id in Host. RFC 6874 §4: it means nothing on another machine. Newer http.clients drop it."""
+"""A zone id in Host: RFC 6874 §4, it means nothing on another machine."""
 
 # Requests --------------------------------------------------------------------------------------
 
@@ -114,7 +116,6 @@ def mapped(content: bytes, position: int = 0) -> mmap.mmap:
 
 
 def on_disk(content: bytes, mode: str = "w+b", position: int = 0, **keywords: Any) -> Any:
-    # Not closed: a request reads it, and the last reference to it closes it quietly.
     file = tempfile.TemporaryFile(mode, **keywords)  # noqa: SIM115
     file.write(content if "b" in mode else content.decode("latin-1"))
     file.seek(position)
@@ -181,9 +182,31 @@ NO_BODY = {"int", "dict", "empty dict", "list of str", "list of int"}
 LATIN = {"not latin", "StringIO not latin"}
 
 
+class Bodies:
+    """``with Bodies() as body: body("file")`` makes bodies, and closes those that are files."""
+
+    def __enter__(self) -> Self:
+        self._stack = contextlib.ExitStack()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    def __call__(self, name: str) -> Any:
+        body = BODIES[name]()
+        if isinstance(body, io.IOBase):
+            self._stack.callback(body.close)
+        return body
+
+
+@functools.cache
 def content(name: str) -> bytes:
     """Return the bytes that the body *name* is to put on the wire, without its framing."""
-    body = BODIES[name]()
+    with Bodies() as body:
+        return content_of(body(name))
+
+
+def content_of(body: Any) -> bytes:
     if body is None:
         return b""
     if isinstance(body, str):
@@ -207,6 +230,11 @@ class Sent:
 
 
 def by_http_client(request: Request) -> Sent:
+    with Bodies() as body:
+        return _by_http_client(request, body)
+
+
+def _by_http_client(request: Request, body: Bodies) -> Sent:
     sock = stdlib_client.FakeSocket()
     try:
         conn = stdlib_client.connection(sock, *request.host, blocksize=BLOCKSIZE)
@@ -215,11 +243,14 @@ def by_http_client(request: Request) -> Sent:
         if request.tunnel:
             conn.set_tunnel(*request.tunnel)
             conn._tunnel = lambda: None  # type: ignore[attr-defined]
-        body = BODIES[request.body]()
         if not request.steps:
             headers: Any = Pairs(request.headers)
             conn.request(
-                request.method, request.url, body, headers, encode_chunked=request.encode_chunked
+                request.method,
+                request.url,
+                body(request.body),
+                headers,
+                encode_chunked=request.encode_chunked,
             )
             return Sent(sock.sent)
         conn.putrequest(
@@ -227,9 +258,9 @@ def by_http_client(request: Request) -> Sent:
         )
         for name, *values in request.headers:
             conn.putheader(name, *values)
-        conn.endheaders(body, encode_chunked=request.encode_chunked)
+        conn.endheaders(body(request.body), encode_chunked=request.encode_chunked)
         for name in request.sends:
-            conn.send(BODIES[name]())
+            conn.send(body(name))
     except (ValueError, TypeError, http.client.HTTPException) as exc:
         return Sent(sock.sent, exc)
     return Sent(sock.sent)
@@ -244,10 +275,11 @@ def by_us(world: ClosedWorld, request: Request) -> Sent:
             conn._http_vsn, conn._http_vsn_str = 10, "HTTP/1.0"
         if request.tunnel:
             conn.set_tunnel(*request.tunnel)
-        try:
-            await send(conn, request)
-        finally:
-            conn.close()
+        with Bodies() as body:
+            try:
+                await send(conn, request, body)
+            finally:
+                conn.close()
 
     try:
         world.run(main())
@@ -256,13 +288,12 @@ def by_us(world: ClosedWorld, request: Request) -> Sent:
     return Sent(b"".join(peer.sent))
 
 
-async def send(conn: HTTPConnection, request: Request) -> None:
-    body = BODIES[request.body]()
+async def send(conn: HTTPConnection, request: Request, body: Bodies) -> None:
     if not request.steps:
         await conn.request(
             request.method,
             request.url,
-            body,
+            body(request.body),
             request.all_headers(),
             encode_chunked=request.encode_chunked,
         )
@@ -270,9 +301,9 @@ async def send(conn: HTTPConnection, request: Request) -> None:
     conn.putrequest(request.method, request.url, request.skip_host, request.skip_accept_encoding)
     for name, *values in request.headers:
         conn.putheader(name, *values)
-    await conn.endheaders(body, encode_chunked=request.encode_chunked)
+    await conn.endheaders(body(request.body), encode_chunked=request.encode_chunked)
     for name in request.sends:
-        await conn.send(BODIES[name]())
+        await conn.send(body(name))
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +356,8 @@ def unannounced(request: Request) -> bool:
     if not request.sends or request.body != "None" or "transfer-encoding" in request.names():
         return False
     sent = sum(len(content(name)) for name in request.sends if name not in NO_BODY | LATIN)
-    return sent > int((request.values("content-length") or ["0"])[0])
+    length = (request.values("content-length") or ["0"])[0]
+    return length.isdigit() and sent > int(length)
 
 
 def netloc(url: str) -> str:
@@ -585,7 +617,12 @@ def address_alone(request: Request) -> Request:
 
 
 def joined_values(request: Request) -> Request:
-    headers = [(name, ", ".join(map(text, values))) for name, *values in request.headers]
+    headers = [
+        (name, ", ".join(map(text, values)))
+        if len(values) > 1 and all(isinstance(v, (str, bytes, bytearray, int)) for v in values)
+        else (name, *values)
+        for name, *values in request.headers
+    ]
     return replace(request, headers=headers)
 
 
@@ -659,7 +696,9 @@ def check(world: ClosedWorld, request: Request) -> str:
     if all(entry.early for entry in reasons):
         assert not ours.data, f"refused, but only after some bytes: {ours}"
     if not refused:
-        assert any(isinstance(theirs.error, entry.error) for entry in reasons), theirs
+        # endheaders() of http.client takes no str at all.
+        kinds = (TypeError,) if request.steps and request.body in LATIN else ()
+        assert isinstance(theirs.error, (*kinds, *(entry.error for entry in reasons))), theirs
     return f"refused: {reasons[0].name}"
 
 
@@ -687,10 +726,12 @@ URLS = mostly(
         "example.com:443",
         "/\x7f",
     ],
+    8,
 )
 METHODS = mostly(
     ["GET", "POST", "put", "PATCH", "HEAD", "DELETE"],
     ["OPTIONS", "CONNECT", "TRACE", "post", "X-Y", "G T", "G\r\nT", "", "G\xc9T", "M\0"],
+    8,
 )
 HEADERS = mostly(
     [
@@ -738,7 +779,7 @@ HEADERS = mostly(
         ("Connection", "close"),
         ("Upgrade", "h2c"),
     ],
-    3,
+    6,
 )
 HOSTS = mostly(
     [("example.org",), ("example.org", 80), ("example.org", 8080), ("example.org:8080",)],
@@ -763,6 +804,7 @@ HOSTS = mostly(
         ("a_b",),
         ("example.org", 0),
     ],
+    8,
 )
 TUNNELS = mostly(
     [()], [("t.example",), ("t.example", 443), ("[::1]:80",), ("b\xfccher.example", 80)], 6
@@ -774,7 +816,7 @@ def requests(draw: st.DrawFn) -> Request:
     steps = draw(st.booleans())
     headers = draw(st.lists(HEADERS, max_size=3))
     if steps:
-        headers = [(n, v, *draw(mostly([()], [("2", b"3"), (4,), ("\n",)]))) for n, v in headers]
+        headers = [(n, v, *draw(mostly([()], [("2", b"3"), (4,), ("\n",)], 8))) for n, v in headers]
         headers += draw(mostly([[]], [[("No-Value",)]], 20))
     names = NAMES if draw(st.sampled_from(range(8))) else [*NO_BODY, *LATIN]
     body = draw(st.sampled_from(names))
@@ -874,7 +916,8 @@ def test_connect_is_that_of_http_client_since_3_12(
     ours = next(connect_handshake(Tunnel(*host, tuple(headers.items()))))
     if hasattr(conn, "get_proxy_response_headers"):
         conn.connect()
-        theirs = sock.sent
+        # 3.12 and 3.13 forget the brackets in Host (RFC 9110 §7.2), though not in the target.
+        theirs = re.sub(rb"(?<=\r\nHost: )(::1)(?=:)", rb"[\1]", sock.sent)
         if "Host" not in headers and headers:
             # http.client puts its Host behind the caller's fields, we put ours in front of them.
             assert sorted(theirs.split(b"\r\n")) == sorted(ours.split(b"\r\n"))
@@ -906,7 +949,8 @@ async def test_real_sockets_get_what_the_closed_world_gets(scripted: Any, body: 
     finally:
         world.close()
     async with scripted(b"HTTP/1.1 204 No Content\r\n\r\n", blocksize=BLOCKSIZE) as conn:
-        await send(conn, request)
+        with Bodies() as body_of:
+            await send(conn, request, body_of)
         await (await conn.getresponse()).read()
         host = f"{conn.host}:{conn.port}".encode()
         assert scripted.server.received == [expected.data.replace(b"example.org", host)]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import re
 import socket
 import struct
@@ -32,6 +31,7 @@ from aiohttpconn import (
     BodyLengthError,
     CertificateError,
     ConnectTimeout,
+    HTTP1Protocol,
     HTTPConnection,
     HTTPException,
     HTTPSConnection,
@@ -57,6 +57,7 @@ from .support import (
     expect,
     expect_request,
     named_deliveries,
+    notify,
     read_all,
     send,
     with_trailing_garbage,
@@ -92,7 +93,7 @@ async def nothing_sent():
 BAD_METHODS = ["GET /x", "GET\r\nX: y", "G\0T", "G\tT", "GET\x7f", "GÉT", "", "G:T", "(GET)"]
 
 
-@pytest.mark.parametrize("method", BAD_METHODS, ids=lambda method: f"E1-{ascii(method)}")
+@pytest.mark.parametrize("method", BAD_METHODS, ids=lambda method: f"E1-{method!a}")
 async def test_a_method_that_is_no_token_is_refused(method):
     async with nothing_sent() as conn:
         with pytest.raises(ValueError, match="a method must be a token") as caught:
@@ -104,7 +105,7 @@ async def test_a_method_that_is_no_token_is_refused(method):
             conn.putrequest(method, "/")
 
 
-@pytest.mark.parametrize("char", [" ", *CONTROLS], ids=lambda char: f"E2-{ascii(char)}")
+@pytest.mark.parametrize("char", [" ", *CONTROLS], ids=lambda char: f"E2-{char!a}")
 async def test_a_target_with_control_characters_is_refused(char):
     async with nothing_sent() as conn:
         for url in (f"/{char}x", f"/x{char}", f"x{char}y", f"http://example.com/{char}"):
@@ -118,7 +119,7 @@ async def test_a_target_with_control_characters_is_refused(char):
                 conn.putrequest("GET", url)
 
 
-@pytest.mark.parametrize("char", ["é", "\x80", "€"], ids=lambda char: f"E2-{ascii(char)}")
+@pytest.mark.parametrize("char", ["é", "\x80", "€"], ids=lambda char: f"E2-{char!a}")
 async def test_a_target_outside_ascii_is_refused(char):
     async with nothing_sent() as conn:
         for method in ("GET", "POST"):
@@ -126,7 +127,7 @@ async def test_a_target_outside_ascii_is_refused(char):
                 await conn.request(method, "/" + char)
 
 
-@pytest.mark.parametrize("char", [c for c in CONTROLS if c != "\t"], ids=lambda c: f"E3-{ascii(c)}")
+@pytest.mark.parametrize("char", [c for c in CONTROLS if c != "\t"], ids=lambda c: f"E3-{c!a}")
 async def test_a_value_with_control_characters_is_refused(char):
     async with nothing_sent() as conn:
         for value in (
@@ -138,7 +139,7 @@ async def test_a_value_with_control_characters_is_refused(char):
         ):
             for headers in ({"A": value}, [("X", "y"), ("A", value), ("Z", "z")]):
                 with pytest.raises(
-                    ValueError, match="Invalid header value .* of A: it has a contr"
+                    ValueError, match=r"Invalid header value .* of A: it has a contr"
                 ):
                     await conn.request("GET", "/", headers=headers)
         conn.putrequest("GET", "/")
@@ -151,7 +152,7 @@ async def test_a_value_with_control_characters_is_refused(char):
 @pytest.mark.parametrize(
     "name",
     ["", "A B", "A:", "A\r\nB", "A\n", "A\0", "A\x7f", "A\xa0B", "É", "€", "A(B)", " A", "A\t"],
-    ids=lambda name: f"E3-{ascii(name)}",
+    ids=lambda name: f"E3-{name!a}",
 )
 async def test_a_name_that_is_no_token_is_refused(name):
     async with nothing_sent() as conn:
@@ -164,19 +165,30 @@ async def test_a_name_that_is_no_token_is_refused(name):
 
 
 BAD_HOSTS = [
-    "a b", "a\r\nX: y", "a\0", "a\x7f", "u@a", "u:p@a", "a/b", "a?b", "a#b", "a\\b", "<a>", "a%zz",
-]  # fmt: skip
+    "a b",
+    "a\r\nX: y",
+    "a\0",
+    "a\x7f",
+    "u@a",
+    "u:p@a",
+    "a/b",
+    "a?b",
+    "a#b",
+    "a\\b",
+    "<a>",
+    "a%zz",
+]
 
 
-@pytest.mark.parametrize("host", BAD_HOSTS, ids=lambda host: f"E4-{ascii(host)}")
+@pytest.mark.parametrize("host", BAD_HOSTS, ids=lambda host: f"E4-{host!a}")
 async def test_a_host_that_is_none_is_refused(host):
     with pytest.raises(InvalidURL, match=re.escape(f"not a host name or an IP address: {host!r}")):
         HTTPConnection(host, 80)
     async with nothing_sent() as conn:
-        with pytest.raises(ValueError, match="not a value for Host|Invalid header value"):
+        with pytest.raises(ValueError, match=r"not a value for Host|Invalid header value"):
             await conn.request("GET", "/", headers={"Host": host})
         conn.putrequest("GET", "/", skip_host=True)
-        with pytest.raises(ValueError, match="not a value for Host|Invalid header value"):
+        with pytest.raises(ValueError, match=r"not a value for Host|Invalid header value"):
             conn.putheader("Host", host)
 
 
@@ -195,7 +207,7 @@ def test_a_tunnels_host_that_is_none_is_refused_E5(host):
         ({"A\r\nB": "c"}, "Invalid header name"),
         ({"A B": "c"}, "Invalid header name"),
         ({"Host": "a@b"}, "not a value for Host"),
-        ([("Host", "a"), ("host", "b")], "more than one Host"),
+        ({"Host": "a", "host": "b"}, "more than one Host"),
     ],
     ids=lambda value: f"E5-{value}" if isinstance(value, str) else None,
 )
@@ -203,11 +215,9 @@ async def test_a_tunnels_fields_are_checked(headers, text):
     async with ScriptedServer([read_all()]) as server:
         async with HTTPConnection(*server.address) as conn:
             with pytest.raises(ValueError, match=text):
-                conn.set_tunnel("example.com", 443, dict(headers))
-                if isinstance(headers, list):
-                    pytest.skip("a mapping cannot hold two")
+                conn.set_tunnel("example.com", 443, headers)
                 await conn.connect()
-    assert server.received in ([], [b""])
+    assert server.connections == 0
 
 
 @pytest.mark.parametrize(
@@ -365,15 +375,17 @@ def test_an_odd_host_is_refused_E11(host):
         HTTPConnection(host)
 
 
-async def test_a_zone_is_not_sent_E11():
-    async with ScriptedServer([expect(), send(HELLO)], host="::1") as server:
-        async with HTTPConnection(f"[::1%lo]:{server.port}") as conn:
-            assert conn.host == "::1%lo"
+async def test_a_zone_is_not_sent_E11(tmp_path):
+    path = tmp_path / "socket"
+    async with ScriptedServer([*[expect(), send(HELLO)] * 2], path=path) as server:
+        async with HTTPConnection("[fe80::1%25eth0]:8080", uds=str(path)) as conn:
+            assert conn.host == "fe80::1%25eth0"
             await conn.request("GET", "/")
-            await conn.getresponse()
-            await conn.request("GET", "http://[fe80::1%25eth0]:8080/")
-        assert f"\r\nHost: [::1]:{server.port}\r\n".encode() in server.heads[0]
-        assert b"\r\nHost: [fe80::1]:8080\r\n" in server.received[0]
+            await (await conn.getresponse()).read()
+            await conn.request("GET", "http://[fe80::2%25eth0]:8081/")
+            await (await conn.getresponse()).read()
+        assert b"\r\nHost: [fe80::1]:8080\r\n" in server.heads[0]
+        assert b"\r\nHost: [fe80::2]:8081\r\n" in server.heads[1]
 
 
 # Sections 2 and 3: what the server can send
@@ -383,29 +395,45 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 FAILS = {
     "H2-bare-cr-in-a-value": (
-        OK + b"A: b\rc\r\nContent-Length: 0\r\n\r\n", MalformedResponse, "a CR inside a line"
+        OK + b"A: b\rc\r\nContent-Length: 0\r\n\r\n",
+        MalformedResponse,
+        "a CR inside a line",
     ),
     "H2-bare-cr-in-the-status-line": (
-        b"HTTP/1.1 200 O\rK\r\nContent-Length: 0\r\n\r\n", BadStatusLine, "not a status line"
+        b"HTTP/1.1 200 O\rK\r\nContent-Length: 0\r\n\r\n",
+        BadStatusLine,
+        "not a status line",
     ),
     "H2-bare-cr-before-the-blank-line": (
-        OK + b"Content-Length: 0\r\n\r\r\n\r\n", MalformedResponse, "a CR inside a line"
+        OK + b"Content-Length: 0\r\n\r\r\n\r\n",
+        MalformedResponse,
+        "a CR inside a line",
     ),
     "H2-cr-cr-lf": (OK + b"Content-Length: 0\r\r\n\r\n", MalformedResponse, "a CR inside a line"),
     "H3-nul-in-a-value": (
-        OK + b"A: \0\r\nContent-Length: 0\r\n\r\n", MalformedResponse, "a NUL byte in the head"
+        OK + b"A: \0\r\nContent-Length: 0\r\n\r\n",
+        MalformedResponse,
+        "a NUL byte in the head",
     ),
     "H3-nul-in-a-name": (
-        OK + b"A\0: b\r\nContent-Length: 0\r\n\r\n", MalformedResponse, "a NUL byte in the head"
+        OK + b"A\0: b\r\nContent-Length: 0\r\n\r\n",
+        MalformedResponse,
+        "a NUL byte in the head",
     ),
     "H4-framing-on-a-line-without-a-colon": (
-        OK + b"Transfer-Encoding chunked\r\n\r\n", MalformedResponse, "transfer-encoding on a malf"
+        OK + b"Transfer-Encoding chunked\r\n\r\n",
+        MalformedResponse,
+        "transfer-encoding on a malf",
     ),
     "H4-framing-in-a-name-with-a-space": (
-        OK + b"X Content-Length: 0\r\n\r\n", MalformedResponse, "content-length on a malformed line"
+        OK + b"X Content-Length: 0\r\n\r\n",
+        MalformedResponse,
+        "content-length on a malformed line",
     ),
     "H5-space-before-the-colon": (
-        OK + b"Content-Length : 0\r\n\r\n", MalformedResponse, "content-length on a malformed line"
+        OK + b"Content-Length : 0\r\n\r\n",
+        MalformedResponse,
+        "content-length on a malformed line",
     ),
     "H5-tab-before-the-colon": (
         OK + b"Transfer-Encoding\t: chunked\r\n\r\n",
@@ -413,10 +441,14 @@ FAILS = {
         "transfer-encoding on a malformed line",
     ),
     "H6-fold-on-content-length": (
-        OK + b"Content-Length: 1\r\n 0\r\n\r\n", MalformedResponse, "a folded line"
+        OK + b"Content-Length: 1\r\n 0\r\n\r\n",
+        MalformedResponse,
+        "a folded line",
     ),
     "H6-fold-on-transfer-encoding": (
-        OK + b"Transfer-Encoding:\r\n chunked\r\n\r\n", MalformedResponse, "a folded line"
+        OK + b"Transfer-Encoding:\r\n chunked\r\n\r\n",
+        MalformedResponse,
+        "a folded line",
     ),
     "H6-fold-on-connection": (
         OK + b"Content-Length: 0\r\nConnection:\r\n\tclose\r\n\r\n",
@@ -429,10 +461,14 @@ FAILS = {
         "transfer-encoding on a malformed line",
     ),
     "H7-blank-line-after-the-status-line": (
-        OK + b" \r\nContent-Length: 0\r\n\r\n", MalformedResponse, "starts with a blank"
+        OK + b" \r\nContent-Length: 0\r\n\r\n",
+        MalformedResponse,
+        "starts with a blank",
     ),
     "H7-field-behind-a-blank": (
-        OK + b"\tContent-Length: 0\r\n\r\n", MalformedResponse, "starts with a blank"
+        OK + b"\tContent-Length: 0\r\n\r\n",
+        MalformedResponse,
+        "starts with a blank",
     ),
     **{
         f"H8-{line.decode()}": (
@@ -461,9 +497,7 @@ FAILS = {
     },
     "H8-HTTP/2.0": (b"HTTP/2.0 200 OK\r\n\r\n", UnknownProtocol, "unknown protocol: HTTP/2.0"),
     "H9-http-0.9": (b"<html>\r\nhi\r\n\r\n", BadStatusLine, "not a status line: <html>"),
-    "H11-crlf-before-the-status-line": (
-        b"\r\n" + HELLO, BadStatusLine, "not a status line: ''"
-    ),
+    "H11-crlf-before-the-status-line": (b"\r\n" + HELLO, BadStatusLine, "not a status line: ''"),
     "H11-lf-before-the-status-line": (b"\n" + HELLO, BadStatusLine, "not a status line: ''"),
     "H14-101-that-nobody-asked-for": (
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
@@ -476,7 +510,9 @@ FAILS = {
         "more than one Content-Length: '2, 0'",
     ),
     "F1-two-lengths-in-a-list": (
-        OK + b"Content-Length: 42, 30\r\n\r\n", MalformedResponse, "more than one Content-Length"
+        OK + b"Content-Length: 42, 30\r\n\r\n",
+        MalformedResponse,
+        "more than one Content-Length",
     ),
     "F2-lengths-spelt-differently": (
         OK + b"Content-Length: 042,42\r\n\r\n",
@@ -490,9 +526,18 @@ FAILS = {
             "Content-Length must be 1 to 19 digits",
         )
         for value in (
-            b"-1", b"+5", b"0x10", b"1_000", b"5 5", b"\xd9\xa3", b"\xb2", b"", b"1e3", b"1;2",
+            b"-1",
+            b"+5",
+            b"0x10",
+            b"1_000",
+            b"5 5",
+            b"\xd9\xa3",
+            b"\xb2",
+            b"",
+            b"1e3",
+            b"1;2",
             b"18446744073709551616",
-        )  # fmt: skip
+        )
     },
     **{
         f"{row}-{value.decode()}": (
@@ -522,47 +567,68 @@ FAILS = {
     ),
     **{
         f"F9-{size.decode('latin-1')}": (
-            CHUNKED + size + b"\r\nhello\r\n0\r\n\r\n", IncompleteRead, "not a chunk-size line"
+            CHUNKED + size + b"\r\nhello\r\n0\r\n\r\n",
+            IncompleteRead,
+            "not a chunk-size line",
         )
         for size in (
-            b"", b"-5", b"+5", b"0x5", b"0_5", b" 5", b"5 5", b"0" * 17 + b"5", b"\xd9\xa5", b"5h",
-        )  # fmt: skip
+            b"",
+            b"-5",
+            b"+5",
+            b"0x5",
+            b"0_5",
+            b" 5",
+            b"5 5",
+            b"0" * 17 + b"5",
+            b"\xd9\xa5",
+            b"5h",
+        )
     },
     "F10-text-after-a-size": (
-        CHUNKED + b"5 a\r\nhello\r\n0\r\n\r\n", IncompleteRead, "not a chunk-size line"
+        CHUNKED + b"5 a\r\nhello\r\n0\r\n\r\n",
+        IncompleteRead,
+        "not a chunk-size line",
     ),
     "F11-bare-lf-after-a-size": (
-        CHUNKED + b"5\nhello\r\n0\r\n\r\n", IncompleteRead, "not a chunk-size line: b'5\\n'"
+        CHUNKED + b"5\nhello\r\n0\r\n\r\n",
+        IncompleteRead,
+        "not a chunk-size line: b'5\\n'",
     ),
     "F11-bare-lf-after-a-chunk": (
-        CHUNKED + b"5\r\nhello\n0\r\n\r\n", IncompleteRead, "must be followed by CRLF"
+        CHUNKED + b"5\r\nhello\n0\r\n\r\n",
+        IncompleteRead,
+        "must be followed by CRLF",
     ),
     "F11-other-bytes-after-a-chunk": (
-        CHUNKED + b"5\r\nhelloXX0\r\n\r\n", IncompleteRead, "must be followed by CRLF"
+        CHUNKED + b"5\r\nhelloXX0\r\n\r\n",
+        IncompleteRead,
+        "must be followed by CRLF",
     ),
     "F11-bare-lf-at-the-end": (
-        CHUNKED + b"5\r\nhello\r\n0\r\n\n", IncompleteRead, "must end with CRLF"
+        CHUNKED + b"5\r\nhello\r\n0\r\n\n",
+        IncompleteRead,
+        "must end with CRLF",
     ),
     **{
-        f"F12-{ascii(char)}-in-an-extension": (
+        f"F12-{char!a}-in-an-extension": (
             CHUNKED + b"5;a" + char + b"b\r\nhello\r\n0\r\n\r\n",
             IncompleteRead,
             "not a chunk-size line",
         )
         for char in (b"\r", b"\n", b"\0", b"\x01", b"\x7f")
     },
-    "F16-nul-in-a-trailer": (
-        CHUNKED + b"0\r\nA: \0\r\n\r\n", IncompleteRead, "a NUL byte"
-    ),
+    "F16-nul-in-a-trailer": (CHUNKED + b"0\r\nA: \0\r\n\r\n", IncompleteRead, "a NUL byte"),
     "F16-framing-on-a-malformed-trailer": (
-        CHUNKED + b"0\r\nContent-Length : 5\r\n\r\n", IncompleteRead, "on a malformed line"
+        CHUNKED + b"0\r\nContent-Length : 5\r\n\r\n",
+        IncompleteRead,
+        "on a malformed line",
     ),
     "F16-too-many-trailers": (
         CHUNKED + b"0\r\n" + b"A: b\r\n" * 101 + b"\r\n",
         IncompleteRead,
         "got more than 100 trailers",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
@@ -649,12 +715,18 @@ ENDLESS = {
     "H12-a-status-line": (b"", b"HTTP/1.1 200 " + b"x" * 1000, LineTooLong, "reading status line"),
     "H12-fields": (OK, b"A: b\r\n", HTTPException, "got more than 100 headers"),
     "H12-long-fields": (
-        OK, b"A: " + b"b" * 60_000 + b"\r\n", LineTooLong, "262144 bytes when reading the head",
+        OK,
+        b"A: " + b"b" * 60_000 + b"\r\n",
+        LineTooLong,
+        "262144 bytes when reading the head",
     ),
     "H12-folds": (OK + b"A: b\r\n", b" c\r\n", HTTPException, "got more than 100 headers"),
     "H12-nonsense": (OK, b"nonsense\r\n", HTTPException, "got more than 100 headers"),
     "H13-interim-responses": (
-        b"", b"HTTP/1.1 100 Continue\r\n\r\n", HTTPException, "more than 100 interim responses",
+        b"",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        HTTPException,
+        "more than 100 interim responses",
     ),
     "H13-large-interim-responses": (
         b"",
@@ -663,13 +735,16 @@ ENDLESS = {
         "262144 bytes when reading the head",
     ),
     "F12-extensions": (
-        CHUNKED, b"1;" + b"a" * 4000 + b"\r\nx\r\n", IncompleteRead, "bytes of chunk extensions for",
+        CHUNKED,
+        b"1;" + b"a" * 4000 + b"\r\nx\r\n",
+        IncompleteRead,
+        "bytes of chunk extensions for",
     ),
     "F12-an-extension": (CHUNKED + b"1;", b"a" * 1000, IncompleteRead, "line of more than 4096"),
     "F9-a-size": (CHUNKED, b"0" * 1000, IncompleteRead, "a chunk-size line of more than 4096"),
     "F16-trailers": (CHUNKED + b"0\r\n", b"A: b\r\n", IncompleteRead, "more than 100 trailers"),
     "F16-a-trailer": (CHUNKED + b"0\r\nA: ", b"b" * 1000, IncompleteRead, "more than 65536 bytes"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -682,6 +757,7 @@ async def test_what_never_ends_is_cut_off(start, again, kind, text):
         await conn.send(start)
         while True:
             await conn.send(again)
+            await asyncio.sleep(0)
 
     async with ScriptedServer(flood) as server, HTTPConnection(*server.address) as conn:
         await conn.request("GET", "/")
@@ -773,14 +849,17 @@ async def test_framing_fields_of_a_response_without_content_are_ignored(method, 
 @pytest.mark.parametrize("fields", [b"", *FRAMING.values()], ids=["none", *FRAMING])
 async def test_framing_fields_of_a_2xx_to_connect_are_ignored_H15(fields):
     wire = b"HTTP/1.1 200 Yes\r\n" + fields + b"\r\n"
-    for _, pieces in named_deliveries(wire, splits=2):
-        async with ScriptedServer([expect(), send(*pieces, b"raw")]) as server:
+    whole = [("leftover", [wire + b"raw"]), ("split", [wire[:-1], wire[-1:] + b"raw"])]
+    for _, pieces in [*whole, *named_deliveries(wire, splits=2)]:
+        async with ScriptedServer([expect(), send(*pieces)]) as server:
             async with HTTPConnection(*server.address) as conn:
                 await conn.request("CONNECT", "example.com:443")
                 response = await conn.getresponse()
                 assert (response.status, await response.read()) == (200, b"")
                 assert (response.chunked, response.length) == (False, 0)
-                transport, _ = conn.detach()
+                assert not response.will_close
+                transport, leftover = conn.detach()
+                assert leftover == (b"raw" if pieces[-1].endswith(b"raw") else b"")
                 transport.abort()
 
 
@@ -936,7 +1015,7 @@ async def test_bytes_before_tls_in_a_tunnel_are_an_injection_F19(certificates):
         async with ConnectProxy(routes=routes, leftover=HELLO) as proxy:
             async with HTTPSConnection(*proxy.address, context=certificates.client) as conn:
                 conn.set_tunnel("localhost", 443)
-                with pytest.raises(OSError, match="42 bytes|after its answer|HTTP/1.1 200"):
+                with pytest.raises(OSError, match="the proxy sent more than its answer to CONNECT"):
                     await conn.request("GET", "/secret")
         assert b"secret" not in b"".join(server.received)
 
@@ -987,6 +1066,28 @@ async def test_responses_are_matched_in_order_F22():
         assert await first.read() == b"one"
         assert await (await conn.getresponse()).read() == b"two"
         assert server.connections == 1
+
+
+async def test_pipelined_responses_in_one_read_F22():
+    responses = [OK + b"Content-Length: 3\r\n\r\none", CHUNKED + b"3\r\ntwo\r\n0\r\n\r\n", HELLO]
+    wire = b"".join(responses)
+    loop = asyncio.get_running_loop()
+    for _, pieces in named_deliveries(wire):
+        sent = asyncio.Event()
+        script = [expect(), expect(), expect(), send(*pieces, b"!"), notify(sent), read_all()]
+        async with ScriptedServer(script) as server:
+            transport, protocol = await loop.create_connection(
+                lambda: HTTP1Protocol(loop), *server.address
+            )
+            exchanges = [
+                protocol.start("GET", path, b"GET %b HTTP/1.1\r\n\r\n" % path.encode(), True)
+                for path in ("/1", "/2", "/3")
+            ]
+            await sent.wait()
+            assert [response.complete for response in exchanges] == [True, True, True]
+            assert [await response.read() for response in exchanges] == [b"one", b"two", b"hi"]
+            await server.conns[0].wait_ended()
+            assert transport.is_closing()
 
 
 async def test_more_responses_than_requests_F22():
@@ -1226,7 +1327,7 @@ async def test_the_end_after_a_whole_response(name, end):
 @pytest.mark.parametrize("end", ["T10-reset", "T11-close"])
 async def test_the_end_while_reading_is_paused_loses_nothing(end):
     # What the client has not read yet lies in its kernel: RST and FIN must not overtake it.
-    body = bytes(range(256)) * 800
+    body = bytes(range(256)) * 128
     answers = Answers(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body, end=end[4:])
     async with ScriptedServer(answers) as server:
         async with HTTPConnection(*server.address, high_water=4096) as conn:
@@ -1267,9 +1368,10 @@ async def test_a_connection_that_is_dropped_is_told_and_closed_T13():
         conn = HTTPConnection(*server.address)
         await conn.request("GET", "/")
         await (await conn.getresponse()).read()
+        kept = [conn]
+        del conn
         with pytest.warns(ResourceWarning, match=r"unclosed http connection to 127\.0\.0\.1:"):
-            del conn
-            gc.collect()
+            kept.clear()
         await server.conns[0].wait_ended()
 
 
@@ -1418,5 +1520,5 @@ async def test_the_certificate_in_a_tunnel_is_the_origins_T16(certificates):
 async def test_a_server_that_speaks_plain_http_T16(certificates):
     async with ScriptedServer([send(HELLO), read_all()]) as server:
         async with HTTPSConnection(*server.address, context=certificates.client) as conn:
-            with pytest.raises(TLSError, match="did not answer with TLS .*try http://"):
+            with pytest.raises(TLSError, match=r"did not answer with TLS .*try http://"):
                 await conn.request("GET", "/")

@@ -127,7 +127,7 @@ def encode_value(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int):
-        return str(int(value))
+        return str(value)
     if isinstance(value, (bytes, bytearray)):
         return value.decode("latin-1")
     raise TypeError(
