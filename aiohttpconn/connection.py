@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import ssl
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
-from urllib.parse import urlsplit
 
 from .body import Body, make_body
 from .exceptions import (
@@ -30,18 +28,14 @@ from .exceptions import (
     CannotSendHeader,
     CannotSendRequest,
     ConnectTimeout,
-    InvalidURL,
     NotConnected,
     ResponseNotReady,
     TotalTimeout,
     describe,
 )
 from .http11.grammar import (
-    DIGITS,
     ORIGIN_FORM,
     check_field,
-    check_host,
-    check_host_field,
 )
 from .http11.head import (
     check_single_fields,
@@ -55,6 +49,7 @@ from .net.tls import default_context
 from .net.tunnel import Tunnel
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .reader import HIGH_WATER
+from .request import body_framing, bracketed, host_field, split_host_port
 from .response import HTTPResponse, make_message
 from .upload import check_length, send_body, send_part
 
@@ -82,15 +77,10 @@ _SENT = "Request-sent"
 _ANY_LENGTH = -1
 """``send`` takes chunks that the caller makes: where they end, only the caller knows."""
 
-# Methods whose request says "Content-Length: 0" rather than nothing (RFC 9110 §8.6).
-_EXPECTING_BODY = frozenset({"PATCH", "POST", "PUT"})
 # Where the next request may be written: nothing is on its way, or an earlier body is unread.
 _READY = (IDLE, BODY)
 
 _PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-
-# RFC 9112 §3.2.3: authority-form = uri-host ":" port
-_AUTHORITY = re.compile(r"[^/?#@]+:[0-9]+")
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -208,11 +198,11 @@ class HTTPConnection:
             if ssl_object is not None:
                 version = (ssl_object.version() or "TLS").lower().replace("tlsv", "tls")
                 state = f"{version} {state}"
-        where = f"{_bracketed(self.host)}:{self.port}"
+        where = f"{bracketed(self.host)}:{self.port}"
         if self._uds is not None:
             where = str(self._uds)
         if self._tunnel is not None:
-            where = f"{_bracketed(self._tunnel.host)}:{self._tunnel.port} through {where}"
+            where = f"{bracketed(self._tunnel.host)}:{self._tunnel.port} through {where}"
         return f"<{type(self).__name__} {where} {state}>"
 
     def __del__(self) -> None:
@@ -242,24 +232,7 @@ class HTTPConnection:
 
     def _get_hostport(self, host: str, port: int | None) -> tuple[str, int]:
         """Return host without brackets, and port; ``InvalidURL`` for what is neither."""
-        if port is None:
-            port = self.default_port
-            colon = host.rfind(":")
-            if colon > host.rfind("]") and (host.count(":") == 1 or "]" in host):
-                digits = host[colon + 1 :]
-                host = host[:colon]
-                if digits and not DIGITS.fullmatch(digits):
-                    raise InvalidURL(f"nonnumeric port: {digits!r}")
-                # http://foo.com:/ is http://foo.com/
-                port = int(digits or port)
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-            if ":" not in host:
-                raise InvalidURL(f"not an IPv6 address in brackets: {host!r}")
-        check_host(host)
-        if not 0 <= int(port) <= 65535:
-            raise InvalidURL(f"a port must be 0 to 65535, got {port}")
-        return host, port
+        return split_host_port(host, port, self.default_port)
 
     def set_tunnel(
         self,
@@ -354,10 +327,12 @@ class HTTPConnection:
             elif not isinstance(exc, OSError):
                 raise
             base = self._origin()
+            # connect() called by hand is not for the last request.
+            method, url = (self._method, self._url) if self._state is _STARTED else ("", "")
             describe(
                 failed,
-                method=self._method if self._state is _STARTED else "",
-                url=f"{base}{self._url}" if self._url.startswith("/") else self._url or base,
+                method=method,
+                url=f"{base}{url}" if url.startswith("/") else url or base,
                 phase=report.phase,
                 elapsed=loop.time() - started,
                 hint=getattr(exc, "hint", ""),
@@ -406,7 +381,7 @@ class HTTPConnection:
         tunnel = self._tunnel
         host, port = (tunnel.host, tunnel.port) if tunnel is not None else (self.host, self.port)
         suffix = "" if port == self.default_port else f":{port}"
-        return f"{self._scheme}://{_bracketed(host)}{suffix}"
+        return f"{self._scheme}://{bracketed(host)}{suffix}"
 
     async def _opened(self, deadline: float | None) -> HTTP1Protocol:
         """Return the protocol of an open connection, opening one if ``auto_open`` says so."""
@@ -507,68 +482,37 @@ class HTTPConnection:
         """Send a request that has a body, fields, or an unusual method or URL."""
         fields, names = encode_fields(headers)
         made = None if body is None else make_body(body, self.blocksize)
-        chunked, length, auto = self._framing(method, made, names, encode_chunked)
+        may_chunk = self._http_vsn == 11
+        chunked, length, auto = body_framing(method, made, names, encode_chunked, may_chunk)
         if made is None and length:
             # Announced, and never to come: _begin refuses it as it does any other length.
             made = make_body(b"", self.blocksize)
-        head = f"{self._request_line(method, url, names)}{auto}{fields}\r\n".encode("latin-1")
+        head = f"{self._start_lines(method, url, names)}{auto}{fields}\r\n".encode("latin-1")
         await self._begin(method, url or "/", head, names, made, chunked, length)
 
-    def _framing(
-        self, method: str, body: Body | None, names: Mapping[str, str], encode_chunked: bool
-    ) -> tuple[bool, int | None, str]:
-        """Return (chunked, length, the field to add) as http.client decides them."""
-        if "content-length" in names:
-            return False, int(names["content-length"]), ""
-        if "transfer-encoding" in names:
-            return encode_chunked and self._http_vsn == 11, None, ""
-        if body is None:
-            return False, 0, "Content-Length: 0\r\n" if method.upper() in _EXPECTING_BODY else ""
-        if body.length is not None:
-            return False, body.length, f"Content-Length: {body.length}\r\n"
-        return self._http_vsn == 11, None, "Transfer-Encoding: chunked\r\n"
-
     def _make_plain_rest(self) -> str:
-        line = self._request_line("GET", "/", {})
-        self._plain_rest = line.partition("/")[2] + "\r\n"
+        self._plain_rest = self._start_lines("GET", "/", {}).partition("/")[2] + "\r\n"
         return self._plain_rest
 
-    def _request_line(
+    def _start_lines(
         self,
         method: str,
         url: str,
-        names: Mapping[str, str],
+        names: Container[str],
         skip_host: bool = False,
         skip_accept_encoding: bool = False,
     ) -> str:
         """Return the request line and the fields that http.client adds by itself."""
-        line = encode_request_line(method, url or "/")
-        if method == "CONNECT" and not _AUTHORITY.fullmatch(url):
-            raise InvalidURL(f"CONNECT takes host:port as its URL (RFC 9110 §9.3.6), got {url!r}")
-        lines = [f"{line} {self._http_vsn_str}\r\n"]
-        if self._http_vsn == 11:
-            if not skip_host and "host" not in names:
-                lines.append(f"Host: {self._host_field(url)}\r\n")
-            if not skip_accept_encoding and "accept-encoding" not in names:
-                lines.append("Accept-Encoding: identity\r\n")
-        return "".join(lines)
-
-    def _host_field(self, url: str) -> str:
-        """Return Host for *url*: its own authority if it is absolute, else the origin's."""
-        netloc = urlsplit(url).netloc if url.startswith("http") else ""
-        if netloc:
-            field = _without_zone(netloc)
-            try:
-                check_host_field(field)
-            except ValueError as exc:
-                raise InvalidURL(f"{exc} in the URL {url!r}") from None
-            return field
-        tunnel = self._tunnel
-        host, port = (tunnel.host, tunnel.port) if tunnel is not None else (self.host, self.port)
-        if not host.isascii():
-            host = host.encode("idna").decode("ascii")
-        host = _without_zone(_bracketed(host))
-        return host if port == self.default_port else f"{host}:{port}"
+        line = f"{encode_request_line(method, url or '/')} {self._http_vsn_str}\r\n"
+        if self._http_vsn != 11:
+            return line
+        if not skip_host and "host" not in names:
+            tunnel = self._tunnel
+            host, port = (self.host, self.port) if tunnel is None else (tunnel.host, tunnel.port)
+            line += f"Host: {host_field(url, host, port, self.default_port)}\r\n"
+        if not skip_accept_encoding and "accept-encoding" not in names:
+            line += "Accept-Encoding: identity\r\n"
+        return line
 
     async def _begin(
         self,
@@ -606,7 +550,8 @@ class HTTPConnection:
             if body is not None:
                 if expects:
                     await protocol.wait_continue(self._continue_timeout)
-                    protocol.sending_stopped = exchange.has_head
+                    if exchange.has_head:
+                        protocol.can_send = False
                 if protocol.can_send:
                     await send_body(
                         protocol, body, chunked=chunked, length=length, on_block=self._observe
@@ -650,7 +595,7 @@ class HTTPConnection:
         """
         if self._state is not _IDLE:
             raise CannotSendRequest(self._state)
-        line = self._request_line(method, url, {}, skip_host, skip_accept_encoding)
+        line = self._start_lines(method, url, {}, skip_host, skip_accept_encoding)
         self._state = _STARTED
         self._method, self._url = method, url or "/"
         self._lines = [line]
@@ -839,14 +784,3 @@ class HTTPSConnection(HTTPConnection):
         if self._context is None:
             self._context = await default_context(self._cafile)
         return await super()._destination()
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _without_zone(host: str) -> str:
-    """Return a Host value without an IPv6 zone id: it means nothing on another machine."""
-    zone = host.find("%")
-    end = host.find("]", zone)
-    return host[:zone] + host[end:] if host.startswith("[") and 0 < zone < end else host

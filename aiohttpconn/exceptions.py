@@ -25,7 +25,7 @@ Names that ``http.client`` has are the standard library's own classes, so that
     ├── MalformedResponse                   breaks RFC 9112 in a way that is refused
     └── BodyLengthError                     also a ValueError: the caller's Content-Length is wrong
     OSError
-    ├── ConnectError                        no connection; ``errors`` holds every attempt's exception
+    ├── ConnectError                        no connection; ``errors``: every attempt's exception
     │   ├── ResolveError                    also a socket.gaierror
     │   ├── ConnectionRefused               also a ConnectionRefusedError
     │   ├── TunnelError                     the proxy refused CONNECT

@@ -11,8 +11,8 @@ Receiving, held in ``state`` and nowhere else:
    HEAD ── 101, or 2xx to CONNECT ──► UPGRADED      any ── eof, lost, abort, bad bytes ──► CLOSED
    IDLE ── any byte at all ──► CLOSED            (a response that nothing asked for: poisoned)
 
-Sending is the connection's business; here it leaves two marks: ``request_open`` from the first
-byte of a request to its last, and ``sending_stopped`` when no more of it is wanted.
+Sending is writing.py's business and upload.py's; here it shows as two marks: ``request_open``
+from the first byte of a request to its last, and ``can_send`` as long as more of it is wanted.
 
 The exchanges are a FIFO: ``_response`` is the one being received, ``_pending`` those behind it.
 Responses are matched strictly in order, and whatever ends the connection fails every exchange
@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import sys
 import weakref
 from collections import deque
@@ -38,37 +37,23 @@ from enum import IntEnum
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import (
-    BadStatusLine,
-    HTTPException,
-    IncompleteBody,
-    MalformedResponse,
-    NotProcessed,
-    ReadTimeout,
-    RemoteDisconnected,
-    RequestTimeout,
-    TLSError,
-    TotalTimeout,
-    UnknownProtocol,
-    WriteTimeout,
-    describe,
-    quote,
-)
+from .exceptions import HTTPException, MalformedResponse, NotProcessed
+from .failures import closed_here, describe_exchange, expired, incomplete, no_response
 from .http11.chunked import ChunkedDecoder
 from .http11.head import (
     HeadReader,
     PlainHead,
     ResponseHead,
-    check_status_line,
     match_plain_head,
     parse_response_head,
     response_framing,
 )
 from .http11.limits import DEFAULT_LIMITS, Limits
-from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
+from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import is_clean_eof
 from .reader import HIGH_WATER
 from .response import HTTPResponse, make_message
+from .writing import WritingProtocol
 
 if TYPE_CHECKING:
     from .reader import BodyReader
@@ -100,18 +85,6 @@ _SIMPLE_METHODS = ("GET", "POST", "PUT", "DELETE")
 STOP_SENDING_STATUS = 300
 """A final status from here on that arrives before the request is whole stops its sending."""
 
-_TEXTS: dict[type[BaseException], str] = {
-    BadStatusLine: "not a status line: %s",
-    UnknownProtocol: "unknown protocol: %s",
-}
-"""What stands before the texts of http.client's exceptions that are but the peer's bytes."""
-
-_EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
-    "read": (ReadTimeout, "no response"),
-    "write": (WriteTimeout, "the peer took no byte of the request"),
-    "total": (TotalTimeout, "the exchange did not end"),
-}
-
 _scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = (
     weakref.WeakKeyDictionary()
 )
@@ -130,19 +103,16 @@ def _scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
     return buffer
 
 
-class HTTP1Protocol(asyncio.BufferedProtocol):
+class HTTP1Protocol(WritingProtocol):
     """Feed the responses of one transport. Made by ``HTTPConnection``, one per connect.
 
-    Attributes: ``state``; ``exchanges``, the number begun; ``request_open``, whether a request
-    is being sent; ``sending_stopped``, whether sending it has become pointless.
+    Attributes: ``state``, and ``exchanges``, the number begun.
     """
 
     __slots__ = (
         "__weakref__",
         "_closed_waiter",
         "_complex",
-        "_continue_waiter",
-        "_drain_waiter",
         "_head_bytes",
         "_held",
         "_high_water",
@@ -153,34 +123,22 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         "_max_fields",
         "_max_line",
         "_on_informational",
-        "_paused_writing",
         "_pending",
-        "_read_timeout",
         "_reader",
         "_response",
         "_response_class",
         "_scratch",
         "_started",
-        "_stop_waiter",
         "_strict",
-        "_timeout",
         "_tls",
-        "_unsent",
         "_upgraded",
         "_view",
-        "_watchdog",
-        "_write_timeout",
         "can_land",
         "exchanges",
-        "loop",
         "origin",
         "peername",
         "raw_transport",
-        "request_open",
-        "sending_stopped",
         "state",
-        "timed",
-        "transport",
     )
 
     def __init__(
@@ -196,22 +154,17 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         on_informational: OnInformational | None = None,
     ) -> None:
         # Configuration
-        self.loop = loop
+        WritingProtocol.__init__(self, loop, timeout)
         self.origin = origin
         self._limits = limits
         self._max_fields = limits.max_fields
         self._max_line = min(limits.max_line, limits.max_head_bytes)
         self._strict = strict
         self._high_water = high_water
-        self._timeout = timeout
-        self._read_timeout = timeout.read
-        self._write_timeout = timeout.write
-        self.timed = timeout != NO_TIMEOUT
         self._response_class = response_class
         self._on_informational = on_informational
 
         # Per connection
-        self.transport: asyncio.Transport | None = None
         # What reading is paused on. A paused TLS transport loses data at a FIN: see net.dial.
         self.raw_transport: asyncio.Transport | None = None
         self.peername: Any = None
@@ -223,12 +176,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self._tls = False
         # Whether the bytes of this read event go straight to the reader.
         self._landing = False
-        self._watchdog: Watchdog | None = None
-        self._paused_writing = False
-        self._drain_waiter: asyncio.Future[None] | None = None
-        self._stop_waiter: asyncio.Future[None] | None = None
         self._closed_waiter: asyncio.Future[None] | None = None
-        self._unsent = 0
         self._upgraded = bytearray()
         self._held: BodyReader | None = None
 
@@ -241,9 +189,6 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self._interim = 0
         self._head_bytes = 0
         self._started = 0.0
-        self.request_open = False
-        self.sending_stopped = False
-        self._continue_waiter: asyncio.Future[None] | None = None
 
     # ------------------------------------------------------- transport callbacks
 
@@ -353,15 +298,6 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def pause_writing(self) -> None:
-        """The transport's write buffer is full: ``drain`` waits from now on."""
-        self._paused_writing = True
-
-    def resume_writing(self) -> None:
-        """The transport's write buffer has room again."""
-        self._paused_writing = False
-        self._wake_sender()
-
     # ------------------------------------------------------------------ exchanges
 
     def start(self, method: str, target: str, data: bytes, whole: bool) -> HTTPResponse:
@@ -383,13 +319,9 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self._started = monotonic()
         self.exchanges += 1
         self.request_open = not whole
-        self.sending_stopped = False
+        self.can_send = True
         self.transport.write(data)  # type: ignore[union-attr]
         return response
-
-    def request_done(self) -> None:
-        """The request that was begun has been sent whole."""
-        self.request_open = False
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Give the transport of an upgraded connection away, and the bytes received after the head.
@@ -463,7 +395,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         if self.request_open and not self._pending:
             # The answer is here before the request is whole: RFC 9112 §9.3 and §9.5.
             if status >= STOP_SENDING_STATUS:
-                self.sending_stopped = True
+                self.can_send = False
                 response.will_close = True
             self._wake_sender()
         waiter = response._head_waiter
@@ -526,7 +458,6 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self._response = None
         if response.will_close or (not pending and (leftover or self.request_open)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that nothing asked for.
-            self.sending_stopped = self.request_open
             self._fail_pending(pending)
             # A peer that takes no more of the request would keep a polite end waiting for ever.
             self._shut(hard=self.request_open)
@@ -581,55 +512,25 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
                 self._finish(response, False)
                 return
         if state is HEAD and response is not None:
-            self._fail(self._no_response(exc), exc)
+            received = self._reader.buffer if self._reader is not None else b""
+            self._fail(no_response(exc, received), exc)
         elif state is BODY and response is not None:
-            self._fail(self._incomplete("connection ended before the body did"), exc)
+            self._fail(incomplete(response, "connection ended before the body did"), exc)
         elif state is IDLE:
             self.close()
         else:
             self.state = CLOSED
+            self.can_send = False
 
     def _clean_eof(self) -> bool:
         transport = self.transport
         ssl_object = transport.get_extra_info("ssl_object") if transport is not None else None
         return ssl_object is None or is_clean_eof(ssl_object)
 
-    def _no_response(self, exc: Exception | None) -> BaseException:
-        """Return the exception for a connection that ended while a head was waited for."""
-        if isinstance(exc, ssl.SSLError):
-            return TLSError(f"the TLS connection failed: {exc}")
-        if exc is not None:
-            return ConnectionResetError(f"connection lost before a response: {exc}")
-        reader = self._reader
-        if reader is None or not reader.buffer:
-            return RemoteDisconnected("Remote end closed connection without response")
-        got = bytes(reader.buffer)
-        if b"\n" not in got:
-            try:
-                check_status_line(got + b"\n")
-            except (BadStatusLine, UnknownProtocol) as bad:
-                if not b"HTTP/1.".startswith(got[:7]):
-                    return bad
-        return RemoteDisconnected(
-            f"Remote end closed connection in the middle of the response's head: {quote(got[-60:])}"
-        )
-
-    def _incomplete(self, text: str) -> IncompleteBody:
-        """Return the exception for a body that ended too early."""
-        response = self._response
-        assert response is not None, "a body belongs to a response"
-        expected = response.left
-        if response.decoder is not None:
-            expected = response.decoder.chunk_left or None
-        exc = IncompleteBody(b"", expected)
-        more = "" if expected is None else f", {expected} more expected"
-        exc.text = f"IncompleteRead({response.received} bytes read{more}): {text}"
-        return exc
-
     def _broken(self, exc: BaseException) -> None:
         """The response cannot be read on: *exc* ends it, and the connection."""
-        if self.state is BODY:
-            self._fail(self._incomplete(str(exc)), exc)
+        if self.state is BODY and self._response is not None:
+            self._fail(incomplete(self._response, str(exc)), exc)
         else:
             self._fail(exc, exc.__cause__)
 
@@ -659,23 +560,12 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self, exc: BaseException, response: HTTPResponse, notes: str = ""
     ) -> BaseException:
         """Give *exc* the details of this exchange; see ``exceptions.describe``."""
-        if response._head is not None:
-            phase = "receiving the body"
-        else:
-            phase = "sending" if self.request_open else "waiting for the head"
-        if self.exchanges > 1:
-            reused = f"connection reused {self.exchanges - 1} times"
-            notes = f"{notes}; {reused}" if notes else reused
-        return describe(
+        return describe_exchange(
             exc,
-            _TEXTS.get(type(exc), "%s") % exc,
-            method=response.method,
-            url=response.url,
-            phase=phase,
+            response,
             elapsed=monotonic() - self._started,
-            peer=str(self.peername or ""),
             request_sent=not self.request_open,
-            response_started=response._head is not None,
+            reused=self.exchanges - 1,
             notes=notes,
         )
 
@@ -684,17 +574,10 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         transport, response = self.transport, self._response
         if transport is None or response is None:
             return
-        if name == "write" and self._write_timeout is not None:
-            unsent = transport.get_write_buffer_size()
-            if unsent < self._unsent:
-                self._unsent = unsent
-                self.watchdog().arm_write(self._write_timeout)
-                return
-        kind, what = _EXPIRED[name]
-        if name == "read" and self.state is BODY:
-            what = "no byte of the body"
+        if name == "write" and self._peer_takes_bytes():
+            return
         limit = getattr(self._timeout, name)
-        self._fail(kind(f"{what} within {limit} s"), None, f"{name}={limit}")
+        self._fail(expired(name, limit, self.state is BODY), None, f"{name}={limit}")
 
     def close(self) -> None:
         """End the connection politely: what was written still goes out."""
@@ -707,16 +590,13 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
     def _shut(self, hard: bool) -> None:
         transport, response = self.transport, self._response
         self.state = CLOSED
+        self.can_send = False
         self._response = None
         self._reader = None
         if self._watchdog is not None:
             self._watchdog.stop()
         if response is not None and not response._ended:
-            exc: BaseException = ConnectionAbortedError("closed by this program")
-            if response._head is not None:
-                exc = IncompleteBody(b"", response.left)
-                exc.text = "the connection was closed by this program"
-            response.set_exception(self.describe(exc, response))
+            response.set_exception(self.describe(closed_here(response), response))
         pending, self._pending = self._pending, None
         self._fail_pending(pending)
         self._wake_sender()
@@ -789,11 +669,13 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         if self._watchdog is not None:
             self._watchdog.rest_read()
 
-    def watchdog(self) -> Watchdog:
-        """Return the connection's one timer, made when first needed."""
-        if self._watchdog is None:
-            self._watchdog = Watchdog(self.loop, self._expired)
-        return self._watchdog
+    async def wait_broken(self) -> None:
+        """Writing failed: wait for what the peer had answered, or for the connection's end."""
+        response = self._response
+        if response is None or response._head is not None:
+            self.can_send = False
+        else:
+            await self.stop_waiter()
 
     def orphan(self) -> None:
         """Nobody but a response's holder knows this connection any more.
@@ -811,84 +693,3 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
     def _dropped(self, _: object) -> None:
         self._response = None
         self.abort()
-
-    # ------------------------------------------------------------------- the sender
-
-    @property
-    def can_send(self) -> bool:
-        """Whether more of the request is wanted: the connection is open, and no answer says stop."""
-        return self.state is not CLOSED and not self.sending_stopped
-
-    async def drain(self) -> None:
-        """Wait until the transport takes more; at once when sending has become pointless."""
-        if not self._paused_writing or not self.can_send:
-            return
-        await self.wait_writable(None)
-
-    async def wait_writable(self, ready: asyncio.Future[None] | None) -> None:
-        """Wait for *ready*, or for ``resume_writing``; woken also when sending is pointless."""
-        waiter = self._drain_waiter = ready or self.loop.create_future()
-        if self._write_timeout is not None:
-            assert self.transport is not None, "an open protocol has a transport"
-            self._unsent = self.transport.get_write_buffer_size()
-            self.watchdog().arm_write(self._write_timeout)
-        try:
-            await waiter
-        finally:
-            self._drain_waiter = None
-            if self._watchdog is not None:
-                self._watchdog.rest_write()
-
-    async def flushed(self) -> None:
-        """Wait until the transport holds nothing unsent, or sending is pointless."""
-        transport = self.transport
-        if transport is None or not transport.get_write_buffer_size():
-            return
-        transport.set_write_buffer_limits(0)
-        try:
-            while transport.get_write_buffer_size() and self.can_send:
-                if self._paused_writing:
-                    await self.drain()
-                else:
-                    await asyncio.sleep(0)
-        finally:
-            transport.set_write_buffer_limits()
-
-    def stop_waiter(self) -> asyncio.Future[None]:
-        """Return a future that is done once sending is pointless."""
-        self._stop_waiter = waiter = self.loop.create_future()
-        if not self.can_send:
-            waiter.set_result(None)
-        return waiter
-
-    async def wait_broken(self) -> None:
-        """Writing failed: wait for what the peer had answered, or for the connection's end."""
-        response = self._response
-        if response is None or response._head is not None:
-            self.sending_stopped = True
-        else:
-            await self.stop_waiter()
-
-    async def wait_continue(self, limit: float) -> None:
-        """Wait for 100, for a final head or for *limit* seconds (RFC 9110 §10.1.1)."""
-        waiter = self._continue_waiter = self.loop.create_future()
-        timer = self.loop.call_later(limit, self._wake_continue)
-        try:
-            await waiter
-        finally:
-            self._continue_waiter = None
-            timer.cancel()
-
-    def _wake_sender(self) -> None:
-        self._wake_continue()
-        waiter = self._drain_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        waiter = self._stop_waiter
-        if waiter is not None and not waiter.done() and not self.can_send:
-            waiter.set_result(None)
-
-    def _wake_continue(self) -> None:
-        waiter = self._continue_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)

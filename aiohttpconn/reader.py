@@ -494,14 +494,14 @@ class BodyReader:
         return b"".join(pieces)
 
     async def readlines(self, hint: int = -1) -> list[bytes]:
-        """Return the lines that are left; stop after *hint* bytes. Mirrors ``io.IOBase``."""
+        """Return the lines that are left; stop at more than *hint* bytes. Mirrors ``io.IOBase``."""
         lines: list[bytes] = []
         size = 0
         try:
             while line := await self.readline():
                 lines.append(line)
                 size += len(line)
-                if 0 < hint <= size:
+                if 0 < hint < size:
                     break
         except BaseException:
             self._unread(b"".join(lines))

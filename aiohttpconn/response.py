@@ -99,7 +99,7 @@ class HTTPResponse(BodyReader):
 
     @property
     def url(self) -> str:
-        """The URL that was asked for: the origin and the target, or the target if it is absolute."""
+        """The URL that was asked for: the target, behind the origin unless it is absolute."""
         if self._source is None or not self.target.startswith("/"):
             return self.target
         return f"{self._source.origin}{self.target}"

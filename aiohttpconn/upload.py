@@ -52,7 +52,7 @@ async def send_body(
     if length is not None and sent != length:
         raise _wrong_length(length, sent)
     if chunked:
-        protocol.transport.write(LAST_CHUNK)  # type: ignore[union-attr]
+        protocol.write(LAST_CHUNK)
     protocol.request_done()
 
 
@@ -104,6 +104,9 @@ async def _in_task(protocol: HTTP1Protocol, sending: Coroutine[Any, Any, int]) -
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            # Also in place of a cancellation, as if the source had been awaited right here.
+            raise exc
     # A source that is cancelled by itself has not ended: the body is not whole.
     return 0 if task.cancelled() and not protocol.can_send else task.result()
 
@@ -113,6 +116,8 @@ async def _send_blocks(
 ) -> int:
     """Send block after block; return the number of bytes, of the body's own."""
     sent = 0
+    if not length and length is not None:
+        protocol.request_done()  # for the reason below
     async with aclosing(body.blocks()) as blocks:
         async for block in blocks:
             if not protocol.can_send:
@@ -146,7 +151,7 @@ async def _send_blocks(
 async def _write(protocol: HTTP1Protocol, data: bytes | memoryview) -> None:
     """Write *data* unless sending is pointless, and wait until the transport takes more."""
     if protocol.can_send:
-        protocol.transport.write(data)  # type: ignore[union-attr]
+        protocol.write(data)
         await protocol.drain()
 
 

@@ -6,6 +6,7 @@ itself is ``test_against_http_client.py``'s business; here stands what we promis
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import inspect
 import io
@@ -36,7 +37,16 @@ from aiohttpconn import (
     UnknownTransferEncoding,
 )
 
-from .support import ConnectProxy, ScriptedServer, close, expect, read_all, refusing_address, send
+from .support import (
+    ConnectProxy,
+    ScriptedServer,
+    close,
+    expect,
+    read_all,
+    refusing_address,
+    send,
+    wait,
+)
 from .support.answers import AGAIN, Answers
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -1132,11 +1142,17 @@ async def test_a_request_is_allowed_while_the_previous_body_is_unread():
         assert server.connections == 1
 
 
-async def test_a_response_that_closes_takes_the_socket():
-    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
-    async with ScriptedServer(
-        [expect(), send(head, b"hel", b"lo"), close()], [expect(), send(HELLO), read_all()]
-    ) as server:
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", id="it-says-so"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", id="until-the-end"),
+        pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", id="http-1.0"),
+    ],
+)
+async def test_a_response_that_closes_takes_the_socket(head):
+    first = [expect(), send(head, b"hel"), wait(asked := asyncio.Event()), send(b"lo"), close()]
+    async with ScriptedServer(first, [expect(), send(HELLO), read_all()]) as server:
         async with HTTPConnection(*server.address) as conn:
             await conn.request("GET", "/1")
             response = await conn.getresponse()
@@ -1145,6 +1161,7 @@ async def test_a_response_that_closes_takes_the_socket():
             assert response.fileno() > 0
             await conn.request("GET", "/2")
             assert await (await conn.getresponse()).read() == b"hi"
+            asked.set()
             assert await response.read() == b"hello"
         assert server.connections == 2
 

@@ -35,8 +35,11 @@ ORDER = [
     "net.dial",
     # One connection
     "body",
+    "request",
     "reader",
     "response",
+    "failures",
+    "writing",
     "protocol",
     "upload",
     "connection",

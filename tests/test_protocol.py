@@ -192,7 +192,7 @@ async def test_late_callbacks_of_a_dead_transport_change_nothing():
     async with Open([expect(), read_all()]) as (protocol, _):
         response = get(protocol, "/")
         protocol.abort()
-        with pytest.raises(ConnectionAbortedError, match="closed by this program"):
+        with pytest.raises(ConnectionAbortedError, match="the connection was closed by this program"):
             response.raise_failure()
         await protocol.wait_closed(1)
         protocol.get_buffer(-1)[: len(OK)] = OK
@@ -334,7 +334,7 @@ async def test_closing_tells_every_exchange():
     async with Open([expect(), read_all()]) as (protocol, _):
         first, second = get(protocol, "/1"), get(protocol, "/2")
         protocol.close()
-        with pytest.raises(ConnectionAbortedError, match="/1: closed by this program"):
+        with pytest.raises(ConnectionAbortedError, match="/1: the connection was closed by this program"):
             first.raise_failure()
         with pytest.raises(NotProcessed, match="/2: the connection ended before"):
             second.raise_failure()

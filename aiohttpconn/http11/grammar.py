@@ -11,6 +11,7 @@ import re
 from ..exceptions import InvalidURL
 
 __all__ = [
+    "AUTHORITY_FORM",
     "CHUNK_SIZE_LINE",
     "DIGITS",
     "FIELD_VALUE",
@@ -70,6 +71,9 @@ STRICT_CHUNK_EXT = re.compile(
 
 # RFC 9110 §8.6: Content-Length = 1*DIGIT. Matched before int(), which takes '+5', '1_0' and blanks.
 DIGITS = re.compile(r"[0-9]{1,19}")
+
+# RFC 9112 §3.2.3: authority-form = uri-host ":" port
+AUTHORITY_FORM = re.compile(r"[^/?#@]+:[0-9]+")
 
 # RFC 9112 §3.2.1: origin-form, of any visible ASCII characters: the caller has quoted the others.
 ORIGIN_FORM = re.compile(r"/[\x21-\x7e]*+")

@@ -19,12 +19,14 @@ from ..exceptions import (
     BadStatusLine,
     HeadTooLarge,
     HTTPException,
+    InvalidURL,
     MalformedResponse,
     UnknownProtocol,
     UnknownTransferEncoding,
     quote,
 )
 from .grammar import (
+    AUTHORITY_FORM,
     DIGITS,
     FIELD_VALUE,
     MESSAGE_HEAD,
@@ -107,6 +109,8 @@ def encode_request_line(method: str, url: str) -> str:
     """Return ``METHOD url`` once both are valid; see ``check_method`` and ``check_target``."""
     _checked_method(method)
     check_target(url)
+    if method == "CONNECT" and not AUTHORITY_FORM.fullmatch(url):
+        raise InvalidURL(f"CONNECT takes host:port as its URL (RFC 9110 §9.3.6), got {url!r}")
     return f"{method} {url}"
 
 

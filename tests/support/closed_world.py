@@ -21,8 +21,6 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .leaks import guard
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
@@ -42,10 +40,21 @@ class ClosedWorld(asyncio.BaseEventLoop):
         super().__init__()
         self._selector = self
         self._now = 0.0
-        guard(self)
+        self._errors: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda loop, context: self._errors.append(context))
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run *main* to its end; raise ``Hang`` where it waits for ever. No task outlives it."""
+        """Run *main* to its end, and what it leaves behind; raise ``Hang`` if it waits for ever.
+
+        What the loop's exception handler would be told is an ``AssertionError``.
+        """
+        try:
+            return self._run(main)
+        finally:
+            errors, self._errors = self._errors, []
+            assert not errors, errors
+
+    def _run(self, main: Coroutine[Any, Any, T]) -> T:
         task = self.create_task(main)
         try:
             result = self.run_until_complete(task)
@@ -107,11 +116,13 @@ class Peer:
     """What a connection talks to: the n-th transport reads the n-th script, the last for ever.
 
     A script is the pieces of what the peer sends, one read event each, once a byte of a request
-    has come. *end* is what follows them: "eof", "reset", or "stay". ``sent`` has the bytes that
-    were written, one item per connection.
+    has come; at a None it waits for another. *end* is what follows them: "eof", "reset", or
+    "stay". ``sent`` has the bytes that were written, one item per connection.
     """
 
-    def __init__(self, world: ClosedWorld, *scripts: Sequence[bytes], end: str = "eof") -> None:
+    def __init__(
+        self, world: ClosedWorld, *scripts: Sequence[bytes | None], end: str = "eof"
+    ) -> None:
         self._world = world
         self._scripts = deque(scripts)
         self._end = end
@@ -140,7 +151,7 @@ class MemoryTransport(asyncio.Transport):
         protocol: asyncio.BufferedProtocol,
         peer: Peer,
         index: int,
-        script: Sequence[bytes],
+        script: Sequence[bytes | None],
         end: str,
     ) -> None:
         super().__init__()
@@ -148,7 +159,7 @@ class MemoryTransport(asyncio.Transport):
         self._protocol = protocol
         self._peer = peer
         self._index = index
-        self._pieces = deque(piece for piece in script if piece)
+        self._pieces = deque(piece for piece in script if piece != b"")
         self._end: str | None = end
         self._started = False
         self._paused = False
@@ -204,6 +215,10 @@ class MemoryTransport(asyncio.Transport):
             return
         if self._pieces:
             piece = self._pieces[0]
+            if piece is None:
+                self._pieces.popleft()
+                self._started = False
+                return
             buffer = self._protocol.get_buffer(-1)
             size = min(len(piece), len(buffer))
             assert size, "get_buffer() returned no room"

@@ -26,6 +26,8 @@ class Head:
 
     start: str
     fields: list[str]
+    bare_lf: bool = False
+    """Whether a line of it ended without CR."""
 
     STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r?")
     CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -81,7 +83,8 @@ class Response:
                 return
             fields = lines[2].decode("latin-1").split("\n")[:-1]
             fields = [line.removesuffix("\r") for line in fields]
-            self.heads.append(Head(lines[1].decode("latin-1"), fields))
+            bare_lf = re.search(rb"(?<!\r)\n", lines[0]) is not None
+            self.heads.append(Head(lines[1].decode("latin-1"), fields, bare_lf))
             self.rest = self.rest[lines.end() :]
             self.whole = not 100 <= self.head.status < 200 or self.head.status == 101
 

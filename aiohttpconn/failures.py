@@ -1,0 +1,118 @@
+"""What an exchange fails with: the exceptions, and the texts that tell its story.
+
+Pure but for the clock that its callers read. Layer: above response, below protocol.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, TypeVar
+
+from .exceptions import (
+    BadStatusLine,
+    IncompleteBody,
+    ReadTimeout,
+    RemoteDisconnected,
+    RequestTimeout,
+    TLSError,
+    TotalTimeout,
+    UnknownProtocol,
+    WriteTimeout,
+    describe,
+    quote,
+)
+from .http11.head import check_status_line
+
+if TYPE_CHECKING:
+    from .response import HTTPResponse
+
+__all__ = ["closed_here", "describe_exchange", "expired", "incomplete", "no_response"]
+
+E = TypeVar("E", bound=BaseException)
+
+# What stands before the texts of http.client's exceptions that are but the peer's bytes.
+_TEXTS: dict[type[BaseException], str] = {
+    BadStatusLine: "not a status line: %s",
+    UnknownProtocol: "unknown protocol: %s",
+}
+
+_EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
+    "read": (ReadTimeout, "no response"),
+    "write": (WriteTimeout, "the peer took no byte of the request"),
+    "total": (TotalTimeout, "the exchange did not end"),
+}
+
+
+def no_response(exc: Exception | None, received: bytes | bytearray) -> BaseException:
+    """Return the exception for a connection that ended, by *exc* or plainly, before the head.
+
+    *received* is the part of the head that had arrived.
+    """
+    if isinstance(exc, ssl.SSLError):
+        return TLSError(f"the TLS connection failed: {exc}")
+    if exc is not None:
+        return ConnectionResetError(f"connection lost before a response: {exc}")
+    if not received:
+        return RemoteDisconnected("Remote end closed connection without response")
+    got = bytes(received)
+    if b"\n" not in got and not b"HTTP/1.".startswith(got[:7]):
+        try:
+            check_status_line(got + b"\n")
+        except (BadStatusLine, UnknownProtocol) as bad:
+            return bad
+    return RemoteDisconnected(
+        f"Remote end closed connection in the middle of the response's head: {quote(got[-60:])}"
+    )
+
+
+def incomplete(response: HTTPResponse, text: str) -> IncompleteBody:
+    """Return the exception for a body that ended too early."""
+    expected = response.left
+    if response.decoder is not None:
+        expected = response.decoder.chunk_left or None
+    exc = IncompleteBody(b"", expected)
+    more = "" if expected is None else f", {expected} more expected"
+    exc.text = f"IncompleteRead({response.received} bytes read{more}): {text}"
+    return exc
+
+
+def closed_here(response: HTTPResponse) -> BaseException:
+    """Return the exception for a response that this program's own ``close()`` cut off."""
+    if response.has_head:
+        return incomplete(response, "the connection was closed by this program")
+    return ConnectionAbortedError("the connection was closed by this program")
+
+
+def expired(name: str, limit: float | None, in_body: bool) -> RequestTimeout:
+    """Return the exception for the limit *name* of ``Timeout``, which was *limit* seconds."""
+    kind, what = _EXPIRED[name]
+    if name == "read" and in_body:
+        what = "no byte of the body"
+    return kind(f"{what} within {limit} s")
+
+
+def describe_exchange(
+    exc: E, response: HTTPResponse, *, elapsed: float, request_sent: bool, reused: int, notes: str
+) -> E:
+    """Give *exc* the details of the exchange of *response*; see ``exceptions.describe``."""
+    started = response._head is not None
+    phase = "sending"
+    if started:
+        phase = "receiving the body"
+    elif request_sent:
+        phase = "waiting for the head"
+    if reused:
+        times = f"connection reused {reused} times"
+        notes = f"{notes}; {times}" if notes else times
+    return describe(
+        exc,
+        _TEXTS.get(type(exc), "%s") % exc,
+        method=response.method,
+        url=response.url,
+        phase=phase,
+        elapsed=elapsed,
+        peer=str(response.peername or ""),
+        request_sent=request_sent,
+        response_started=started,
+        notes=notes,
+    )

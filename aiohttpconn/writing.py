@@ -1,0 +1,175 @@
+"""The writing side of a transport: back-pressure, and the waits of who sends a request.
+
+A sender writes, then waits in ``drain`` until the transport takes more. Each of its waits ends
+also when sending has become pointless, which ``can_send`` tells: the connection is gone, or an
+answer is here that makes the rest of the request unwanted.
+
+Layer: above response, below protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
+
+__all__ = ["WritingProtocol"]
+
+
+class WritingProtocol(asyncio.BufferedProtocol):
+    """What ``HTTP1Protocol`` knows of sending.
+
+    Attributes: ``request_open``, from the first byte of a request to its last; ``can_send``,
+    whether more of it is wanted; ``timed``, whether any limit is set.
+    """
+
+    __slots__ = (
+        "_continue_waiter",
+        "_drain_waiter",
+        "_paused_writing",
+        "_read_timeout",
+        "_stop_waiter",
+        "_timeout",
+        "_unsent",
+        "_watchdog",
+        "_write_timeout",
+        "can_send",
+        "loop",
+        "request_open",
+        "timed",
+        "transport",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: Timeout) -> None:
+        # Configuration
+        self.loop = loop
+        self._timeout = timeout
+        self._read_timeout = timeout.read
+        self._write_timeout = timeout.write
+        self.timed = timeout != NO_TIMEOUT
+
+        # Per connection
+        self.transport: asyncio.Transport | None = None
+        self._watchdog: Watchdog | None = None
+        self._paused_writing = False
+        # Bytes that the transport held when the wait for the peer to take some began.
+        self._unsent = 0
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._stop_waiter: asyncio.Future[None] | None = None
+
+        # Per exchange
+        self.request_open = False
+        self.can_send = True
+        self._continue_waiter: asyncio.Future[None] | None = None
+
+    # ------------------------------------------------------- transport callbacks
+
+    def pause_writing(self) -> None:
+        """The transport's write buffer is full: ``drain`` waits from now on."""
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        """The transport's write buffer has room again."""
+        self._paused_writing = False
+        self._wake_sender()
+
+    # -------------------------------------------------------------------- sending
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write *data*; a connection that is gone swallows it."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def request_done(self) -> None:
+        """The request that was begun has been sent whole."""
+        self.request_open = False
+
+    def stop_sending(self) -> None:
+        """No more of the request is wanted: who sends it is woken."""
+        self.can_send = False
+        self._wake_sender()
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more; at once when sending has become pointless."""
+        if self._paused_writing and self.can_send:
+            await self.wait_writable(None)
+
+    async def wait_writable(self, ready: asyncio.Future[None] | None) -> None:
+        """Wait for *ready*, or for ``resume_writing``; woken also when sending is pointless."""
+        waiter = self._drain_waiter = ready or self.loop.create_future()
+        if self._write_timeout is not None and self.transport is not None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self.watchdog().arm_write(self._write_timeout)
+        try:
+            await waiter
+        finally:
+            self._drain_waiter = None
+            if self._watchdog is not None:
+                self._watchdog.rest_write()
+
+    async def flushed(self) -> None:
+        """Wait until the transport holds nothing unsent, or sending is pointless."""
+        transport = self.transport
+        if transport is None or not transport.get_write_buffer_size():
+            return
+        transport.set_write_buffer_limits(0)
+        try:
+            while transport.get_write_buffer_size() and self.can_send:
+                if self._paused_writing:
+                    await self.drain()
+                else:
+                    await asyncio.sleep(0)
+        finally:
+            transport.set_write_buffer_limits()
+
+    def stop_waiter(self) -> asyncio.Future[None]:
+        """Return a future that is done once sending is pointless."""
+        self._stop_waiter = waiter = self.loop.create_future()
+        if not self.can_send:
+            waiter.set_result(None)
+        return waiter
+
+    async def wait_continue(self, limit: float) -> None:
+        """Wait for 100, for a final head or for *limit* seconds (RFC 9110 §10.1.1)."""
+        waiter = self._continue_waiter = self.loop.create_future()
+        timer = self.loop.call_later(limit, self._wake_continue)
+        try:
+            await waiter
+        finally:
+            self._continue_waiter = None
+            timer.cancel()
+
+    def watchdog(self) -> Watchdog:
+        """Return the connection's one timer, made when first needed."""
+        if self._watchdog is None:
+            self._watchdog = Watchdog(self.loop, self._expired)
+        return self._watchdog
+
+    def _expired(self, name: str) -> None:
+        """The watchdog's call: the limit *name* has passed."""
+        raise NotImplementedError
+
+    def _peer_takes_bytes(self) -> bool:
+        """Whether the peer took bytes since the write limit was armed; if so, arm it anew."""
+        if self.transport is None or self._write_timeout is None:
+            return False
+        unsent = self.transport.get_write_buffer_size()
+        if unsent >= self._unsent:
+            return False
+        self._unsent = unsent
+        self.watchdog().arm_write(self._write_timeout)
+        return True
+
+    def _wake_sender(self) -> None:
+        self._wake_continue()
+        waiter = self._drain_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        waiter = self._stop_waiter
+        if waiter is not None and not waiter.done() and not self.can_send:
+            waiter.set_result(None)
+
+    def _wake_continue(self) -> None:
+        waiter = self._continue_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
