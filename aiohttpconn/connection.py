@@ -150,7 +150,8 @@ class HTTPConnection:
     ) -> None:
         # Configuration
         self.host, self.port = self._get_hostport(host, port)
-        self.timeout = timeout
+        self._timeout = Timeout.of(timeout)
+        self._timeout_given = timeout
         self.source_address = source_address
         self.blocksize = blocksize
         self.strict = strict
@@ -166,7 +167,6 @@ class HTTPConnection:
         self._tunnel: Tunnel | None = None
         self._context: ssl.SSLContext | None = None
         self._server_hostname: str | None = None
-        self._timeout = Timeout.of(timeout)
         # What stands behind the URL in the head of a request without fields of its own.
         self._plain_rest = ""
         self._debug = logger.isEnabledFor(logging.DEBUG)
@@ -268,6 +268,18 @@ class HTTPConnection:
         self.debuglevel = level
 
     @property
+    def timeout(self) -> float | Timeout | None:
+        """Seconds per operation, a ``Timeout``, or None; a new value holds from now on."""
+        return self._timeout_given
+
+    @timeout.setter
+    def timeout(self, value: float | Timeout | None) -> None:
+        self._timeout = Timeout.of(value)
+        self._timeout_given = value
+        if self._protocol is not None:
+            self._protocol.set_timeout(self._timeout)
+
+    @property
     def sock(self) -> Any:
         """The transport's socket, or None while not connected."""
         protocol = self._protocol
@@ -298,7 +310,7 @@ class HTTPConnection:
             self._protocol.close()
             self._protocol = None
         loop = asyncio.get_running_loop()
-        timeout = self._timeout = Timeout.of(self.timeout)
+        timeout = self._timeout
         report = self._dial_report = DialReport()
         started = loop.time()
         limits = [started + timeout.connect] if timeout.connect is not None else []
@@ -530,7 +542,7 @@ class HTTPConnection:
             raise CannotSendRequest("Upgraded")
         self._method, self._url = method, url
         self._state = _STARTED
-        total = Timeout.of(self.timeout).total
+        total = self._timeout.total
         deadline = None if total is None else asyncio.get_running_loop().time() + total
         try:
             if body is not None and method == "TRACE":
@@ -705,10 +717,9 @@ class HTTPConnection:
             if protocol.timed:
                 protocol.end_wait()
         if response._head is None:
-            exc = response._exception
-            assert exc is not None, "a response ends with a head or with an exception"
             self._abort()
-            raise exc
+            response.raise_failure()
+            raise AssertionError("a response ends with a head or with an exception")
         self._exchange = None
         self._unsent = None
         self._state = _IDLE

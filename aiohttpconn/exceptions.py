@@ -227,6 +227,20 @@ def quote(data: bytes | bytearray | memoryview) -> str:
     return shown if len(data) <= MAX_SHOWN else f"{shown}... ({len(data)} bytes)"
 
 
+# C0 and C1 control characters: a terminal obeys them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+MAX_TEXT = 300
+"""Characters of an exception's own text that a description keeps: parts of it are the peer's."""
+
+
+def _shown(text: str) -> str:
+    """Return *text* cut to ``MAX_TEXT``, control characters escaped."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}... ({len(text)} characters)"
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def describe(
     exc: E,
     text: str = "",
@@ -259,7 +273,7 @@ def describe(
     if notes:
         where = f"{where}; {notes}"
     message = f"{method} {url}".strip()
-    message = f"{message}: {text or str(exc)} ({where})"
+    message = f"{message}: {_shown(text or str(exc))} ({where})"
     if hint:
         message = f"{message}. {hint}"
     if isinstance(exc, IncompleteBody):

@@ -291,8 +291,9 @@ class HTTP1Protocol(WritingProtocol):
         self._end(exc)
         if self._watchdog is not None:
             self._watchdog.stop()
+            self._watchdog = None  # they know each other
         self._paused_writing = False
-        self.transport = self.raw_transport = None
+        self.transport = self.raw_transport = self._held = None
         self._wake_sender()
         waiter = self._closed_waiter
         if waiter is not None and not waiter.done():
@@ -326,13 +327,18 @@ class HTTP1Protocol(WritingProtocol):
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Give the transport of an upgraded connection away, and the bytes received after the head.
 
-        Reading is paused since the head, so that nothing is lost before ``set_protocol``.
+        Reading is paused since the head, so that nothing is lost before ``set_protocol``, which
+        has to follow without an ``await`` in between.
         """
         transport = self.transport
         if self.state is not UPGRADED or transport is None:
             raise HTTPException(f"{self.origin}: only an open, upgraded connection can be detached")
         self.state = CLOSED
-        self.transport = None
+        if self.raw_transport not in (None, transport):
+            # Until now TCP was paused: see net.dial. Its new owner knows only the TLS transport.
+            transport.pause_reading()
+            self.resume_reading()
+        self.transport = self.raw_transport = None
         if self._watchdog is not None:
             self._watchdog.stop()
         return transport, bytes(self._upgraded)
@@ -470,8 +476,7 @@ class HTTP1Protocol(WritingProtocol):
     def _upgrade(self, response: HTTPResponse) -> None:
         """HTTP ends here. What follows waits for ``detach`` and the caller's protocol."""
         self.state = UPGRADED
-        if self.transport is not None:
-            self.transport.pause_reading()
+        self.pause_reading()
         # RFC 9110 §9.3.6: whatever the framing fields say.
         response.left = 0
         response.chunked = response.will_close = False

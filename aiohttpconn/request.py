@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .exceptions import InvalidURL
+from .exceptions import InvalidURL, redact
 from .http11.grammar import DIGITS, check_host, check_host_field
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ def host_field(url: str, host: str, port: int, default_port: int) -> str:
     """
     netloc = urlsplit(url).netloc if url.startswith("http") else ""
     if netloc:
+        if "@" in netloc:
+            raise InvalidURL(
+                f"credentials in a URL that is sent, {redact(url)!r} without them: "
+                "send an Authorization field"
+            )
         field = _without_zone(netloc)
         try:
             check_host_field(field)

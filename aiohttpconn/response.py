@@ -252,8 +252,14 @@ class HTTPResponse(BodyReader):
 
     def raise_failure(self) -> None:
         """Raise what came instead of the head, if something did."""
-        if self._head is None and self._exception is not None:
-            raise self._exception
+        exc = self._exception
+        if self._head is None and exc is not None:
+            # Once: a traceback that leads back to its exception would wait for the collector.
+            self._exception = None
+            try:
+                raise exc
+            finally:
+                del exc
 
     @property
     def has_head(self) -> bool:

@@ -35,6 +35,10 @@ SLICE = 256 * 1024
 SENDFILE_MAX = 4 * 1024 * 1024
 """Bytes asked of one ``os.sendfile``: the loop runs in between."""
 
+TURN_BLOCKS = 64
+"""Blocks between turns of the loop: a source that never waits, and a transport that takes all,
+would keep an early answer, a timeout and everybody else waiting."""
+
 OnBlock: TypeAlias = Callable[[Any], None]
 
 
@@ -115,7 +119,7 @@ async def _send_blocks(
     protocol: HTTP1Protocol, body: Body, chunked: bool, length: int | None, on_block: OnBlock
 ) -> int:
     """Send block after block; return the number of bytes, of the body's own."""
-    sent = 0
+    sent = count = 0
     if not length and length is not None:
         protocol.request_done()  # for the reason below
     async with aclosing(body.blocks()) as blocks:
@@ -145,6 +149,9 @@ async def _send_blocks(
                 # Whole for the peer, whose answer may come before the source says that it has
                 # ended: an answer in the middle of a request would cost the connection.
                 protocol.request_done()
+            count += 1
+            if not count % TURN_BLOCKS:
+                await asyncio.sleep(0)
     return sent
 
 

@@ -43,10 +43,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: Timeout) -> None:
         # Configuration
         self.loop = loop
-        self._timeout = timeout
-        self._read_timeout = timeout.read
-        self._write_timeout = timeout.write
-        self.timed = timeout != NO_TIMEOUT
+        self.set_timeout(timeout)
 
         # Per connection
         self.transport: asyncio.Transport | None = None
@@ -61,6 +58,13 @@ class WritingProtocol(asyncio.BufferedProtocol):
         self.request_open = False
         self.can_send = True
         self._continue_waiter: asyncio.Future[None] | None = None
+
+    def set_timeout(self, timeout: Timeout) -> None:
+        """Let the waits that begin from now on have the limits of *timeout*."""
+        self._timeout = timeout
+        self._read_timeout = timeout.read
+        self._write_timeout = timeout.write
+        self.timed = timeout != NO_TIMEOUT
 
     # ------------------------------------------------------- transport callbacks
 
@@ -91,8 +95,14 @@ class WritingProtocol(asyncio.BufferedProtocol):
 
     async def drain(self) -> None:
         """Wait until the transport takes more; at once when sending has become pointless."""
-        if self._paused_writing and self.can_send:
+        if not self.can_send:
+            return
+        if self._paused_writing:
             await self.wait_writable(None)
+        elif self.transport is None or self.transport.is_closing():
+            # A write has failed, and connection_lost comes in the loop's next turn: a sender
+            # that never waited would write for ever to what is gone.
+            await asyncio.sleep(0)
 
     async def wait_writable(self, ready: asyncio.Future[None] | None) -> None:
         """Wait for *ready*, or for ``resume_writing``; woken also when sending is pointless."""

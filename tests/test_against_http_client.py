@@ -38,7 +38,7 @@ from .support import model, stdlib_client
 from .support.closed_world import ClosedWorld, Peer
 from .support.model import Head, Response
 from .support.seen import ALL, Read, Seen, by_http_client, by_us, expected_reads, read_all
-from .support.strategies import READS, cuts, responses
+from .support.strategies import MORE, READS, cuts, responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -658,6 +658,7 @@ def check(
 # Responses of every sort -----------------------------------------------------------------------
 
 
+@MORE
 @given(data=st.data(), response=responses(), reads=READS)
 def test_both_see_the_same_but_for_what_is_listed(
     world: ClosedWorld, data: st.DataObject, response: Response, reads: list[Read]
@@ -760,6 +761,14 @@ def test_a_finished_response_keeps_its_url_and_says_that_it_has_no_descriptor(
                 response.fileno()
 
     world.run(main())
+
+
+@pytest.mark.parametrize("hint", range(-1, 9))
+def test_both_read_as_many_lines_for_a_hint(world: ClosedWorld, hint: int) -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nab\nc\nde\n"
+    read: Read = ("readlines", hint)
+    theirs, ours = by_http_client(Response(data), [read]), by_us(world, Response(data), [read])
+    assert ours.reads == theirs.reads
 
 
 @pytest.mark.parametrize("size", [65_536, 65_537])

@@ -433,9 +433,7 @@ async def test_async_with_closes():
         async with HTTPConnection(server.host, server.port) as conn:
             assert isinstance(conn, HTTPConnection)
             assert await exchange(conn) == b"hi"
-            sock = conn.sock
         assert conn.sock is None
-        assert sock.fileno() == -1 or True
         await server.conns[0].wait_ended()
 
 
@@ -787,7 +785,8 @@ async def test_debuglevel_prints_what_http_client_prints(capsys, method, body, a
         b"".join(map(ast.literal_eval, re.findall(r"^send: (b'.*')$", text, re.MULTILINE)))
         for text in (printed, expected)
     )
-    assert sent == (sent_by_theirs if body is None or isinstance(body, bytes) else sent)
+    if not isinstance(body, list):
+        assert sent == sent_by_theirs
     if body is None:
         assert printed == expected
 
@@ -828,14 +827,10 @@ async def test_the_logger(scripted, caplog):
         async with scripted(OK) as conn:
             await exchange(conn)
             where = f"<HTTPConnection 127.0.0.1:{conn.port}"
-        assert [
-            record.getMessage() for record in caplog.records if record.name == "aiohttpconn"
-        ] == [
+        told = [record.message for record in caplog.records if record.name == "aiohttpconn"]
+        assert told == [
             f"connected {where} idle, 0 requests>",
             f"closing {where} idle, 1 request>",
-        ] or [record.getMessage().split()[0] for record in caplog.records][:2] == [
-            "connected",
-            "closing",
         ]
 
 

@@ -213,7 +213,7 @@ TABLE = {
     ),
     "nul-in-the-reason": Row(
         b"HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\nhi",
-        Refused(BadStatusLine, "not a status line: HTTP/1.1 200 O\0K"),
+        Refused(BadStatusLine, r"not a status line: HTTP/1.1 200 O\x00K"),
     ),
     # two equal Content-Lengths
     "two-equal-content-lengths": Row(
@@ -315,7 +315,7 @@ TABLE = {
     ),
     "bare-cr-in-the-reason": Row(
         b"HTTP/1.1 200 O\rK\r\nContent-Length: 2\r\n\r\nhi",
-        Refused(BadStatusLine, "not a status line: HTTP/1.1 200 O\rK"),
+        Refused(BadStatusLine, r"not a status line: HTTP/1.1 200 O\x0dK"),
     ),
     "bare-crs-as-line-ends": Row(
         b"HTTP/1.1 200 OK\rContent-Length: 2\r\rhi",

@@ -22,7 +22,7 @@ from aiohttpconn.http11.head import parse_response_head, response_framing
 
 from .support import model
 from .support.model import Head, Response
-from .support.strategies import FIELDS, STATUS_LINES, chunked, cuts, mostly
+from .support.strategies import FIELDS, MORE, STATUS_LINES, chunked, cuts, mostly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -312,6 +312,7 @@ def agree(name: str, head: Head, theirs: Verdict, ours: Verdict) -> None:
 
 
 @pytest.mark.parametrize("name", JUDGES)
+@MORE
 @given(data=heads())
 def test_a_judge_and_we_agree_or_say_why(name: str, data: bytes) -> None:
     event(judge(name, data))

@@ -35,7 +35,7 @@ from aiohttpconn.net.tunnel import Tunnel, connect_handshake
 
 from .support import stdlib_client
 from .support.closed_world import ClosedWorld, Peer
-from .support.strategies import mostly
+from .support.strategies import MORE, mostly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -844,6 +844,7 @@ def requests(draw: st.DrawFn) -> Request:
     return request
 
 
+@MORE
 @given(request=requests())
 def test_both_send_the_same_but_for_what_is_listed(world: ClosedWorld, request: Request) -> None:
     event(check(world, request))

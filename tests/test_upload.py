@@ -32,7 +32,7 @@ from .support import (
     send,
     wait,
 )
-from .support.leaks import open_sockets
+from .support.servers import _find_peer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!"
@@ -794,7 +794,6 @@ async def test_an_early_refusal_is_delivered(certificates, tmp_path, kind, endin
     field = b"Connection: close\r\nContent-" if len(kind) % 2 else b"Content-"
     answer = TOO_LARGE.replace(b"Content-", field)
     script = [expect(), send(answer), *steps], [expect(), send(OK)]
-    before = open_sockets()
     async with ScriptedServer(*script, receive_buffer=8192, tls=context) as server:
         async with connecting(server, certificates) as conn:
             body = EARLY[kind](tmp_path)
@@ -811,10 +810,12 @@ async def test_an_early_refusal_is_delivered(certificates, tmp_path, kind, endin
             assert conn.sock is None
             await conn.request("GET", "/x")
             assert await (await conn.getresponse()).read() == b"hi"
-        await turns(50)
-        # Of the first connection nothing is left, though the server may not have closed it.
-        left = open_sockets() - before
-        assert len(left) <= 1 + sum(conn.sock.fileno() >= 0 for conn in server.conns) + 2
+            # Of the first connection nothing is left, though the server may not have closed it.
+            for _ in range(200):
+                if _find_peer(server.conns[0].sock) is None:
+                    break
+                await asyncio.sleep(0)
+            assert _find_peer(server.conns[0].sock) is None
 
 
 async def test_an_early_refusal_with_a_long_body_is_read_to_its_end():
@@ -908,7 +909,6 @@ async def test_a_server_that_leaves_without_an_answer(certificates, tmp_path, ki
             body = EARLY[kind](tmp_path)
             with pytest.raises(OSError, match="POST http") as info:
                 await conn.request("POST", "/x", body)
-            assert isinstance(info.value, (ConnectionError, RemoteDisconnected, OSError))
             assert not info.value.request_sent
             assert "(sending, " in str(info.value)
             if kind == "file":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ..exceptions import InvalidURL
+from ..exceptions import InvalidURL, redact
 
 __all__ = [
     "AUTHORITY_FORM",
@@ -109,7 +109,8 @@ def check_target(url: str) -> None:
     found = _NOT_IN_TARGET.search(url)
     if found:
         raise InvalidURL(
-            f"URL can't contain control characters. {url!r} (found at least {found.group()!r})"
+            f"URL can't contain control characters. {redact(url)!r} "
+            f"(found at least {found.group()!r})"
         )
     url.encode("ascii")
 

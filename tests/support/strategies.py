@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from .model import Response
@@ -11,7 +12,13 @@ from .model import Response
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CONTENTS", "FIELDS", "READS", "STATUS_LINES", "cuts", "mostly", "responses"]
+__all__ = ["CONTENTS", "FIELDS", "MORE", "READS", "STATUS_LINES", "cuts", "mostly", "responses"]
+
+
+_EXAMPLES = settings().max_examples
+
+MORE = settings(max_examples=_EXAMPLES if _EXAMPLES > 1000 else 4 * _EXAMPLES)
+"""For the broad tests: four times the profile's examples, unless it is the long one."""
 
 
 def mostly(usual: Sequence[Any], odd: Sequence[Any], weight: int = 4) -> st.SearchStrategy[Any]:
@@ -42,7 +49,9 @@ HTTP/1.1 2000 OK"""),
     6,
 )
 FIELDS = mostly(
-    [b"Server: x", b"X-A: 1", b"x-a: 2", b"Set-Cookie: a=b", b"X: caf\xc3\xa9", b"Empty:", b"E: "],
+    alternatives(b"""\
+Server: x|X-A: 1|x-a: 2|Set-Cookie: a=b|X: caf\xc3\xa9|Empty:|E: |Connection: keep-alive|
+Connection: close|connection: Close"""),
     alternatives(b"""\
 Connection: close|Connection: keep-alive|Connection: Close, x|Connection: x,close|
 Connection: not-closed|Connection: keep-alive, close|connection: CLOSE|Keep-Alive: timeout=5|
@@ -142,8 +151,11 @@ READS = st.lists(
 
 @st.composite
 def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
-    """Cut *data* in pieces: anywhere, or byte by byte."""
-    if draw(st.booleans()):
+    """Cut *data* in pieces: not at all, anywhere, or byte by byte."""
+    how = draw(st.sampled_from(["whole", "anywhere", "bytes"]))
+    if how == "whole":
+        return [data]
+    if how == "bytes":
         return [data[i : i + 1] for i in range(len(data))]
     at = sorted(draw(st.lists(st.integers(0, len(data)), max_size=5)))
     return [data[i:j] for i, j in zip([0, *at], [*at, len(data)], strict=True)]
