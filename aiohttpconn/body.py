@@ -54,11 +54,14 @@ class Body:
             is_text = isinstance(source, io.TextIOBase)
             in_thread = self.file is not None or _has_descriptor(source)
             loop = asyncio.get_running_loop()
-            while True:
+            left = self.length
+            while left is None or left > 0:
+                # A file that grows meanwhile has the length that was announced.
+                size = self._blocksize if left is None else min(left, self._blocksize)
                 if in_thread:
-                    block = await loop.run_in_executor(None, source.read, self._blocksize)
+                    block = await loop.run_in_executor(None, source.read, size)
                 else:
-                    block = source.read(self._blocksize)
+                    block = source.read(size)
                 if inspect.isawaitable(block):
                     block = await block
                 if not block:
@@ -67,6 +70,8 @@ class Body:
                     if not is_text and not _is_text(source):
                         raise TypeError(f"read() of a binary body returned str: {block[:40]!r}")
                     block = encode_text(block, "a body")
+                if left is not None:
+                    left -= len(block)
                 yield byte_view(block, "read()")
         elif isinstance(source, AsyncIterable):
             async for item in source:

@@ -31,6 +31,7 @@ from .exceptions import (
     NotConnected,
     ResponseNotReady,
     TotalTimeout,
+    TunnelError,
     describe,
 )
 from .http11.grammar import (
@@ -82,7 +83,21 @@ _READY = (IDLE, BODY)
 
 _PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
+# Fields of the caller's that change what else is sent, or how.
+_DECIDING = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
 _NO_HEADERS: Mapping[str, str] = {}
+_NO_NAMES: dict[str, str] = {}
 
 Dialer: TypeAlias = Callable[
     [Callable[[], HTTP1Protocol], Destination, DialReport],
@@ -167,12 +182,13 @@ class HTTPConnection:
         self._tunnel: Tunnel | None = None
         self._context: ssl.SSLContext | None = None
         self._server_hostname: str | None = None
-        # What stands behind the URL in the head of a request without fields of its own.
+        # What stands behind the URL in most requests' heads, before the fields of the caller's.
         self._plain_rest = ""
         self._debug = logger.isEnabledFor(logging.DEBUG)
 
         # Per connection
         self._dial_report: DialReport | None = None
+        self._proxy_fields: list[tuple[str, str]] | None = None
 
         # Per exchange
         self._state = _IDLE
@@ -251,17 +267,15 @@ class HTTPConnection:
         host, port = self._get_hostport(host, port)
         fields = tuple(check_field(name, value) for name, value in (headers or {}).items())
         self._tunnel = Tunnel(host, port, fields)
-        self._dial_report = None
+        self._proxy_fields = None
         self._plain_rest = ""
 
     def get_proxy_response_headers(self) -> HTTPMessage | None:
-        """Return the fields of the proxy's answer to CONNECT; None if none was asked.
+        """Return the fields of the proxy's last answer to CONNECT, a refusal's too; else None.
 
         Mirrors ``http.client.HTTPConnection.get_proxy_response_headers``.
         """
-        report = self._dial_report
-        reply = report.proxy_reply if report is not None else None
-        return None if reply is None else make_message(reply.fields)
+        return None if self._proxy_fields is None else make_message(self._proxy_fields)
 
     def set_debuglevel(self, level: int) -> None:
         """Print what http.client prints: heads as they are sent and received, for *level* > 0."""
@@ -327,6 +341,8 @@ class HTTPConnection:
                     lambda: self._make_protocol(loop), destination, report
                 )
         except (OSError, ValueError) as exc:
+            if isinstance(exc, TunnelError) and exc.status:
+                self._proxy_fields = exc.headers
             failed: Exception = exc
             if limit.expired():
                 connect = when is not None and timeout.connect is not None
@@ -355,9 +371,11 @@ class HTTPConnection:
         # Nothing awaits from here on: the transport has an owner.
         protocol.raw_transport = report.raw_transport or transport
         self._protocol = protocol
-        if self.debuglevel > 0 and report.proxy_reply is not None:
-            for name, value in report.proxy_reply.fields:
-                print("header:", f"{name}: {value}")
+        if report.proxy_reply is not None:
+            self._proxy_fields = report.proxy_reply.fields
+            if self.debuglevel > 0:
+                for name, value in self._proxy_fields:
+                    print("header:", f"{name}: {value}")
         if self._debug:
             logger.debug("connected %r", self)
 
@@ -469,18 +487,20 @@ class HTTPConnection:
         """
         if self._state is not _IDLE:
             raise CannotSendRequest(self._state)
+        fields, names = encode_fields(headers) if headers else ("", _NO_NAMES)
         if (
             body is not None
-            or headers
             or method not in _PLAIN_METHODS
             or ORIGIN_FORM.fullmatch(url) is None
+            or (names and not _DECIDING.isdisjoint(names))
         ):
-            await self._request(method, url, body, headers, encode_chunked)
+            await self._request(method, url, body, fields, names, encode_chunked)
             return
-        data = f"{method} {url}{self._plain_rest or self._make_plain_rest()}".encode("ascii")
+        rest = self._plain_rest or self._make_plain_rest()
+        data = f"{method} {url}{rest}{fields}\r\n".encode("latin-1")
         protocol = self._protocol
         if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
-            await self._begin(method, url, data, _NO_HEADERS, None, False, None)
+            await self._begin(method, url, data, names, None, False, None)
             return
         sys.audit("http.client.send", self, data)
         if self.debuglevel > 0:
@@ -489,10 +509,15 @@ class HTTPConnection:
         self._state = _SENT
 
     async def _request(
-        self, method: str, url: str, body: Any, headers: Any, encode_chunked: bool
+        self,
+        method: str,
+        url: str,
+        body: Any,
+        fields: str,
+        names: Mapping[str, str],
+        encode_chunked: bool,
     ) -> None:
-        """Send a request that has a body, fields, or an unusual method or URL."""
-        fields, names = encode_fields(headers)
+        """Send a request that has a body, fields that decide something, or an unusual URL."""
         made = None if body is None else make_body(body, self.blocksize)
         may_chunk = self._http_vsn == 11
         chunked, length, auto = body_framing(method, made, names, encode_chunked, may_chunk)
@@ -503,7 +528,7 @@ class HTTPConnection:
         await self._begin(method, url or "/", head, names, made, chunked, length)
 
     def _make_plain_rest(self) -> str:
-        self._plain_rest = self._start_lines("GET", "/", {}).partition("/")[2] + "\r\n"
+        self._plain_rest = self._start_lines("GET", "/", {}).partition("/")[2]
         return self._plain_rest
 
     def _start_lines(
@@ -548,7 +573,9 @@ class HTTPConnection:
             if body is not None and method == "TRACE":
                 raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
             check_length(body, length)
-            protocol = await self._opened(deadline)
+            protocol = self._protocol
+            if protocol is None or protocol.state not in _READY:
+                protocol = await self._opened(deadline)
             expects = "expect" in names and names["expect"].lower() == "100-continue"
             data = body.data if body is not None else None
             if data is not None and len(data) <= SMALL_BODY and not chunked and not expects:
@@ -557,6 +584,8 @@ class HTTPConnection:
             self._observe(head)
             exchange = self._exchange = protocol.start(method, url, head, body is None)
             exchange.upgrade = "upgrade" in names
+            if "connection" in names and "close" in names["connection"].lower():
+                protocol.close_after(exchange)
             if deadline is not None:
                 protocol.watchdog().arm_total(deadline)
             if body is not None:
@@ -654,7 +683,8 @@ class HTTPConnection:
         await self._begin(self._method, self._url, head, names, made, chunked, length)
         if made is None and self._protocol is not None:
             self._unsent = _ANY_LENGTH if "transfer-encoding" in names else length or 0
-            self._protocol.request_open = bool(self._unsent)
+            if self._unsent:
+                self._protocol.request_continues()
 
     async def send(self, data: BodyLike) -> None:
         """Send *data*, a part of the body, as it is: bytes-like, str-free iterable, or file.

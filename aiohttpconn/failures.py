@@ -102,7 +102,7 @@ def describe_exchange(
     elif request_sent:
         phase = "waiting for the head"
     if reused:
-        times = f"connection reused {reused} times"
+        times = f"connection reused {reused} time{'' if reused == 1 else 's'}"
         notes = f"{notes}; {times}" if notes else times
     return describe(
         exc,

@@ -232,8 +232,6 @@ class HTTP1Protocol(WritingProtocol):
         """
         response = self._response
         if response is not None:
-            if self.timed:
-                self._progress()
             if self.state is HEAD:
                 if self._reader is None and not self._head_bytes:
                     scratch = self._scratch
@@ -262,16 +260,20 @@ class HTTP1Protocol(WritingProtocol):
                         response._ended = True
                         self._response = None
                         self.state = IDLE
+                        if self._watchdog is not None:
+                            self._watchdog.rest()
                         waiter = response._head_waiter
                         if waiter is not None and not waiter.done():
                             waiter.set_result(None)
                         return
             elif self._landing:
                 self._landing = False
+                self._progress()
                 response.landed(nbytes)
                 if not response.left:
                     self._finish(response, False)
                 return
+        self._progress()
         self._receive(self._scratch, 0, nbytes)
 
     def _progress(self) -> None:
@@ -311,7 +313,7 @@ class HTTP1Protocol(WritingProtocol):
             self._response = response
             self.state = HEAD
             # Whether more than "200, its body in the same read" has to be thought of.
-            self._complex = not whole or self.timed or method not in _SIMPLE_METHODS
+            self._complex = not whole or method not in _SIMPLE_METHODS
         else:
             self._complex = True
             if self._pending is None:
@@ -323,6 +325,14 @@ class HTTP1Protocol(WritingProtocol):
         self.can_send = True
         self.transport.write(data)  # type: ignore[union-attr]
         return response
+
+    def close_after(self, response: HTTPResponse) -> None:
+        """The request said ``Connection: close``: nothing is sent after it (RFC 9112 §9.6)."""
+        response.last = self._complex = True
+
+    def request_continues(self) -> None:
+        """More of the request follows what ``start`` wrote."""
+        self.request_open = self._complex = True
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Give the transport of an upgraded connection away, and the bytes received after the head.
@@ -404,6 +414,8 @@ class HTTP1Protocol(WritingProtocol):
                 self.can_send = False
                 response.will_close = True
             self._wake_sender()
+        if response.last:
+            response.will_close = True
         waiter = response._head_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -58,7 +58,7 @@ def host_field(url: str, host: str, port: int, default_port: int) -> str:
     if netloc:
         if "@" in netloc:
             raise InvalidURL(
-                f"credentials in a URL that is sent, {redact(url)!r} without them: "
+                f"a URL that is sent must not have credentials ({redact(url)!r} without them): "
                 "send an Authorization field"
             )
         field = _without_zone(netloc)
@@ -84,6 +84,8 @@ def body_framing(
     if "content-length" in names:
         return False, int(names["content-length"]), ""
     if "transfer-encoding" in names:
+        if body is None:
+            raise ValueError("Transfer-Encoding is given, and no body that could have it")
         return encode_chunked and may_chunk, None, ""
     if body is None:
         return False, 0, "Content-Length: 0\r\n" if method.upper() in _EXPECTING_BODY else ""

@@ -51,6 +51,7 @@ class HTTPResponse(BodyReader):
         "chunked",
         "debuglevel",
         "decoder",
+        "last",
         "method",
         "reason",
         "status",
@@ -80,6 +81,8 @@ class HTTPResponse(BodyReader):
         self.debuglevel = 0
         # Whether the request asked to leave HTTP/1.1: 101 is an answer to nothing else.
         self.upgrade = False
+        # Whether the request said that the connection ends after its response.
+        self.last = False
         self.decoder: ChunkedDecoder | None = None
         # The head as text that follows the grammar; its fields are split when asked for.
         self._head: str | None = None

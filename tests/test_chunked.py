@@ -98,7 +98,7 @@ BROKEN = {
     "last-with-bare-lf": (b"0\n\r\n", "not a chunk-size line: b'0\\n'"),
     "end-with-bare-lf": (b"0\r\n\n", "a trailer must end with CRLF: b'\\n'"),
     "trailer-with-bare-lf": (b"0\r\nA: b\n", "a trailer must end with CRLF: b'A: b\\n'"),
-    "trailer-with-nul": (b"0\r\nA: \0\r\n\r\n", "a NUL byte in the head"),
+    "trailer-with-nul": (b"0\r\nA: \0\r\n\r\n", "a NUL byte in the trailers"),
     "trailer-with-cr": (b"0\r\nA: b\rc\r\n\r\n", "a CR inside a line"),
     "trailer-that-starts-with-a-blank": (b"0\r\n A: b\r\n\r\n", "starts with a blank"),
     "trailer-that-may-frame": (b"0\r\nContent-Length : 5\r\n\r\n", "on a malformed line"),

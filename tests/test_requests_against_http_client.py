@@ -397,6 +397,13 @@ REFUSED = [
         twice,
     ),
     Refused(
+        "coding without a body",
+        "the peer would take the next request for the chunks that were announced",
+        Request("POST", headers=[("Transfer-Encoding", "chunked")]),
+        ValueError,
+        lambda r: not r.steps and r.body == "None" and "transfer-encoding" in r.names(),
+    ),
+    Refused(
         "length beside a coding",
         "RFC 9112 §6.2: a sender must not send Content-Length beside Transfer-Encoding",
         Request(

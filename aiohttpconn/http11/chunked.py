@@ -165,7 +165,9 @@ class ChunkedDecoder:
                 raise MalformedResponse(f"got more than {limits.max_trailers} trailers")
             return
         if len(lines) > 2:
-            self.trailers = split_fields(parse_fields(lines.decode("latin-1"), 0, self._strict))
+            self.trailers = split_fields(
+                parse_fields(lines.decode("latin-1"), 0, self._strict, "trailers")
+            )
         self.done = True
 
     def feed_eof(self) -> bool:

@@ -47,15 +47,19 @@ STATUS_LINE = re.compile(rf"{_STATUS}\r?\n")
 MESSAGE_HEAD = re.compile(rf"{_STATUS}\r\n(?:{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*+\r\n")
 
 # The heads that nearly all servers send: HTTP/1.1, a final status, at most one Content-Length or
-# one chunked, and no Connection but keep-alive. It follows the grammar above, and how the body is
-# delimited falls out of the same match. The names that decide that, in any other case or number or
-# with any other value, match none of the alternatives: such a head is read the longer way.
+# one chunked, and no Connection but one keep-alive. It follows the grammar above, and how the body
+# is delimited falls out of the same match. The names that decide that, in any other case or number
+# or with any other value, match nothing here: such a head is read the longer way.
+# No group captures inside a possessive repeat: CPython's re raises SystemError for some of those.
+_OTHER_FIELDS = (
+    r"(?:(?![CTct](?i:ontent-length|onnection|ransfer-encoding):)"
+    rf"{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*+"
+)
+_KEEP_ALIVE = rf"(?:[Cc]onnection: [Kk]eep-[Aa]live\r\n{_OTHER_FIELDS})?"
 PLAIN_HEAD = re.compile(
-    rf"HTTP/1\.1 ([2-9][0-9]{{2}}) ({_VALUE_CHAR}*+)\r\n"
-    rf"(?:(?![CTct](?i:ontent-length|onnection|ransfer-encoding):){_TCHAR}++:{_VALUE_CHAR}*+\r\n"
-    r"|(?(3)(?!)|(?(4)(?!)|[Cc]ontent-[Ll]ength: ([0-9]{1,19}+)\r\n))"
-    r"|(?(3)(?!)|(?(4)(?!)|[Tt]ransfer-[Ee]ncoding: (chunked)\r\n))"
-    r"|[Cc]onnection: [Kk]eep-[Aa]live\r\n)*+\r\n"
+    rf"HTTP/1\.1 ([2-9][0-9]{{2}}) ({_VALUE_CHAR}*+)\r\n{_OTHER_FIELDS}{_KEEP_ALIVE}"
+    r"(?:(?:[Cc]ontent-[Ll]ength: ([0-9]{1,19}+)|[Tt]ransfer-[Ee]ncoding: (chunked))\r\n"
+    rf"{_OTHER_FIELDS})?{_KEEP_ALIVE}\r\n"
 )
 
 # RFC 9112 §7.1: chunk-size = 1*HEXDIG, [ chunk-ext ] CRLF; 16 digits hold any 64-bit size.

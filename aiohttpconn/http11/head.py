@@ -282,13 +282,14 @@ def parse_response_head(
     return ResponseHead(version, status, reason, f"{status_line}{fields}\r\n")
 
 
-def parse_fields(text: str, start: int, strict: bool) -> str:
+def parse_fields(text: str, start: int, strict: bool, where: str = "head") -> str:
     """Return the field lines of *text* from *start* on as lines that follow the grammar exactly.
 
-    *text* ends with the blank line. Raises ``MalformedResponse`` for what is refused.
+    *text* ends with the blank line. Raises ``MalformedResponse`` for what is refused, which says
+    *where*: the head, or the trailers.
     """
     if "\0" in text:
-        raise MalformedResponse("a NUL byte in the head")
+        raise MalformedResponse(f"a NUL byte in the {where}")
     lines: list[str] = []
     dropped = False
     while True:
@@ -298,44 +299,44 @@ def parse_fields(text: str, start: int, strict: bool) -> str:
         if line.endswith("\r"):
             line = line[:-1]
         elif strict:
-            raise _refused("a line that ends without CR", line)
+            raise _refused("a line that ends without CR", line, where)
         if "\r" in line:
-            raise _refused("a CR inside a line", line)
+            raise _refused("a CR inside a line", line, where)
         if not line:
             return "".join(lines)
         if line[0] in BLANKS:
             # RFC 9112 §5.2: obs-fold, to be replaced by a space.
             if strict or (not lines and not dropped):
-                raise _refused("a line that starts with a blank", line)
-            _check_dropped(line)
+                raise _refused("a line that starts with a blank", line, where)
+            _check_dropped(line, where)
             if not dropped:
                 previous = lines[-1][:-2]
                 if previous.partition(":")[0].lower() in (*_FRAMING_NAMES, "connection"):
-                    raise _refused("a folded line", previous)
+                    raise _refused("a folded line", previous, where)
                 lines[-1] = f"{previous.rstrip(BLANKS)} {line.strip(BLANKS)}\r\n"
             continue
         name, colon, value = line.partition(":")
         dropped = not colon or not TOKEN.fullmatch(name)
         if dropped:
             if strict:
-                raise _refused("no field name and colon", line)
-            _check_dropped(line)
+                raise _refused("no field name and colon", line, where)
+            _check_dropped(line, where)
             continue
         if strict and not FIELD_VALUE.fullmatch(value):
-            raise _refused("a control character in a value", line)
+            raise _refused("a control character in a value", line, where)
         lines.append(f"{name}:{value}\r\n")
 
 
-def _check_dropped(line: str) -> None:
+def _check_dropped(line: str, where: str) -> None:
     """Refuse a line that is no field but names one that decides where the message ends."""
     lower = line.lower()
     for name in _FRAMING_NAMES:
         if name in lower:
-            raise _refused(f"{name} on a malformed line", line)
+            raise _refused(f"{name} on a malformed line", line, where)
 
 
-def _refused(what: str, line: str) -> MalformedResponse:
-    return MalformedResponse(f"{what} in the response's head: {quote(line.encode('latin-1'))}")
+def _refused(what: str, line: str, where: str) -> MalformedResponse:
+    return MalformedResponse(f"{what} in the response's {where}: {quote(line.encode('latin-1'))}")
 
 
 def _values(lower: str, text: str, name: str) -> list[str]:
