@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,10 +35,6 @@ SLICE = 256 * 1024
 
 SENDFILE_MAX = 4 * 1024 * 1024
 """Bytes asked of one ``os.sendfile``: the loop runs in between."""
-
-TURN_BLOCKS = 64
-"""Blocks between turns of the loop: a source that never waits, and a transport that takes all,
-would keep an early answer, a timeout and everybody else waiting."""
 
 OnBlock: TypeAlias = Callable[[Any], None]
 
@@ -119,7 +116,7 @@ async def _send_blocks(
     protocol: HTTP1Protocol, body: Body, chunked: bool, length: int | None, on_block: OnBlock
 ) -> int:
     """Send block after block; return the number of bytes, of the body's own."""
-    sent = count = 0
+    sent = 0
     if not length and length is not None:
         protocol.request_done()  # for the reason below
     async with aclosing(body.blocks()) as blocks:
@@ -149,17 +146,29 @@ async def _send_blocks(
                 # Whole for the peer, whose answer may come before the source says that it has
                 # ended: an answer in the middle of a request would cost the connection.
                 protocol.request_done()
-            count += 1
-            if not count % TURN_BLOCKS:
-                await asyncio.sleep(0)
     return sent
 
 
 async def _write(protocol: HTTP1Protocol, data: bytes | memoryview) -> None:
     """Write *data* unless sending is pointless, and wait until the transport takes more."""
+    if protocol.get_extra_info("ssl_object") is not None and _is_readable(protocol):
+        # A write that fails makes TLS drop what it has not read, and that may be the answer that
+        # says why. The loop reads in its next turn but one.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
     if protocol.can_send:
         protocol.write(data)
         await protocol.drain()
+
+
+def _is_readable(protocol: HTTP1Protocol) -> bool:
+    """Whether the kernel holds bytes that the loop has not read yet."""
+    sock = protocol.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0 or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _can_sendfile(protocol: HTTP1Protocol) -> bool:

@@ -15,6 +15,9 @@ from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
 
 __all__ = ["WritingProtocol"]
 
+TURN_WRITES = 16
+"""Writes between turns of the loop: 4 MiB of a body in memory."""
+
 
 class WritingProtocol(asyncio.BufferedProtocol):
     """What ``HTTP1Protocol`` knows of sending.
@@ -30,6 +33,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         "_read_timeout",
         "_stop_waiter",
         "_timeout",
+        "_undrained",
         "_unsent",
         "_watchdog",
         "_write_timeout",
@@ -51,6 +55,8 @@ class WritingProtocol(asyncio.BufferedProtocol):
         self._paused_writing = False
         # Bytes that the transport held when the wait for the peer to take some began.
         self._unsent = 0
+        # Writes since the loop had a turn.
+        self._undrained = 0
         self._drain_waiter: asyncio.Future[None] | None = None
         self._stop_waiter: asyncio.Future[None] | None = None
 
@@ -94,14 +100,19 @@ class WritingProtocol(asyncio.BufferedProtocol):
         self._wake_sender()
 
     async def drain(self) -> None:
-        """Wait until the transport takes more; at once when sending has become pointless."""
-        if not self.can_send:
-            return
-        if self._paused_writing:
+        """Wait until the transport takes more; at once when sending has become pointless.
+
+        A source that never waits, and a transport that takes all, would keep an early answer, a
+        timeout and everybody else waiting: every ``TURN_WRITES`` calls the loop has a turn.
+        """
+        if self._paused_writing and self.can_send:
             await self.wait_writable(None)
-        elif self.transport is None or self.transport.is_closing():
-            # A write has failed, and connection_lost comes in the loop's next turn: a sender
-            # that never waited would write for ever to what is gone.
+            return
+        self._undrained += 1
+        closing = self.transport is None or self.transport.is_closing()
+        if closing or self._undrained >= TURN_WRITES:
+            # Closing: a write has failed, and only the loop can tell us so.
+            self._undrained = 0
             await asyncio.sleep(0)
 
     async def wait_writable(self, ready: asyncio.Future[None] | None) -> None:
