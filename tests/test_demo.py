@@ -95,7 +95,7 @@ async def _refused(reader, writer):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("HOST", "192.0.2.1", "assign requested address"),
+        ("HOST", "192.0.2.1", "on a"),
         ("_response", _wrong, "/hello gave another greeting"),
         ("_send_download", _damaged, "the download arrived damaged"),
         ("_send_download", _truncated, "GET https://127.0.0.1:PORT/download: IncompleteRead(4 "),
