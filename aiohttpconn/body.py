@@ -27,7 +27,7 @@ class Body:
     ``file`` it starts.
     """
 
-    __slots__ = ("_blocksize", "_source", "data", "file", "is_async", "length", "offset")
+    __slots__ = ("_blocksize", "_source", "data", "file", "length", "offset", "waits")
 
     def __init__(self, source: Any, blocksize: int) -> None:
         self._source = source
@@ -36,8 +36,8 @@ class Body:
         self.file: io.BufferedReader | io.FileIO | None = None
         self.offset = 0
         self.length: int | None = None
-        # Whether the caller's own code waits between blocks.
-        self.is_async = isinstance(source, AsyncIterable) or inspect.iscoroutinefunction(
+        # Whether the next block may take for ever: the caller's own code awaits, or a pipe is read.
+        self.waits = isinstance(source, AsyncIterable) or inspect.iscoroutinefunction(
             getattr(source, "read", None)
         )
 
@@ -152,6 +152,7 @@ def _look_at_file(made: Body, body: Any) -> None:
 
     Only the file classes of ``io`` count: a GzipFile has a descriptor too, of other bytes.
     """
+    made.waits = made.waits or _has_descriptor(body)
     file = getattr(body, "file", body)  # tempfile's wrapper
     raw = getattr(file, "raw", file)
     if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
@@ -164,6 +165,7 @@ def _look_at_file(made: Body, body: Any) -> None:
     except (OSError, ValueError):
         return
     if stat.S_ISREG(status.st_mode):
+        made.waits = False
         made.file = file  # type: ignore[assignment]
         made.offset = offset
         made.length = max(0, status.st_size - offset)

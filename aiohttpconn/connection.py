@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["HTTPS_PORT", "HTTP_PORT", "HTTPConnection", "HTTPSConnection"]
 
 SMALL_BODY = 64 * 1024
-"""Bytes up to which a body leaves in one write with its head: copying them is cheaper."""
+"""Bytes up to which a body leaves in one write, so one packet, with its head: it is copied."""
 
 CONTINUE_TIMEOUT = 1.0
 """Seconds that a body waits for ``100 Continue`` (curl's number): servers may never send it."""
@@ -437,6 +437,7 @@ class HTTPConnection:
         self._state = _IDLE
         self._lines = []
         self._names = {}
+        self._unsent = None
         protocol, self._protocol = self._protocol, None
         response, self._response = self._response, None
         exchange, self._exchange = self._exchange, None
@@ -737,15 +738,16 @@ class HTTPConnection:
             self._check_sent(protocol, response)
         if response._head is None and not response._ended:
             waiter = response._head_waiter = protocol.loop.create_future()
+            timed = protocol.timed  # timeout= may be set meanwhile
             try:
-                if protocol.timed:
+                if timed:
                     protocol.begin_wait(response)
                 await waiter
             except BaseException:
                 self._abort()
                 raise
-            if protocol.timed:
-                protocol.end_wait()
+            if timed:
+                protocol.end_wait(response)
         if response._head is None:
             self._abort()
             response.raise_failure()

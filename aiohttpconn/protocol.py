@@ -75,7 +75,7 @@ class State(IntEnum):
 IDLE, HEAD, BODY, UPGRADED, CLOSED = State
 
 SCRATCH_SIZE = 256 * 1024
-"""Bytes of one read: they stay in the CPU's cache; larger and smaller are slower."""
+"""Bytes of one read: as many as stay in the CPU's cache until they are copied out."""
 
 TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
 """Bytes offered to a TLS layer: what one read from TCP can decrypt to has to fit, and more."""
@@ -249,6 +249,7 @@ class HTTP1Protocol(WritingProtocol):
                                 left, response.chunked = 0, False
                             response.left = left
                             response.will_close = left is None and not response.chunked
+                            self._progress()
                             pos = self._final_head(response, status, scratch, size, nbytes)
                             if pos < nbytes:
                                 self._receive(scratch, pos, nbytes)
@@ -680,8 +681,10 @@ class HTTP1Protocol(WritingProtocol):
         if self._read_timeout is not None:
             self.watchdog().arm_read(self._read_timeout)
 
-    def end_wait(self) -> None:
-        """Nobody waits for bytes any more."""
+    def end_wait(self, reader: BodyReader) -> None:
+        """*reader* waits no more. The next exchange's wait may have begun before it noticed."""
+        if self._held is not reader:
+            return
         self._held = None
         if self._watchdog is not None:
             self._watchdog.rest_read()

@@ -34,13 +34,13 @@ HIGH_WATER = 256 * 1024
 """Unread bytes at which the source is paused: one read event of the scratch buffer."""
 
 LANDING_MIN = 64 * 1024
-"""Bytes from which on a read lands in its result; below, one copy is cheaper than a view."""
+"""Bytes from which on a read lands in its result; below, they are copied out of a buffer."""
 
 LANDING_STEP = 2 * 1024 * 1024
 """Bytes that a read allocates beyond what has arrived: an announced length sizes nothing.
 
 Growing fills the new bytes with zeros: 2 MiB of them stay in the CPU's cache until the socket's
-bytes replace them, which is faster than 8 MiB, and than 1 MiB with twice as many wake-ups.
+bytes replace them: see benchmarks/micro/landing_step.py.
 """
 
 _SMALL = 2048
@@ -66,7 +66,7 @@ class Source(Protocol):
     def resume_reading(self) -> None: ...
     def abort(self) -> None: ...
     def begin_wait(self, reader: BodyReader) -> None: ...
-    def end_wait(self) -> None: ...
+    def end_wait(self, reader: BodyReader) -> None: ...
 
 
 class BodyReader:
@@ -131,7 +131,11 @@ class BodyReader:
         if waiter is None:
             if buffered >= self._high_water and not self._paused:
                 self._pause()
-        elif (buffered >= self._need or buffered >= self._high_water) and not waiter.done():
+        elif waiter.done():
+            # libuv reads up to 32 times before anything else runs, the woken reader too.
+            if buffered >= self._high_water and not self._paused:
+                self._pause()
+        elif buffered >= self._need or buffered >= self._high_water:
             # Not paused: the reader runs before the source's next read event.
             waiter.set_result(None)
 
@@ -245,7 +249,7 @@ class BodyReader:
             await waiter
         finally:
             self._waiter = None
-            source.end_wait()
+            source.end_wait(self)
 
     def _fail(self, partial: bytes) -> None:
         """Raise what ended the body too early, with *partial* as what this read had taken."""
@@ -327,7 +331,10 @@ class BodyReader:
                 elif self._ended:
                     break
                 else:
-                    await self._wait(self._high_water)
+                    high_water = self._high_water
+                    await self._wait(
+                        high_water if amount is None else min(high_water, amount - size)
+                    )
         except BaseException:
             self._unread(sink.getvalue())
             raise
@@ -374,7 +381,6 @@ class BodyReader:
         landed are unread again.
         """
         source = self._source
-        before = self.received
         if source is None or not source.can_land or self.left is None or self._waiter is not None:
             await self._wait(1)
             view.release()
@@ -385,14 +391,14 @@ class BodyReader:
         try:
             await self._wait(need or len(view))
         except BaseException:
-            landed = self.received - before - self._buffered
-            self._unread(bytes(view[:landed]))
+            self._unread(bytes(view[: len(view) - len(self.landing or b"")]))
             raise
         finally:
             landing, self.landing = self.landing, None
+            landed = len(view)
             if landing is not None:
+                landed -= len(landing)
                 landing.release()
-            landed = self.received - before - self._buffered
             if landing is not view:
                 view.release()
         return landed

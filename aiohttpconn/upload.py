@@ -15,6 +15,7 @@ Layer: above protocol, below connection.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 from collections.abc import Callable, Coroutine
@@ -35,6 +36,9 @@ SLICE = 256 * 1024
 
 SENDFILE_MAX = 4 * 1024 * 1024
 """Bytes asked of one ``os.sendfile``: the loop runs in between."""
+
+# What a broken connection's write fails with, beside ConnectionError and TimeoutError.
+_UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN})
 
 OnBlock: TypeAlias = Callable[[Any], None]
 
@@ -74,7 +78,7 @@ async def send_part(
         raise _wrong_length(limit, body.length)
     if body.file is not None and not chunked and _can_sendfile(protocol):
         return await _send_file(protocol, body, on_block)
-    if body.is_async:
+    if body.waits:
         return await _in_task(protocol, _send_blocks(protocol, body, chunked, limit, on_block))
     return await _send_blocks(protocol, body, chunked, limit, on_block)
 
@@ -201,10 +205,16 @@ async def _send_file(protocol: HTTP1Protocol, body: Body, on_block: OnBlock) -> 
                 finally:
                     loop.remove_writer(out)
                 continue
-            except OSError:
-                # The connection broke: what the peer may have answered is still to be read.
-                await protocol.wait_broken()
-                break
+            except OSError as exc:
+                broken = isinstance(exc, (ConnectionError, TimeoutError))
+                if broken or exc.errno in _UNREACHABLE:
+                    # What the peer may have answered is still to be read.
+                    await protocol.wait_broken()
+                    break
+                # The file, or its file system. Reading it works, or says what is wrong with it.
+                if offset > body.offset:
+                    raise
+                return await _send_blocks(protocol, body, False, left, on_block)
             if not sent:
                 break
             on_block(file)
@@ -214,7 +224,8 @@ async def _send_file(protocol: HTTP1Protocol, body: Body, on_block: OnBlock) -> 
                 await asyncio.sleep(0)
     finally:
         os.close(out)
-        file.seek(offset)
+        if offset > body.offset:
+            file.seek(offset)
     return offset - body.offset
 
 

@@ -1,13 +1,15 @@
 """How far is a request from the floor that the event loop sets?
 
     python benchmarks/floor.py [--loop asyncio|uvloop|both] [--rounds 7] [--seconds 0.7]
-                               [--only get|read|idle|import]
+                               [--only get|stdlib|read|idle|import]
 
-Four measurements, each beside a bare ``asyncio.BufferedProtocol`` in the same run:
+Five measurements; get and read stand beside a bare ``asyncio.BufferedProtocol`` in the same run.
 
 get     a keep-alive GET with read(), 64 connections: CPU per request, against a bare protocol
         that writes the same bytes and counts the reply's; once with replies that repeat, as an
         API's do within a second, and once with a head that differs in every reply
+stdlib  the same program with http.client, one connection: CPU per request, against ours with one
+        connection and with 64
 read    read() of 256 MiB: throughput and peak memory, against the bare protocol
 idle    10,000 idle keep-alive connections: Python memory of each
 import  import aiohttpconn, over import asyncio, ssl, http.client
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import io
 import os
 import resource
@@ -222,13 +225,47 @@ async def get(port: int, rounds: int, seconds: float, name: str, path: str) -> N
         ratios.append(high / low)
         rates.append(rate)
     print(
-        f"get     {name:8} {SHAPES[path]:14} floor {spread(floor)} µs   ours {spread(cost)} µs CPU per request   "
-        f"{statistics.median(rates):,.0f} requests/s   ratio {spread(ratios)}"
+        f"get     {name:8} {SHAPES[path]:14} floor {spread(floor)} µs   ours {spread(cost)} µs "
+        f"CPU per request   {statistics.median(rates):,.0f} requests/s   ratio {spread(ratios)}"
     )
     for connection in ours:
         connection.close()
     for protocol in bare:
         protocol.transport.close()
+    await asyncio.sleep(0.05)
+
+
+async def stdlib(port: int, rounds: int, seconds: float, name: str) -> None:
+    """http.client's GET and read(), one after another, interleaved with ours."""
+
+    async def our_once(connection: aiohttpconn.HTTPConnection) -> None:
+        await connection.request("GET", "/n")
+        response = await connection.getresponse()
+        await response.read()
+
+    def their_cost() -> float:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        done, end, cpu = 0, time.perf_counter() + seconds, time.process_time()
+        while time.perf_counter() < end:
+            connection.request("GET", "/n")
+            connection.getresponse().read()
+            done += 1
+        connection.close()
+        return (time.process_time() - cpu) / done * 1e6
+
+    ours = await our_connections(port, CONNECTIONS)
+    theirs, one, many, ratios = [], [], [], []
+    for _ in range(rounds):
+        theirs.append(their_cost())
+        one.append((await cpu_per_request(ours[:1], our_once, seconds))[0])
+        many.append((await cpu_per_request(ours, our_once, seconds))[0])
+        ratios.append(theirs[-1] / many[-1])
+    print(
+        f"stdlib  {name:8} http.client {spread(theirs)} µs   ours, one connection {spread(one)} "
+        f"µs, {CONNECTIONS} {spread(many)} µs   {spread(ratios)} times less"
+    )
+    for connection in ours:
+        connection.close()
     await asyncio.sleep(0.05)
 
 
@@ -343,7 +380,7 @@ def main() -> int:
     parser.add_argument("--loop", choices=("asyncio", "uvloop", "both"), default="both")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.7)
-    parser.add_argument("--only", choices=("get", "read", "idle", "import"))
+    parser.add_argument("--only", choices=("get", "stdlib", "read", "idle", "import"))
     options = parser.parse_args()
 
     print(f"# Python {sys.version.split()[0]}, aiohttpconn {aiohttpconn.__version__}, ", end="")
@@ -370,6 +407,8 @@ def main() -> int:
                 if options.only in (None, "get"):
                     for path in SHAPES:
                         runner.run(get(port, options.rounds, options.seconds, name, path))
+                if options.only in (None, "stdlib"):
+                    runner.run(stdlib(port, options.rounds, options.seconds, name))
                 if options.only in (None, "read"):
                     runner.run(read(port, options.rounds, name))
                 if options.only in (None, "idle"):

@@ -914,7 +914,7 @@ async def test_an_announced_size_allocates_nothing(head, read):
             finally:
                 tracemalloc.stop()
             assert len(data) + len(caught.value.partial) in (100_100, 0)
-            # A fixed step of the reader's (8 MiB), whatever is announced, and the test's own.
+            # A fixed step of the reader's (2 MiB), whatever is announced, and the test's own.
             assert peak < 20 * 2**20
 
 

@@ -85,8 +85,8 @@ class _Transfer:
         async with await self._connection() as conn:
             await conn.connect()
             if self._deadline is not None:
-                # What connecting took is the request's no more.
-                left = max(self._deadline - loop.time(), 0.001)
+                # What connecting took is the request's no more. Rounded, because errors show it.
+                left = max(round(self._deadline - loop.time(), 3), 0.001)
                 conn.timeout = Timeout(total=left)
             started = perf_counter()  # uvloop's own clock counts milliseconds
             await self._send(conn)

@@ -140,3 +140,5 @@ class Watchdog:
         else:
             self._write = INFINITY
             self._expired("write")
+            # A peer that took bytes goes on, and the other deadlines still hold.
+            self._ensure(min(self._total, self._read))
