@@ -34,6 +34,7 @@ from .exceptions import (
     TunnelError,
     describe,
 )
+from .failures import closed_here
 from .http11.grammar import (
     ORIGIN_FORM,
     check_field,
@@ -600,6 +601,9 @@ class HTTPConnection:
                     )
                 # The connection may have broken under the request, without an answer.
                 exchange.raise_failure()
+                if exchange.closed:
+                    # close(), called while the body was sent, and behind an early head.
+                    raise protocol.describe(closed_here(exchange), exchange)
         except BaseException as exc:
             self._give_up(exc)
             raise
@@ -758,8 +762,9 @@ class HTTPConnection:
         if self.debuglevel > 0:
             response.debuglevel = self.debuglevel
             response.debug_head()
-        if response.will_close and protocol.state is not UPGRADED:
-            # The transport is the response's now; the next request opens another.
+        if (response.will_close or protocol.request_open) and protocol.state is not UPGRADED:
+            # The transport is the response's now; the next request opens another, also where it
+            # would stand in the middle of this one's body.
             self._protocol = None
             self._closing = protocol
             if not response._ended:

@@ -404,6 +404,15 @@ async def test_a_proxy_can_speak_tls(cli, certificates, monkeypatch, scheme):
         assert proxy.heads[0].startswith(b"GET http://localhost:%d/ " % origin.port)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_insecure_is_not_about_the_proxy(cli, certificates, scheme):
+    async with ScriptedServer([], tls=certificates.server) as proxy:
+        result = await cli("-kx", f"https://localhost:{proxy.port}", f"{scheme}://example.org/")
+    assert result.code == 60
+    hint = " (here: SSL_CERT_FILE in the environment; --cacert and -k are for the server)\n"
+    assert result.err.endswith(hint)
+
+
 @pytest.mark.parametrize(
     ("keywords", "text"),
     [

@@ -23,6 +23,7 @@ from aiohttpconn import (
     ConnectionRefused,
     HTTPConnection,
     HTTPSConnection,
+    IncompleteRead,
     InvalidURL,
     Limits,
     NotConnected,
@@ -1051,3 +1052,55 @@ async def test_a_subclass_with_other_defaults(scripted):
 
 async def test_one_dialer_for_all():
     assert HTTPConnection("a.test")._dialer is dial
+
+
+async def test_close_ends_what_send_may_still_send(scripted):
+    async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") as conn:
+        conn.putrequest("POST", "/")
+        conn.putheader("Content-Length", 5)
+        await conn.endheaders()
+        conn.close()
+        await conn.request("GET", "/")
+        with pytest.raises(CannotSendRequest):
+            await conn.send(b"abcde")
+        assert await (await conn.getresponse()).read() == b"hi"
+
+
+EARLY = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"
+
+
+async def test_no_request_is_written_into_the_body_of_another():
+    # The answer begins before the body is whole, and is asked for all the same.
+    event = asyncio.Event()
+    early = [expect(), send(EARLY), wait(event), send(b"lf")]
+    ok = [expect(), send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")]
+    async with ScriptedServer(early, ok) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            conn.putrequest("POST", "/")
+            conn.putheader("Content-Length", 10)
+            await conn.endheaders()
+            await conn.send(b"12345")
+            while not conn._exchange.has_head:
+                await asyncio.sleep(0)
+            first = await conn.getresponse()
+            await conn.request("GET", "/2")
+            assert await (await conn.getresponse()).read() == b"hi"
+            event.set()
+            assert await first.read() == b"half"
+        assert server.received[0].endswith(b"\r\n\r\n12345")
+        assert server.connections == 2
+
+
+async def test_close_in_a_body_ends_the_request_behind_an_early_head():
+    async def body():
+        yield b"12345"
+        while not conn._exchange.has_head:
+            await asyncio.sleep(0)
+        conn.close()
+        yield b"67890"
+
+    async with ScriptedServer([expect(), send(EARLY)]) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            with pytest.raises(IncompleteRead, match="the connection was closed by this program"):
+                await conn.request("POST", "/", body())
+            await conn.request("GET", "/")

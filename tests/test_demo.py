@@ -15,6 +15,8 @@ from cryptography import x509
 from aiohttpconn import CertificateError, HTTPSConnection, TunnelError
 from aiohttpconn.cli import demo, main
 
+from .support import ScriptedServer
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "aiohttpconn" / "cli"
 
@@ -162,6 +164,6 @@ async def test_the_certificate_stands_the_strictest_verification(name):
 
 
 async def test_nobody_else_trusts_the_authority():
-    async with demo._serving(demo._answer, demo._server_context()) as port:
+    async with ScriptedServer([], tls=demo._server_context()) as server:
         with pytest.raises(CertificateError):
-            await HTTPSConnection("127.0.0.1", port).connect()
+            await HTTPSConnection(*server.address).connect()

@@ -126,6 +126,19 @@ def test_watchdog_fires_when_a_wait_is_over_its_limit(clock, fired, watchdog, na
     assert fired == [name]
 
 
+def test_a_write_that_goes_on_does_not_delay_the_exchanges_deadline(clock, fired):
+    def expired(name):
+        fired.append((name, clock.now))
+        if name == "write":
+            watchdog.arm_write(5)
+
+    watchdog = Watchdog(clock, expired)
+    watchdog.arm_total(107)
+    watchdog.arm_write(5)
+    clock.advance(8)
+    assert fired == [("write", 105), ("total", 107)]
+
+
 def test_watchdog_fires_at_the_exchanges_deadline(clock, fired, watchdog):
     watchdog.arm_total(103)
     watchdog.arm_read(5)
@@ -437,19 +450,24 @@ async def test_a_server_that_takes_no_body(certificates, tmp_path, timeout, erro
 
 
 async def test_a_server_that_reads_slowly_meets_no_write_limit():
+    limit = 16 * TINY
+
     async def slow(conn) -> None:
         await conn.read_head()
         for _ in range(6):
-            await asyncio.sleep(TINY / 3)
+            await asyncio.sleep(limit / 4)
             await conn.read_exactly(100_000)
-        await conn.read_exactly(3_400_000)
+        await conn.read_exactly(400_000)
         await conn.send(OK)
 
-    async with ScriptedServer(slow, receive_buffer=4096) as server:
+    # What the kernel holds counts as taken, and it asks for more once a third of that is gone:
+    # small buffers, so that each of the server's reads is seen.
+    small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    async with ScriptedServer(slow, receive_buffer=16_384) as server:
         async with HTTPConnection(
-            server.host, server.port, timeout=Timeout(write=TINY * 4)
+            *server.address, timeout=Timeout(write=limit), socket_options=[small]
         ) as conn:
-            await conn.request("POST", "/", b"x" * 4_000_000)
+            await conn.request("POST", "/", b"x" * 1_000_000)
             assert await (await conn.getresponse()).read() == b"hi"
 
 
@@ -503,3 +521,62 @@ async def test_a_closed_connection_keeps_no_timer():
             with pytest.raises(ConnectionResetError):
                 await conn.getresponse()
             assert timer.cancelled()
+
+
+async def test_the_end_of_one_read_keeps_the_limit_of_the_next_exchange(scripted):
+    # A task whose body is complete wakes after another has sent the next request.
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"
+    limits = Timeout(read=TINY)
+    async with scripted([head, b"x" * 300_000], timeout=limits) as conn:
+        await conn.request("GET", "/1")
+        response = await conn.getresponse()
+        reading = asyncio.create_task(response.read())
+        while not response.complete:
+            await asyncio.sleep(0)
+        await conn.request("GET", "/2")
+        with pytest.raises(ReadTimeout):
+            await conn.getresponse()
+        assert len(await reading) == 300_000
+
+
+async def test_a_limit_that_is_lifted_by_a_1xx_ends_no_later_body(scripted):
+    event = asyncio.Event()
+
+    def lift(status, headers):
+        conn.timeout = None
+
+    script = [
+        expect(),
+        send(b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh"),
+        wait(event),
+        send(b"i"),
+    ]
+    async with ScriptedServer(script) as server:
+        async with HTTPConnection(
+            server.host, server.port, timeout=Timeout(read=TINY), on_informational=lift
+        ) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            asyncio.get_running_loop().call_later(3 * TINY, event.set)
+            assert await response.read() == b"hi"
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # uvloop runs its timers before it reads
+async def test_a_head_that_waited_in_the_kernel_restarts_the_read_limit():
+    async def handler(conn):
+        await conn.read_head()
+        conn.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
+        time.sleep(2 * TINY)  # noqa: ASYNC251 - the loop is blocked, as by its program
+        await turns()
+        await conn.send(b"i")
+
+    async with ScriptedServer(handler) as server:
+        async with HTTPConnection(server.host, server.port, timeout=Timeout(read=TINY)) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            assert await response.read() == b"hi"
+
+
+async def turns(n: int = 5) -> None:
+    for _ in range(n):
+        await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import io
 import os
 import re
@@ -918,3 +919,60 @@ async def test_a_server_that_leaves_without_an_answer(certificates, tmp_path, ki
             assert conn.sock is None
             await conn.request("GET", "/x")
             assert await (await conn.getresponse()).read() == b"hi"
+
+
+async def test_a_file_that_the_kernel_cannot_send_is_read(scripted, tmp_path, monkeypatch):
+    def refusing(out, file, offset, count):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "sendfile", refusing)
+    path = tmp_path / "f"
+    path.write_bytes(b"skip" + b"x" * 300_000)
+    async with scripted(OK) as conn:
+        with path.open("rb") as file:
+            file.seek(4)
+            await conn.request("PUT", "/x", file)
+            assert file.tell() == 300_004
+        assert await (await conn.getresponse()).read() == b"hi"
+        assert scripted.server.received[0].endswith(b"\r\n\r\n" + b"x" * 300_000)
+
+
+async def test_a_file_that_cannot_be_read_says_so(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 300_000)
+    async with ScriptedServer([expect()]) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            with path.open("ab", buffering=0) as file:
+                file.seek(0)
+                with pytest.raises(io.UnsupportedOperation, match="not open for reading"):
+                    await conn.request("PUT", "/x", file)
+            assert conn.sock is None
+
+
+async def test_a_file_that_fails_half_way_says_so(tmp_path, monkeypatch):
+    original = os.sendfile
+
+    def failing(out, file, offset, count):
+        if offset:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(out, file, offset, 1000)
+
+    monkeypatch.setattr(os, "sendfile", failing)
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 3000)
+    async with ScriptedServer([expect()]) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            with path.open("rb") as file:
+                with pytest.raises(OSError, match="Input/output error"):
+                    await conn.request("PUT", "/x", file)
+            assert conn.sock is None
+
+
+async def test_an_answer_ends_the_wait_for_a_pipe(scripted):
+    reading, writing = os.pipe()
+    answer = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno"
+    with os.fdopen(reading, "rb") as body, os.fdopen(writing, "wb"):
+        async with scripted(answer, head_only=True) as conn:
+            await conn.request("POST", "/", body)
+            response = await conn.getresponse()
+            assert (response.status, await response.read()) == (401, b"no")

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             run(_Transfer(options).run())
         except (HTTPException, OSError, ValueError) as exc:
-            text = (str(exc) or type(exc).__name__) + _hint(exc)
+            text = (str(exc) or type(exc).__name__) + _hint(exc, options)
             raise Failed(exit_code(exc, proxied=options.proxy is not None), text) from exc
     except SystemExit as exc:
         return int(exc.code or 0)
@@ -57,9 +57,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _hint(exc: Exception) -> str:
+def _hint(exc: Exception, options: Options) -> str:
     """Return how to do on a command line what the hint of *exc* says about the library."""
     if isinstance(exc, CertificateError):
+        if options.asks_proxy or getattr(exc, "phase", "") == "proxy":
+            return " (here: SSL_CERT_FILE in the environment; --cacert and -k are for the server)"
         return " (here: --cacert FILE, or -k to verify nothing)"
     if isinstance(exc, TunnelError) and exc.status == 407:
         return " (here: -x http://user:password@host:port)"
@@ -175,8 +177,7 @@ class _Transfer:
 
     async def _send(self, conn: HTTPConnection) -> None:
         options = self._options
-        asks_proxy = options.proxy is not None and options.url.scheme == "http"
-        target = options.url.absolute if asks_proxy else options.url.target
+        target = options.url.absolute if options.asks_proxy else options.url.target
         fields = self._fields()
         conn.putrequest(options.method, target, skip_host=True, skip_accept_encoding=True)
         for name, value in fields:

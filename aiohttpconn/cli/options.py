@@ -68,6 +68,11 @@ class Options:
     cafile: str | None
     max_time: float | None
 
+    @property
+    def asks_proxy(self) -> bool:
+        """Whether the proxy itself is asked for the URL, not for a tunnel."""
+        return self.proxy is not None and self.url.scheme == "http"
+
 
 def parse(argv: Sequence[str]) -> Options:
     """Return the options; ``Failed`` or ``SystemExit`` (with curl's codes) for what is wrong."""
