@@ -162,13 +162,17 @@ def _look_at_file(made: Body, body: Any) -> None:
     try:
         status = os.fstat(raw.fileno())
         offset = file.tell()
+        size = max(0, status.st_size - offset)
+        if not size and hasattr(os, "pread") and os.pread(raw.fileno(), 1, offset):
+            # A file of /proc: regular, but its size cannot be told.
+            return
     except (OSError, ValueError):
         return
     if stat.S_ISREG(status.st_mode):
         made.waits = False
         made.file = file  # type: ignore[assignment]
         made.offset = offset
-        made.length = max(0, status.st_size - offset)
+        made.length = size
 
 
 def _has_descriptor(source: Any) -> bool:

@@ -169,6 +169,8 @@ class HTTPConnection:
         self._timeout = Timeout.of(timeout)
         self._timeout_given = timeout
         self.source_address = source_address
+        if blocksize < 1:
+            raise ValueError(f"blocksize must be 1 byte or more, got {blocksize}")
         self.blocksize = blocksize
         self.strict = strict
         self.max_response_headers = max_response_headers
@@ -188,6 +190,7 @@ class HTTPConnection:
         self._debug = logger.isEnabledFor(logging.DEBUG)
 
         # Per connection
+        self._closes = 0
         self._dial_report: DialReport | None = None
         self._proxy_fields: list[tuple[str, str]] | None = None
 
@@ -325,6 +328,7 @@ class HTTPConnection:
             self._protocol.close()
             self._protocol = None
         loop = asyncio.get_running_loop()
+        closes = self._closes
         timeout = self._timeout
         report = self._dial_report = DialReport()
         started = loop.time()
@@ -352,7 +356,7 @@ class HTTPConnection:
                     ("connect", timeout.connect) if connect else ("total", timeout.total)
                 )
                 kind = ConnectTimeout if connect else TotalTimeout
-                failed = kind(f"not connected within {seconds} s, {name}={seconds}")
+                failed = kind(f"not connected within {seconds:g} s, {name}={seconds:g}")
             elif not isinstance(exc, OSError):
                 raise
             base = self._origin()
@@ -370,6 +374,11 @@ class HTTPConnection:
                 raise
             raise failed from None
         # Nothing awaits from here on: the transport has an owner.
+        if self._closes != closes or self._protocol is not None:
+            protocol.abort()
+            raise ConnectionAbortedError(
+                f"{self._origin()}: closed by this program while connecting"
+            )
         protocol.raw_transport = report.raw_transport or transport
         self._protocol = protocol
         if report.proxy_reply is not None:
@@ -435,6 +444,7 @@ class HTTPConnection:
         """
         if self._debug and self.sock is not None:
             logger.debug("closing %r", self)
+        self._closes += 1
         self._state = _IDLE
         self._lines = []
         self._names = {}
@@ -569,6 +579,7 @@ class HTTPConnection:
             raise CannotSendRequest("Upgraded")
         self._method, self._url = method, url
         self._state = _STARTED
+        closes = self._closes
         total = self._timeout.total
         deadline = None if total is None else asyncio.get_running_loop().time() + total
         try:
@@ -589,7 +600,7 @@ class HTTPConnection:
             if "connection" in names and "close" in names["connection"].lower():
                 protocol.close_after(exchange)
             if deadline is not None:
-                protocol.watchdog().arm_total(deadline)
+                protocol.arm_total(exchange, deadline)
             if body is not None:
                 if expects:
                     await protocol.wait_continue(self._continue_timeout)
@@ -605,9 +616,11 @@ class HTTPConnection:
                     # close(), called while the body was sent, and behind an early head.
                     raise protocol.describe(closed_here(exchange), exchange)
         except BaseException as exc:
-            self._give_up(exc)
+            if self._closes == closes:
+                self._give_up(exc)
             raise
-        self._state = _SENT
+        if self._exchange is exchange:
+            self._state = _SENT
 
     def _observe(self, data: Any) -> None:
         """Tell the audit hooks, and http.client's debug print, what is sent."""
@@ -663,7 +676,8 @@ class HTTPConnection:
         if lower in ("host", "content-length", "transfer-encoding") and lower in self._names:
             raise ValueError(f"{name} is given twice")
         check_single_fields({**self._names, lower: value})
-        self._names[lower] = value
+        before = self._names.get(lower)
+        self._names[lower] = value if not before else f"{before}, {value}"
         self._lines.append(f"{name}: {value}\r\n")
 
     async def endheaders(
@@ -748,12 +762,14 @@ class HTTPConnection:
                     protocol.begin_wait(response)
                 await waiter
             except BaseException:
-                self._abort()
+                if self._protocol is protocol:
+                    self._abort()
                 raise
             if timed:
                 protocol.end_wait(response)
         if response._head is None:
-            self._abort()
+            if self._protocol is protocol:
+                self._abort()
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
         self._exchange = None

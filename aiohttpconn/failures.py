@@ -88,7 +88,7 @@ def expired(name: str, limit: float | None, in_body: bool) -> RequestTimeout:
     kind, what = _EXPIRED[name]
     if name == "read" and in_body:
         what = "no byte of the body"
-    return kind(f"{what} within {limit} s")
+    return kind(f"{what} within {limit:g} s" if limit is not None else f"{what} in time")
 
 
 def describe_exchange(

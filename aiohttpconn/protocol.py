@@ -327,6 +327,14 @@ class HTTP1Protocol(WritingProtocol):
         self.transport.write(data)  # type: ignore[union-attr]
         return response
 
+    def arm_total(self, response: HTTPResponse, deadline: float) -> None:
+        """Let the exchange of *response* end by *deadline*; what is received before it, too."""
+        response.deadline = deadline
+        front = self._response
+        if front is not None:
+            deadline = min(deadline, front.deadline)
+        self.watchdog().arm_total(deadline)
+
     def close_after(self, response: HTTPResponse) -> None:
         """The request said ``Connection: close``: nothing is sent after it (RFC 9112 §9.6)."""
         response.last = self._complex = True
@@ -371,9 +379,7 @@ class HTTP1Protocol(WritingProtocol):
                     self._reader = None
                     self._head_bytes += size
                     buffer, pos, end = reader.buffer, size, len(reader.buffer)
-                    head = parse_response_head(
-                        buffer[:size], strict=self._strict, limits=self._limits
-                    )
+                    head = parse_response_head(buffer[:size], strict=self._strict)
                     left, chunked, close = response_framing(head, response.method, self._strict)
                     if head.status < 200 and head.status != 101:
                         self._informational(head)
@@ -481,8 +487,10 @@ class HTTP1Protocol(WritingProtocol):
             # A peer that takes no more of the request would keep a polite end waiting for ever.
             self._shut(hard=self.request_open)
         elif pending:
-            self._response = pending.popleft()
+            self._response = response = pending.popleft()
             self.state = HEAD
+            if self._watchdog is not None:
+                self._watchdog.arm_total(response.deadline)
         else:
             self.state = IDLE
 
@@ -595,7 +603,11 @@ class HTTP1Protocol(WritingProtocol):
         if name == "write" and self._peer_takes_bytes():
             return
         limit = getattr(self._timeout, name)
-        self._fail(expired(name, limit, self.state is BODY), None, f"{name}={limit}")
+        self._fail(
+            expired(name, limit, self.state is BODY),
+            None,
+            f"{name}={limit:g}" if limit is not None else name,
+        )
 
     def close(self) -> None:
         """End the connection politely: what was written still goes out."""

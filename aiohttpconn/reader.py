@@ -51,6 +51,8 @@ _MERGED = 64 * 1024
 GIVEN_UP = EOFError("closed before its end")
 """What ended a body whose reader closed it: never raised, and never "whole" either."""
 
+TWO_READERS = "this response is being read by another task already"
+
 
 class Source(Protocol):
     """What feeds a reader: HTTP/1.1's protocol today, and nothing here would know another."""
@@ -189,6 +191,8 @@ class BodyReader:
 
     def _take(self, size: int) -> bytes:
         """Take up to *size* unread bytes, at least one where there are any."""
+        if self._waiter is not None:
+            raise RuntimeError(TWO_READERS)
         first = self._first
         offset = self._offset
         have = len(first) - offset
@@ -237,7 +241,7 @@ class BodyReader:
     async def _wait(self, need: int) -> None:
         """Wait until *need* bytes, or high water, are unread, or nothing more will come."""
         if self._waiter is not None:
-            raise RuntimeError("this response is being read by another task already")
+            raise RuntimeError(TWO_READERS)
         source = self._source
         assert source is not None and not self._ended, "a reader waits for what will never come"
         if self._paused:

@@ -11,6 +11,7 @@ from http.client import HTTPMessage
 from typing import TYPE_CHECKING, Any
 
 from .http11.head import split_fields
+from .net.timeouts import INFINITY
 from .reader import GIVEN_UP, HIGH_WATER, BodyReader
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class HTTPResponse(BodyReader):
         "_headers",
         "_trailers",
         "chunked",
+        "deadline",
         "debuglevel",
         "decoder",
         "last",
@@ -81,6 +83,8 @@ class HTTPResponse(BodyReader):
         self.debuglevel = 0
         # Whether the request asked to leave HTTP/1.1: 101 is an answer to nothing else.
         self.upgrade = False
+        # When Timeout.total ends it, on the loop's clock.
+        self.deadline = INFINITY
         # Whether the request said that the connection ends after its response.
         self.last = False
         self.decoder: ChunkedDecoder | None = None
@@ -94,9 +98,11 @@ class HTTPResponse(BodyReader):
     def __repr__(self) -> str:
         if self._head is None:
             return f"<HTTPResponse {self.method} {self.url} waiting for its head>"
-        size = "?" if self.left is None else f"{(self.received + self.left) / 1000:.1f}"
-        read = (self.received - self._buffered) / 1000
-        return f"<HTTPResponse [{self.status} {self.reason}] {read:.1f}/{size} kB read>"
+        read = self.received - self._buffered
+        total = None if self.left is None else self.received + self.left
+        unit, per = ("B", 1) if max(read, total or 0) < 1000 else ("kB", 1000)
+        shown = ["?" if n is None else f"{n / per:.{0 if per == 1 else 1}f}" for n in (read, total)]
+        return f"<HTTPResponse [{self.status} {self.reason}] {'/'.join(shown)} {unit} read>"
 
     # -------------------------------------------------------------------- head
 

@@ -10,13 +10,33 @@ Layer: above response, below protocol.
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextlib import suppress
 
 from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
 
 __all__ = ["WritingProtocol"]
 
 TURN_WRITES = 16
 """Writes between turns of the loop: 4 MiB of a body in memory."""
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """Return how many written bytes the peer has not taken: the transport's, and the kernel's.
+
+    Linux wakes a writer only when a third of the kernel's buffer is free again. TIOCOUTQ tells
+    of every byte; where there is none, the transport's own count has to do.
+    """
+    size = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sys.platform == "linux" and sock is not None and sock.fileno() >= 0:
+        with suppress(OSError):
+            size += int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
+    return size
 
 
 class WritingProtocol(asyncio.BufferedProtocol):
@@ -119,7 +139,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         """Wait for *ready*, or for ``resume_writing``; woken also when sending is pointless."""
         waiter = self._drain_waiter = ready or self.loop.create_future()
         if self._write_timeout is not None and self.transport is not None:
-            self._unsent = self.transport.get_write_buffer_size()
+            self._unsent = _untaken(self.transport)
             self.watchdog().arm_write(self._write_timeout)
         try:
             await waiter
@@ -174,7 +194,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         """Whether the peer took bytes since the write limit was armed; if so, arm it anew."""
         if self.transport is None or self._write_timeout is None:
             return False
-        unsent = self.transport.get_write_buffer_size()
+        unsent = _untaken(self.transport)
         if unsent >= self._unsent:
             return False
         self._unsent = unsent

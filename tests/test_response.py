@@ -164,7 +164,7 @@ async def test_repr_without_a_length_and_without_a_head(scripted):
         )
         response = await conn.getresponse()
         await response.read()
-        assert repr(response) == "<HTTPResponse [200 OK] 0.1/? kB read>"
+        assert repr(response) == "<HTTPResponse [200 OK] 100/? B read>"
 
 
 async def test_fileno(scripted):
@@ -176,7 +176,7 @@ async def test_fileno(scripted):
         with pytest.raises(ValueError, match="has no socket any more") as info:
             response.fileno()
         assert str(info.value) == (
-            "<HTTPResponse [201 All Made] 0.0/0.0 kB read> has no socket any more"
+            "<HTTPResponse [201 All Made] 5/5 B read> has no socket any more"
         )
 
 

@@ -157,6 +157,10 @@ def check_field(name: object, value: object) -> tuple[str, str]:
         raise ValueError(f"Invalid header name {name!r}: it must be a token (RFC 9110 §5.1)")
     text = encode_value(value)
     if not FIELD_VALUE.fullmatch(text):
-        text.encode("latin-1")
+        try:
+            text.encode("latin-1")
+        except UnicodeEncodeError as exc:
+            reason = f"the value of {name} is not Latin-1; encode it first"
+            raise UnicodeEncodeError(exc.encoding, exc.object, exc.start, exc.end, reason) from None
         raise ValueError(f"Invalid header value {value!r} of {name}: it has a control character")
     return name, text

@@ -130,7 +130,7 @@ def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
         lower = _lower_name(name)
         if lower in _SINGLE and lower in names:
             raise ValueError(f"{name} is given twice: {names[lower]!r} and {value!r}")
-        names[lower] = value
+        names[lower] = f"{names[lower]}, {value}" if lower in names else value
         values.append(value)
         lines.append(f"{name}: {value}\r\n")
     # One match for all values. A value with a line end of its own shows in the count.
@@ -261,9 +261,7 @@ class HeadReader:
             self._scanned = self._line_start = end
 
 
-def parse_response_head(
-    data: bytes | bytearray, *, strict: bool = False, limits: Limits = DEFAULT_LIMITS
-) -> ResponseHead:
+def parse_response_head(data: bytes | bytearray, *, strict: bool = False) -> ResponseHead:
     """Return the head in *data*, which ends with the blank line (RFC 9112 §2.1, §4, §5).
 
     Raises ``BadStatusLine``, ``UnknownProtocol``, or ``MalformedResponse`` for what is refused.

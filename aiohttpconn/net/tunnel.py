@@ -70,7 +70,7 @@ def connect_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake
                 to_send = b""
                 if not data:
                     raise TunnelError("the proxy closed the connection before answering CONNECT")
-            head = parse_response_head(reader.buffer[:length], limits=limits)
+            head = parse_response_head(reader.buffer[:length])
         except HTTPException as exc:
             what = str(exc) or type(exc).__name__
             raise TunnelError(f"the proxy's answer to CONNECT is not valid HTTP: {what}") from exc

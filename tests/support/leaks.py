@@ -53,6 +53,7 @@ class LeakCheck:
         """The test is over; its fixtures may take as long as they need."""
         if self._hung is not None:
             self._hung.cancel()
+            self._hung = None  # it knows the loop, and pytest keeps this object to its end
 
     async def finish_loop(self) -> None:
         """Look for tasks and sockets left, in the test's loop."""
