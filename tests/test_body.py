@@ -9,6 +9,7 @@ import mmap
 import os
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -251,3 +252,12 @@ async def test_a_pipe_has_no_length():
         made = make_body(file, BLOCKSIZE)
         assert (made.length, made.file) == (None, None)
         assert await blocks(made) == [b"0123", b"45"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+async def test_a_file_of_proc_is_read_to_its_end():
+    """It is a regular file of 0 bytes, and has more."""
+    with Path("/proc/self/status").open("rb") as file:
+        body = make_body(file, BLOCKSIZE)
+        assert body.length is None
+        assert b"".join(await blocks(body)).startswith(b"Name:")

@@ -1104,3 +1104,47 @@ async def test_close_in_a_body_ends_the_request_behind_an_early_head():
             with pytest.raises(IncompleteRead, match="the connection was closed by this program"):
                 await conn.request("POST", "/", body())
             await conn.request("GET", "/")
+
+
+# One task at a time, and what happens otherwise --------------------------------------------
+
+
+async def test_close_while_connecting_wins():
+    async with ScriptedServer([read_all()]) as server:
+
+        async def dialer(factory, destination, report):
+            made = await dial(factory, destination, report)
+            conn.close()
+            return made
+
+        conn = HTTPConnection(*server.address, dialer=dialer)
+        with pytest.raises(ConnectionAbortedError, match="closed by this program while connecting"):
+            await conn.connect()
+        assert conn.sock is None
+        await server.conns[0].wait_ended()
+
+
+async def test_two_connects_at_once_make_one_connection():
+    async with ScriptedServer([expect(), send(OK), read_all()]) as server:
+        async with HTTPConnection(*server.address) as conn:
+            ends = await asyncio.gather(conn.connect(), conn.connect(), return_exceptions=True)
+            assert sorted(type(end) for end in ends if end is not None) == [ConnectionAbortedError]
+            await conn.request("GET", "/")
+            assert (await conn.getresponse()).status == 200
+
+
+async def test_connection_close_of_the_callers_ends_the_connection_in_any_field():
+    async with ScriptedServer([expect(), send(OK), read_all()]) as server:
+        async with HTTPConnection(*server.address) as conn:
+            fields = [("Connection", "close"), ("Connection", "x")]
+            await conn.request("GET", "/", headers=fields)
+            response = await conn.getresponse()
+            assert response.will_close
+            assert conn.sock is None
+            await response.read()
+
+
+@pytest.mark.parametrize("blocksize", [0, -1])
+def test_a_blocksize_below_one_byte_is_refused(blocksize):
+    with pytest.raises(ValueError, match=f"blocksize must be 1 byte or more, got {blocksize}"):
+        HTTPConnection("example.org", blocksize=blocksize)

@@ -672,3 +672,19 @@ async def test_an_unread_response_holds_no_more_than_high_water():
             response = await conn.getresponse()
             await turns(200)
             assert HIGH_WATER <= response._buffered <= 2 * HIGH_WATER
+
+
+async def test_a_second_reader_takes_nothing_from_the_first(scripted):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+    async with scripted([head, b"01234"]) as conn:
+        await conn.request("GET", "/")
+        response = await conn.getresponse()
+        assert await response.peek() == b"01234"
+        first = asyncio.ensure_future(response.read())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="read by another task already"):
+            await response.read1()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await response.read1() == b"01234"

@@ -24,7 +24,7 @@ from aiohttpconn import (
 )
 from aiohttpconn.net.timeouts import NO_TIMEOUT, Watchdog
 
-from .support import ScriptedServer, close, expect, notify, send, wait
+from .support import ScriptedServer, close, expect, notify, read_all, send, wait
 
 TINY = 0.03
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -580,3 +580,31 @@ async def test_a_head_that_waited_in_the_kernel_restarts_the_read_limit():
 async def turns(n: int = 5) -> None:
     for _ in range(n):
         await asyncio.sleep(0)
+
+
+async def test_each_exchange_has_its_own_total():
+    """The second one's limit counts from its own start, behind a body that is not read yet."""
+    async with ScriptedServer(
+        [
+            expect(),
+            send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe"),
+            expect(),
+            send(b"llo"),
+            read_all(),
+        ]
+    ) as server:
+        async with HTTPConnection(*server.address, Timeout(total=30)) as conn:
+            await conn.request("GET", "/1")
+            first = await conn.getresponse()
+            protocol = conn._protocol
+            long = first.deadline
+            conn.timeout = Timeout(total=0.05)
+            await conn.request("GET", "/2")
+            second = conn._exchange
+            assert second.deadline < long
+            # The nearer of the two is on.
+            assert protocol._watchdog._total == second.deadline
+            assert await first.read() == b"hello"
+            assert protocol._watchdog._total == second.deadline
+            with pytest.raises(TotalTimeout, match=r"/2: .* within 0\.05 s"):
+                await conn.getresponse()
