@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 
 TEST_SECONDS = 20
-"""What an async test may take; ``SLOW_TEST_SECONDS`` if it is marked ``slow``, or run ``long``."""
+"""What an async test may take; ``LONG_TEST_SECONDS`` in the ``long`` profile."""
 
-SLOW_TEST_SECONDS = 300
+LONG_TEST_SECONDS = 300
 
 LEAK_CHECK = pytest.StashKey[LeakCheck]()
 
@@ -126,8 +126,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 async def _no_leaks_in_loop(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     check = request.node.stash[LEAK_CHECK]
     check.start()
-    slow = request.node.get_closest_marker("slow") or PROFILE == "long"
-    check.limit(SLOW_TEST_SECONDS if slow else TEST_SECONDS)
+    check.limit(LONG_TEST_SECONDS if PROFILE == "long" else TEST_SECONDS)
     yield
     if not _may_leak(request.node):
         await check.finish_loop()
