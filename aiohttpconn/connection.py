@@ -129,7 +129,8 @@ class HTTPConnection:
         socket_options: arguments of ``setsockopt``, each (level, name, value).
         dialer: an async callable ``(protocol_factory, destination, report)`` that returns
             ``(transport, protocol)``; by default ``net.dial.dial``.
-        high_water: bytes of a response that are unread at most before reading pauses.
+        high_water: bytes of a response that are unread at most before reading pauses; over TLS
+            what its layer has decrypted (320 KiB at most) may come on top.
         continue_timeout: seconds that a body waits for ``100 Continue`` if the request has
             ``Expect: 100-continue``.
         on_informational: called with (status, headers) of each 1xx response.

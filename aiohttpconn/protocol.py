@@ -138,6 +138,7 @@ class HTTP1Protocol(WritingProtocol):
         "origin",
         "peername",
         "raw_transport",
+        "reads_ahead",
         "state",
     )
 
@@ -171,6 +172,8 @@ class HTTP1Protocol(WritingProtocol):
         self.state: State = IDLE
         self.exchanges = 0
         self.can_land = _reads_in_one_go(loop)
+        # libuv reads up to 32 times before anything else runs, a woken reader too.
+        self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
         self._scratch = _scratch(loop) if self.can_land else bytearray(TLS_SCRATCH)
         self._view = memoryview(self._scratch)[: max(1, min(high_water, SCRATCH_SIZE))]
         self._tls = False

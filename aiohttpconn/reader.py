@@ -59,6 +59,7 @@ class Source(Protocol):
 
     loop: asyncio.AbstractEventLoop
     can_land: bool
+    reads_ahead: bool
     origin: str
     peername: Any
 
@@ -130,16 +131,14 @@ class BodyReader:
             self._append(data, size)
         self._buffered = buffered = self._buffered + size
         waiter = self._waiter
-        if waiter is None:
-            if buffered >= self._high_water and not self._paused:
-                self._pause()
-        elif waiter.done():
-            # libuv reads up to 32 times before anything else runs, the woken reader too.
-            if buffered >= self._high_water and not self._paused:
-                self._pause()
-        elif buffered >= self._need or buffered >= self._high_water:
-            # Not paused: the reader runs before the source's next read event.
+        if waiter is not None and not waiter.done():
+            if buffered < self._need and buffered < self._high_water:
+                return
             waiter.set_result(None)
+            if self._source is not None and not self._source.reads_ahead:
+                return  # The reader runs before the next read event.
+        if buffered >= self._high_water and not self._paused:
+            self._pause()
 
     def landed(self, size: int) -> None:
         """*size* bytes have been put into ``landing``."""

@@ -592,7 +592,7 @@ async def test_a_woken_reader_that_has_not_run_is_not_flooded():
             await conn.request("GET", "/")
             response = await conn.getresponse()
             while piece := await response.read1():
-                assert len(piece) <= 20_000
+                assert len(piece) <= 10_000
 
 
 @pytest.mark.parametrize(
