@@ -10,7 +10,8 @@ get     a keep-alive GET with read(), 64 connections: CPU per request, against a
         API's do within a second, and once with a head that differs in every reply
 stdlib  the same program with http.client, one connection: CPU per request, against ours with one
         connection and with 64
-read    read() of 256 MiB: throughput and peak memory, against the bare protocol
+read    read() of 256 MiB: throughput and peak memory, against the bare protocol; and iter_bytes(),
+        readinto()
 idle    10,000 idle keep-alive connections: Python memory of each
 import  import aiohttpconn, over import asyncio, ssl, http.client
 
@@ -269,17 +270,34 @@ async def stdlib(port: int, rounds: int, seconds: float, name: str) -> None:
     await asyncio.sleep(0.05)
 
 
+Take = Callable[[aiohttpconn.HTTPResponse], Awaitable[int]]
+
+
+async def read_whole(response: aiohttpconn.HTTPResponse) -> int:
+    return len(await response.read())
+
+
+async def take_pieces(response: aiohttpconn.HTTPResponse) -> int:
+    return sum([len(piece) async for piece in response.iter_bytes()])
+
+
+async def take_into(response: aiohttpconn.HTTPResponse) -> int:
+    buffer, size = bytearray(256 * 1024), 0
+    while count := await response.readinto(buffer):
+        size += count
+    return size
+
+
 async def read(port: int, rounds: int, name: str) -> None:
     """read() of 256 MiB, interleaved with the bare protocol; then its peak memory."""
 
-    async def ours() -> float:
+    async def ours(take: Take = read_whole) -> float:
         async with aiohttpconn.HTTPConnection("127.0.0.1", port) as connection:
             await connection.connect()
             begin = time.perf_counter()
             await connection.request("GET", "/big")
             response = await connection.getresponse()
-            body = await response.read()
-            assert len(body) == BIG
+            assert await take(response) == BIG
             return BIG / (time.perf_counter() - begin) / 1e9
 
     async def bare(kind: type[Bare]) -> float:
@@ -294,11 +312,13 @@ async def read(port: int, rounds: int, name: str) -> None:
 
     await bare(Bare)
     await ours()
-    floor, keep, speed = [], [], []
+    floor, keep, speed, stream, into = [], [], [], [], []
     for _ in range(rounds):
         floor.append(await bare(Bare))
         keep.append(await bare(Keeping))
         speed.append(await ours())
+        stream.append(await ours(take_pieces))
+        into.append(await ours(take_into))
     ratios = [high / low for low, high in zip(floor, speed, strict=True)]
     kept = [high / low for low, high in zip(keep, speed, strict=True)]
     tracemalloc.start()
@@ -308,7 +328,8 @@ async def read(port: int, rounds: int, name: str) -> None:
     print(
         f"read    {name:8} floor {spread(floor)} GB/s   ours {spread(speed)} GB/s   "
         f"ratio {spread(ratios)}   peak {peak / BIG:.3f} x body\n"
-        f"                 floor that keeps the body {spread(keep)} GB/s   ratio {spread(kept)}"
+        f"                 floor that keeps the body {spread(keep)} GB/s   ratio {spread(kept)}\n"
+        f"                 iter_bytes {spread(stream)} GB/s   readinto {spread(into)} GB/s"
     )
 
 
