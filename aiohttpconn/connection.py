@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from .body import Body, make_body
@@ -332,7 +333,7 @@ class HTTPConnection:
         closes = self._closes
         timeout = self._timeout
         report = self._dial_report = DialReport()
-        started = loop.time()
+        started, began = loop.time(), monotonic()
         limits = [started + timeout.connect] if timeout.connect is not None else []
         if deadline is not None:
             limits.append(deadline)
@@ -368,7 +369,8 @@ class HTTPConnection:
                 method=method,
                 url=f"{base}{url}" if url.startswith("/") else url or base,
                 phase=report.phase,
-                elapsed=loop.time() - started,
+                # Not the loop's clock: uvloop's counts whole milliseconds.
+                elapsed=monotonic() - began,
                 hint=getattr(exc, "hint", ""),
             )
             if failed is exc:
