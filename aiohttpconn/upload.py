@@ -2,12 +2,12 @@
 
 A body is sent block by block, and after each block the transport's buffer decides whether to
 wait. Sending ends early, and without an error, when an answer makes the rest pointless
-(``HTTP1Protocol.can_send``). Regular files go from the kernel to the kernel where the transport
-is a plain socket.
+(``HTTP1Protocol.can_send``).
 
-``loop.sendfile`` is not used: it pauses reading until the whole file is sent, so an early 413
-is not seen, and uvloop has none. Here ``os.sendfile`` runs on a duplicate of the descriptor,
-which both loops let us watch while their transport goes on reading.
+A regular file is read into one buffer, which the transport has to be done with before the next
+read. ``sendfile`` is not used: a slow disk would stop the loop, ``loop.sendfile`` pauses reading
+until the whole file is sent, so that an early 413 is not seen, and uvloop has none. On loopback it
+is slower, too (``benchmarks/micro/upload_paths.py``).
 
 Layer: above protocol, below connection.
 """
@@ -15,8 +15,6 @@ Layer: above protocol, below connection.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import select
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
@@ -29,16 +27,17 @@ if TYPE_CHECKING:
     from .body import Body
     from .protocol import HTTP1Protocol
 
-__all__ = ["SLICE", "check_length", "send_body", "send_part"]
+__all__ = ["SLICE", "TLS_SLICE", "check_length", "send_body", "send_part"]
 
-SLICE = 256 * 1024
-"""Bytes written at once of a body in memory: never a second copy of the whole."""
+SLICE = 1024 * 1024
+"""Bytes written at once: never a second copy of a whole body. What fits in a CPU's own cache;
+256 KiB cost a quarter more (``benchmarks/micro/upload_paths.py``)."""
 
-SENDFILE_MAX = 4 * 1024 * 1024
-"""Bytes asked of one ``os.sendfile``: the loop runs in between."""
+TLS_SLICE = 256 * 1024
+"""Bytes encrypted at once: while that goes on nothing is sent, and a peer that waits is late."""
 
-# What a broken connection's write fails with, beside ConnectionError and TimeoutError.
-_UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN})
+CHUNK_COPIED = 256 * 1024
+"""Bytes up to which an item is copied to leave in one write with its framing."""
 
 OnBlock: TypeAlias = Callable[[Any], None]
 
@@ -76,8 +75,6 @@ async def send_part(
     """
     if limit is not None and body.length is not None and body.length > limit:
         raise _wrong_length(limit, body.length)
-    if body.file is not None and not chunked and _can_sendfile(protocol):
-        return await _send_file(protocol, body, on_block)
     if body.waits:
         return await _in_task(protocol, _send_blocks(protocol, body, chunked, limit, on_block))
     return await _send_blocks(protocol, body, chunked, limit, on_block)
@@ -103,15 +100,26 @@ async def _in_task(protocol: HTTP1Protocol, sending: Coroutine[Any, Any, int]) -
     """
     task = asyncio.ensure_future(sending)
     stopped = protocol.stop_waiter()
+    cancelled: asyncio.CancelledError | None = None
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not task.done():
-            task.cancel()
+    except asyncio.CancelledError as exc:
+        cancelled = exc
+    while not task.done():
+        # The source may take its time to end, and each cancellation that comes is for it.
+        task.cancel()
+        try:
             await asyncio.wait((task,))
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            # Also in place of a cancellation, as if the source had been awaited right here.
-            raise exc
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        # Also in place of a cancellation, as if the source had been awaited right here.
+        raise failure
+    if cancelled is not None:
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # it knows this frame
     # A source that is cancelled by itself has not ended: the body is not whole.
     return 0 if task.cancelled() and not protocol.can_send else task.result()
 
@@ -123,14 +131,16 @@ async def _send_blocks(
     sent = 0
     if not length and length is not None:
         protocol.request_done()  # for the reason below
-    async with aclosing(body.blocks()) as blocks:
+    most = SLICE if protocol.get_extra_info("ssl_object") is None else TLS_SLICE
+    async with aclosing(body.blocks(0 if chunked else most)) as blocks:
         async for block in blocks:
-            if not protocol.can_send:
+            wanted = protocol.can_send
+            if not wanted:
                 break
             size = len(block)
             if length is not None and sent + size > length:
                 raise _wrong_length(length, sent + size)
-            if chunked and size <= SLICE:
+            if chunked and size <= CHUNK_COPIED:
                 on_block(block)
                 block = encode_chunk(block)
                 await _write(protocol, block)
@@ -138,11 +148,10 @@ async def _send_blocks(
                 if chunked:
                     await _write(protocol, b"%X\r\n" % size)
                 view = memoryview(block)
-                for start in range(0, size, SLICE):
-                    piece = view[start : start + SLICE]
+                for start in range(0, size, most):
+                    piece = view[start : start + most]
                     on_block(piece)
-                    # The transport may keep a piece, and its owner may change it meanwhile.
-                    await _write(protocol, piece if isinstance(view.obj, bytes) else bytes(piece))
+                    await _write(protocol, piece, body.lends)
                 if chunked:
                     await _write(protocol, b"\r\n")
             sent += size
@@ -150,19 +159,33 @@ async def _send_blocks(
                 # Whole for the peer, whose answer may come before the source says that it has
                 # ended: an answer in the middle of a request would cost the connection.
                 protocol.request_done()
+            if not protocol.can_send:
+                # Here, too: the transport may still hold what was lent, and the next block
+                # would take its place.
+                break
     return sent
 
 
-async def _write(protocol: HTTP1Protocol, data: bytes | memoryview) -> None:
-    """Write *data* unless sending is pointless, and wait until the transport takes more."""
+async def _write(protocol: HTTP1Protocol, data: bytes | memoryview, lent: bool = False) -> None:
+    """Write *data* unless sending is pointless, and wait until the transport takes more.
+
+    What is *lent* is given back: the transport holds none of it any more.
+    """
     if protocol.get_extra_info("ssl_object") is not None and _is_readable(protocol):
         # A write that fails makes TLS drop what it has not read, and that may be the answer that
         # says why. The loop reads in its next turn but one.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    if protocol.can_send:
-        protocol.write(data)
-        await protocol.drain()
+    if not protocol.can_send:
+        return
+    if lent and isinstance(data, memoryview):
+        await protocol.lend(data)
+        return
+    if isinstance(data, memoryview) and not isinstance(data.obj, bytes):
+        # The transport may keep it, and its owner may change it meanwhile.
+        data = bytes(data)
+    protocol.write(data)
+    await protocol.drain()
 
 
 def _is_readable(protocol: HTTP1Protocol) -> bool:
@@ -173,62 +196,3 @@ def _is_readable(protocol: HTTP1Protocol) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _can_sendfile(protocol: HTTP1Protocol) -> bool:
-    return (
-        hasattr(os, "sendfile")
-        and protocol.get_extra_info("ssl_object") is None
-        and protocol.get_extra_info("socket") is not None
-    )
-
-
-async def _send_file(protocol: HTTP1Protocol, body: Body, on_block: OnBlock) -> int:
-    """Send a regular file without reading it; return the number of bytes sent."""
-    file, offset, left = body.file, body.offset, body.length
-    assert file is not None and left is not None, "only a file with a length is sent so"
-    # What the transport still holds, the head, has to be on its way first.
-    await protocol.flushed()
-    if not protocol.can_send:
-        return 0
-    loop = protocol.loop
-    out = os.dup(protocol.get_extra_info("socket").fileno())
-    try:
-        while left and protocol.can_send:
-            try:
-                sent = os.sendfile(out, file.fileno(), offset, min(left, SENDFILE_MAX))
-            except (BlockingIOError, InterruptedError):
-                ready = loop.create_future()
-                loop.add_writer(out, _wake, ready)
-                try:
-                    await protocol.wait_writable(ready)
-                finally:
-                    loop.remove_writer(out)
-                continue
-            except OSError as exc:
-                broken = isinstance(exc, (ConnectionError, TimeoutError))
-                if broken or exc.errno in _UNREACHABLE:
-                    # What the peer may have answered is still to be read.
-                    await protocol.wait_broken()
-                    break
-                # The file, or its file system. Reading it works, or says what is wrong with it.
-                if offset > body.offset:
-                    raise
-                return await _send_blocks(protocol, body, False, left, on_block)
-            if not sent:
-                break
-            on_block(file)
-            offset += sent
-            left -= sent
-            if left:
-                await asyncio.sleep(0)
-    finally:
-        os.close(out)
-        if offset > body.offset:
-            file.seek(offset)
-    return offset - body.offset
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

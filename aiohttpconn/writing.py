@@ -21,8 +21,11 @@ if sys.platform == "linux":
 
 __all__ = ["WritingProtocol"]
 
-TURN_WRITES = 16
-"""Writes between turns of the loop: 4 MiB of a body in memory."""
+TURN_BYTES = 4 * 1024 * 1024
+"""Bytes written between turns of the loop, about a millisecond of a local peer's."""
+
+TURN_SHARE = TURN_BYTES // 16
+"""What a small write counts as: making it costs more than sending it."""
 
 
 def _untaken(transport: asyncio.Transport) -> int:
@@ -75,7 +78,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         self._paused_writing = False
         # Bytes that the transport held when the wait for the peer to take some began.
         self._unsent = 0
-        # Writes since the loop had a turn.
+        # Bytes written since the loop had a turn.
         self._undrained = 0
         self._drain_waiter: asyncio.Future[None] | None = None
         self._stop_waiter: asyncio.Future[None] | None = None
@@ -108,6 +111,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
     def write(self, data: bytes | memoryview) -> None:
         """Write *data*; a connection that is gone swallows it."""
         if self.transport is not None:
+            self._undrained += max(len(data), TURN_SHARE)
             self.transport.write(data)
 
     def request_done(self) -> None:
@@ -123,21 +127,38 @@ class WritingProtocol(asyncio.BufferedProtocol):
         """Wait until the transport takes more; at once when sending has become pointless.
 
         A source that never waits, and a transport that takes all, would keep an early answer, a
-        timeout and everybody else waiting: every ``TURN_WRITES`` calls the loop has a turn.
+        timeout and everybody else waiting: every ``TURN_BYTES`` the loop has a turn.
         """
         if self._paused_writing and self.can_send:
-            await self.wait_writable(None)
+            self._undrained = 0
+            await self._wait_writable()
             return
-        self._undrained += 1
         closing = self.transport is None or self.transport.is_closing()
-        if closing or self._undrained >= TURN_WRITES:
+        if closing or self._undrained >= TURN_BYTES:
             # Closing: a write has failed, and only the loop can tell us so.
             self._undrained = 0
             await asyncio.sleep(0)
 
-    async def wait_writable(self, ready: asyncio.Future[None] | None) -> None:
-        """Wait for *ready*, or for ``resume_writing``; woken also when sending is pointless."""
-        waiter = self._drain_waiter = ready or self.loop.create_future()
+    async def lend(self, data: memoryview) -> None:
+        """Write *data* and wait until the transport holds none of it: its memory is used again.
+
+        Once sending is pointless the wait ends earlier, and that memory must be left as it is.
+        """
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            # Pause as soon as anything is held: a TLS transport at its limit, others above it.
+            tls = transport.get_extra_info("ssl_object") is not None
+            transport.set_write_buffer_limits(1 if tls else 0)
+            self.write(data)
+        try:
+            await self.drain()
+        finally:
+            if transport is not None and not transport.is_closing():
+                transport.set_write_buffer_limits()
+
+    async def _wait_writable(self) -> None:
+        """Wait for ``resume_writing``; woken also when sending is pointless."""
+        waiter = self._drain_waiter = self.loop.create_future()
         if self._write_timeout is not None and self.transport is not None:
             self._unsent = _untaken(self.transport)
             self.watchdog().arm_write(self._write_timeout)
@@ -147,21 +168,6 @@ class WritingProtocol(asyncio.BufferedProtocol):
             self._drain_waiter = None
             if self._watchdog is not None:
                 self._watchdog.rest_write()
-
-    async def flushed(self) -> None:
-        """Wait until the transport holds nothing unsent, or sending is pointless."""
-        transport = self.transport
-        if transport is None or not transport.get_write_buffer_size():
-            return
-        transport.set_write_buffer_limits(0)
-        try:
-            while transport.get_write_buffer_size() and self.can_send:
-                if self._paused_writing:
-                    await self.drain()
-                else:
-                    await asyncio.sleep(0)
-        finally:
-            transport.set_write_buffer_limits()
 
     def stop_waiter(self) -> asyncio.Future[None]:
         """Return a future that is done once sending is pointless."""

@@ -16,7 +16,7 @@ import pytest
 
 from aiohttpconn import HTTPConnection, HTTPSConnection
 
-from .support import ConnectProxy, ScriptedServer
+from .support import ConnectProxy, ScriptedServer, expect, read_all, send
 from .support.leaks import open_sockets
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -409,6 +409,40 @@ async def test_a_source_that_takes_its_time_to_be_cancelled():
         await usable(conn)
         conn.close()
         await conn.wait_closed()
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["cancelled", "refused"])
+async def test_a_source_that_is_ending_is_not_left_alone_by_another_cancellation(stopped):
+    """Refused or cancelled, it takes its time; who asked for it is cancelled meanwhile."""
+    ending, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def items():
+        try:
+            yield b"x"
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await turns(5)
+                cleaned.set()
+
+    refusal = b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n"
+    script = [expect(), send(refusal)] if stopped else [expect()]
+    async with ScriptedServer([*script, read_all()]) as server:
+        conn = HTTPConnection(server.host, server.port)
+        task = asyncio.create_task(conn.request("POST", "/", items()))
+        while not server.heads:
+            await asyncio.sleep(0)
+        if not stopped:
+            task.cancel()
+        await ending.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert cleaned.is_set()
+        assert conn.sock is None
 
 
 async def test_a_source_that_fails_when_it_is_cancelled():
