@@ -84,6 +84,7 @@ _ANY_LENGTH = -1
 _READY = (IDLE, BODY)
 
 _PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_BODY_METHODS = frozenset({"PATCH", "POST", "PUT"})
 
 # Fields of the caller's that change what else is sent, or how.
 _DECIDING = frozenset(
@@ -97,6 +98,8 @@ _DECIDING = frozenset(
         "upgrade",
     }
 )
+
+_match_origin_form = ORIGIN_FORM.fullmatch
 
 _NO_HEADERS: Mapping[str, str] = {}
 _NO_NAMES: dict[str, str] = {}
@@ -122,7 +125,8 @@ class HTTPConnection:
         port: the TCP port; by default ``default_port``.
         timeout: seconds per operation, or a ``Timeout``; None waits for ever.
         source_address: ``(host, port)`` to connect from.
-        blocksize: bytes read at once from a body that is a file.
+        blocksize: bytes read at once from a body that is a file; of a regular file that is not
+            sent in chunks at least 1 MiB, or 256 KiB over TLS.
         strict: refuse every deviation from RFC 9112 in a response, also those that are harmless.
         max_response_headers: field lines of a head; short for ``limits=Limits(max_fields=...)``.
         limits: what a response may make us hold, see ``Limits``.
@@ -136,6 +140,8 @@ class HTTPConnection:
             ``Expect: 100-continue``.
         on_informational: called with (status, headers) of each 1xx response.
         proxy_context: TLS to the proxy of ``set_tunnel``; None speaks plainly to it.
+        resume_tls: resume TLS sessions of earlier connections of the same context to the same
+            server, which spares the certificate; False makes each handshake a full one.
     """
 
     response_class: type[HTTPResponse] = HTTPResponse
@@ -145,7 +151,50 @@ class HTTPConnection:
     _http_vsn = 11
     _http_vsn_str = "HTTP/1.1"
     _scheme: ClassVar[str] = "http"
-    _protocol: HTTP1Protocol | None = None
+
+    # For speed and for memory. A __dict__ is made for what callers add to, or set on, a connection.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_closes",
+        "_closing",
+        "_context",
+        "_continue_timeout",
+        "_debug",
+        "_dial_report",
+        "_dialer",
+        "_exchange",
+        "_high_water",
+        "_last_fields",
+        "_last_headers",
+        "_limits",
+        "_lines",
+        "_method",
+        "_names",
+        "_on_informational",
+        "_plain_rest",
+        "_protocol",
+        "_proxy_context",
+        "_proxy_fields",
+        "_response",
+        "_resume_tls",
+        "_sending",
+        "_server_hostname",
+        "_socket_options",
+        "_state",
+        "_timeout",
+        "_timeout_given",
+        "_tunnel",
+        "_uds",
+        "_unsent",
+        "_url",
+        "blocksize",
+        "host",
+        "max_response_headers",
+        "port",
+        "source_address",
+        "strict",
+    )
 
     def __init__(
         self,
@@ -165,6 +214,7 @@ class HTTPConnection:
         continue_timeout: float = CONTINUE_TIMEOUT,
         on_informational: OnInformational | None = None,
         proxy_context: ssl.SSLContext | None = None,
+        resume_tls: bool = True,
     ) -> None:
         # Configuration
         self.host, self.port = self._get_hostport(host, port)
@@ -184,6 +234,7 @@ class HTTPConnection:
         self._continue_timeout = continue_timeout
         self._on_informational = on_informational
         self._proxy_context = proxy_context
+        self._resume_tls = resume_tls
         self._tunnel: Tunnel | None = None
         self._context: ssl.SSLContext | None = None
         self._server_hostname: str | None = None
@@ -192,9 +243,15 @@ class HTTPConnection:
         self._debug = logger.isEnabledFor(logging.DEBUG)
 
         # Per connection
+        self._protocol: HTTP1Protocol | None = None
         self._closes = 0
+        self._closing: HTTP1Protocol | None = None
         self._dial_report: DialReport | None = None
         self._proxy_fields: list[tuple[str, str]] | None = None
+
+        # The headers that a request had, and what they were sent as.
+        self._last_headers: tuple[tuple[str, str], ...] = ()
+        self._last_fields: tuple[str, dict[str, str]] = "", _NO_NAMES
 
         # Per exchange
         self._state = _IDLE
@@ -228,7 +285,8 @@ class HTTPConnection:
         return f"<{type(self).__name__} {where} {state}>"
 
     def __del__(self) -> None:
-        protocol = self._protocol
+        # None of it is there where __init__ raised.
+        protocol = getattr(self, "_protocol", None)
         if protocol is None or protocol.transport is None or protocol.state is CLOSED:
             return
         self._protocol = None
@@ -403,6 +461,7 @@ class HTTPConnection:
             server_hostname=self._server_hostname,
             tunnel=self._tunnel,
             proxy_context=self._proxy_context,
+            resume_tls=self._resume_tls,
         )
 
     def _make_protocol(self, loop: asyncio.AbstractEventLoop) -> HTTP1Protocol:
@@ -465,8 +524,6 @@ class HTTPConnection:
             if unread is not None:
                 unread.close()
 
-    _closing: HTTP1Protocol | None = None
-
     async def wait_closed(self) -> None:
         """Wait until the socket that ``close()`` closed is gone, 1 s at most."""
         protocol, self._closing = self._closing, None
@@ -502,17 +559,32 @@ class HTTPConnection:
         """
         if self._state is not _IDLE:
             raise CannotSendRequest(self._state)
-        fields, names = encode_fields(headers) if headers else ("", _NO_NAMES)
+        if not headers:
+            fields, names = "", _NO_NAMES
+        elif type(headers) is dict and tuple(headers.items()) == self._last_headers:
+            fields, names = self._last_fields
+        else:
+            fields, names = self._encode_headers(headers)
         if (
             body is not None
             or method not in _PLAIN_METHODS
-            or ORIGIN_FORM.fullmatch(url) is None
+            or _match_origin_form(url) is None
             or (names and not _DECIDING.isdisjoint(names))
         ):
-            await self._request(method, url, body, fields, names, encode_chunked)
-            return
+            if (
+                type(body) is not bytes
+                or method not in _BODY_METHODS
+                or len(body) > SMALL_BODY
+                or _match_origin_form(url) is None
+                or (names and not _DECIDING.isdisjoint(names))
+            ):
+                await self._request(method, url, body, fields, names, encode_chunked)
+                return
+            fields = f"Content-Length: {len(body)}\r\n{fields}"
         rest = self._plain_rest or self._make_plain_rest()
         data = f"{method} {url}{rest}{fields}\r\n".encode("latin-1")
+        if body:
+            data += body
         protocol = self._protocol
         if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
             await self._begin(method, url, data, names, None, False, None)
@@ -541,6 +613,18 @@ class HTTPConnection:
             made = make_body(b"", self.blocksize)
         head = f"{self._start_lines(method, url, names)}{auto}{fields}\r\n".encode("latin-1")
         await self._begin(method, url or "/", head, names, made, chunked, length)
+
+    def _encode_headers(self, headers: HeadersLike) -> tuple[str, dict[str, str]]:
+        """Return what ``encode_fields`` does, and keep it: the next request's are often the same."""
+        encoded = encode_fields(headers)
+        if type(headers) is dict:
+            items = tuple(headers.items())
+            for name, value in items:
+                # 1 == True, and they are sent as different values.
+                if type(name) is not str or type(value) is not str:
+                    return encoded
+            self._last_headers, self._last_fields = items, encoded
+        return encoded
 
     def _make_plain_rest(self) -> str:
         self._plain_rest = self._start_lines("GET", "/", {}).partition("/")[2]
@@ -829,6 +913,7 @@ class HTTPSConnection(HTTPConnection):
 
     default_port = HTTPS_PORT
     _scheme = "https"
+    __slots__ = ("_cafile",)
 
     def __init__(
         self,
@@ -846,6 +931,18 @@ class HTTPSConnection(HTTPConnection):
         self._context = context
         self._server_hostname = server_hostname
         self._cafile = cafile
+
+    @property
+    def session_reused(self) -> bool | None:
+        """Whether TLS to the server resumed an earlier session; None while not connected.
+
+        Mirrors ``ssl.SSLSocket.session_reused`` of http.client's ``sock``.
+        """
+        protocol = self._protocol
+        if protocol is None or protocol.state is CLOSED:
+            return None
+        reused = getattr(protocol.get_extra_info("ssl_object"), "session_reused", None)
+        return None if reused is None else bool(reused)
 
     async def _destination(self) -> Destination:
         if self._context is None:

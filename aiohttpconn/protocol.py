@@ -34,6 +34,7 @@ import sys
 import weakref
 from collections import deque
 from enum import IntEnum
+from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ from .http11.head import (
 )
 from .http11.limits import DEFAULT_LIMITS, Limits
 from .net.timeouts import NO_TIMEOUT, Timeout
-from .net.tls import is_clean_eof
+from .net.tls import drop_session, is_clean_eof, keep_session
 from .reader import HIGH_WATER
 from .response import HTTPResponse, make_message
 from .writing import WritingProtocol
@@ -80,6 +81,9 @@ SCRATCH_SIZE = 256 * 1024
 TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
 """Bytes offered to a TLS layer: what one read from TCP can decrypt to has to fit, and more."""
 
+SEEN_HEADS = 64
+"""Heads of recent responses that are kept, so that one that repeats is not matched again."""
+
 _SIMPLE_METHODS = ("GET", "POST", "PUT", "DELETE")
 
 STOP_SENDING_STATUS = 300
@@ -88,6 +92,16 @@ STOP_SENDING_STATUS = 300
 _scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = (
     weakref.WeakKeyDictionary()
 )
+
+
+@lru_cache(maxsize=16)
+def _seen_heads(limits: Limits) -> dict[int, PlainHead]:
+    """Return the heads of recent whole responses by the response's size, for all connections.
+
+    One dict for each *limits*: these heads are within them. Shared, so that ten thousand
+    connections do not keep a head each, and find the same one in the CPU's cache.
+    """
+    return {}
 
 
 def _reads_in_one_go(loop: asyncio.AbstractEventLoop) -> bool:
@@ -114,11 +128,11 @@ class HTTP1Protocol(WritingProtocol):
         "_closed_waiter",
         "_complex",
         "_head_bytes",
+        "_heads",
         "_held",
         "_high_water",
         "_interim",
         "_landing",
-        "_last_head",
         "_limits",
         "_max_fields",
         "_max_line",
@@ -135,6 +149,7 @@ class HTTP1Protocol(WritingProtocol):
         "_view",
         "can_land",
         "exchanges",
+        "lands_pieces",
         "origin",
         "peername",
         "raw_transport",
@@ -160,6 +175,7 @@ class HTTP1Protocol(WritingProtocol):
         self._limits = limits
         self._max_fields = limits.max_fields
         self._max_line = min(limits.max_line, limits.max_head_bytes)
+        self._heads = _seen_heads(limits)
         self._strict = strict
         self._high_water = high_water
         self._response_class = response_class
@@ -171,12 +187,13 @@ class HTTP1Protocol(WritingProtocol):
         self.peername: Any = None
         self.state: State = IDLE
         self.exchanges = 0
-        self.can_land = _reads_in_one_go(loop)
+        self.can_land = self.lands_pieces = _reads_in_one_go(loop)
         # libuv reads up to 32 times before anything else runs, a woken reader too.
         self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
         self._scratch = _scratch(loop) if self.can_land else bytearray(TLS_SCRATCH)
         self._view = memoryview(self._scratch)[: max(1, min(high_water, SCRATCH_SIZE))]
-        self._tls = False
+        # The ssl_object. Not to be asked for later: asyncio's closed transports raise.
+        self._tls: Any = None
         # Whether the bytes of this read event go straight to the reader.
         self._landing = False
         self._closed_waiter: asyncio.Future[None] | None = None
@@ -188,7 +205,6 @@ class HTTP1Protocol(WritingProtocol):
         self._pending: deque[HTTPResponse] | None = None
         self._reader: HeadReader | None = None
         self._complex = False
-        self._last_head: PlainHead | None = None
         self._interim = 0
         self._head_bytes = 0
         self._started = 0.0
@@ -199,8 +215,9 @@ class HTTP1Protocol(WritingProtocol):
         """Take the transport over, once."""
         self.transport = transport  # type: ignore[assignment]
         self.peername = transport.get_extra_info("peername")
-        if transport.get_extra_info("ssl_object") is not None:
-            self._tls = True
+        self._tls = transport.get_extra_info("ssl_object")
+        if self._tls is not None:
+            self.lands_pieces = False
             self._view = memoryview(self._scratch)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -238,38 +255,47 @@ class HTTP1Protocol(WritingProtocol):
             if self.state is HEAD:
                 if self._reader is None and not self._head_bytes:
                     scratch = self._scratch
-                    plain = match_plain_head(scratch, nbytes, self._max_fields, self._last_head)
-                    if plain is not None and len(plain[2]) <= self._max_line:
-                        self._last_head = plain
-                        status, reason, text, left, response.chunked = plain
-                        response.version = 11
-                        response.status = status
-                        response.reason = reason
-                        response._head = text
-                        size = len(text)
-                        if status != 200 or left is None or size + left != nbytes or self._complex:
-                            if status == 204 or status == 304 or response.method == "HEAD":
-                                left, response.chunked = 0, False
-                            response.left = left
-                            response.will_close = left is None and not response.chunked
+                    # A head seen a moment ago is not matched again: an API's answers within one
+                    # second are often the same byte for byte. One size, one head.
+                    heads = self._heads
+                    plain = heads.get(nbytes)
+                    if plain is None or not scratch.startswith(plain[4]):
+                        plain = match_plain_head(scratch, nbytes, self._max_fields)
+                        if plain is None or plain[1] > self._max_line:
                             self._progress()
-                            pos = self._final_head(response, status, scratch, size, nbytes)
-                            if pos < nbytes:
-                                self._receive(scratch, pos, nbytes)
+                            self._receive(scratch, 0, nbytes)
                             return
-                        response.left = 0
-                        response.will_close = False
-                        response.received = response._buffered = left
-                        response._first = bytes(scratch[size:nbytes])
-                        response._ended = True
-                        self._response = None
-                        self.state = IDLE
-                        if self._watchdog is not None:
-                            self._watchdog.rest()
-                        waiter = response._head_waiter
-                        if waiter is not None and not waiter.done():
-                            waiter.set_result(None)
+                        if plain[0] == nbytes:
+                            if len(heads) >= SEEN_HEADS:
+                                heads.clear()
+                            heads[nbytes] = plain
+                    whole, size, status, response.reason, response._head, left, chunked = plain
+                    response.version = 11
+                    response.status = status
+                    if whole != nbytes or self._complex:
+                        if status == 204 or status == 304 or response.method == "HEAD":
+                            left, chunked = 0, False
+                        response.left = left
+                        response.chunked = chunked
+                        response.will_close = left is None and not chunked
+                        self._progress()
+                        pos = self._final_head(response, status, scratch, size, nbytes)
+                        if pos < nbytes:
+                            self._receive(scratch, pos, nbytes)
                         return
+                    response.left = 0
+                    response.chunked = response.will_close = False
+                    response.received = response._buffered = nbytes - size
+                    response._first = bytes(scratch[size:nbytes])
+                    response._ended = True
+                    self._response = None
+                    self.state = IDLE
+                    if self._watchdog is not None:
+                        self._watchdog.rest()
+                    waiter = response._head_waiter
+                    if waiter is not None and not waiter.done():
+                        waiter.set_result(None)
+                    return
             elif self._landing:
                 self._landing = False
                 self._progress()
@@ -295,6 +321,8 @@ class HTTP1Protocol(WritingProtocol):
         if exc is not None and self.state in (HEAD, BODY):
             self._salvage()
         self._end(exc)
+        if exc is not None:
+            drop_session(self._tls, exc)
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None  # they know each other
@@ -392,8 +420,9 @@ class HTTP1Protocol(WritingProtocol):
                 except HTTPException as exc:
                     self._broken(exc)
                     return
-                response.version, status, response.reason, response._head = head
+                response.version, status, response.reason, text = head
                 response.status = status
+                response._head = text.encode("latin-1")
                 response.left = left
                 response.chunked = chunked
                 response.will_close = close
@@ -638,6 +667,8 @@ class HTTP1Protocol(WritingProtocol):
         if hard:
             transport.abort()
         else:
+            if self._tls:
+                keep_session(self._tls)
             transport.close()
 
     async def wait_closed(self, limit: float) -> None:
@@ -703,14 +734,6 @@ class HTTP1Protocol(WritingProtocol):
         self._held = None
         if self._watchdog is not None:
             self._watchdog.rest_read()
-
-    async def wait_broken(self) -> None:
-        """Writing failed: wait for what the peer had answered, or for the connection's end."""
-        response = self._response
-        if response is None or response._head is not None:
-            self.can_send = False
-        else:
-            await self.stop_waiter()
 
     def orphan(self) -> None:
         """Nobody but a response's holder knows this connection any more.

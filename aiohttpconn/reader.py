@@ -58,7 +58,10 @@ class Source(Protocol):
     """What feeds a reader: HTTP/1.1's protocol today, and nothing here would know another."""
 
     loop: asyncio.AbstractEventLoop
+    # Whether it puts bytes into ``landing``; pieces of any size, too.
     can_land: bool
+    lands_pieces: bool
+    # Whether it may read again before a reader that was woken runs.
     reads_ahead: bool
     origin: str
     peername: Any
@@ -93,28 +96,27 @@ class BodyReader:
         "received",
     )
 
+    # Made by HTTPResponse.__init__: one call for each response, and one response for each request.
+    _source: Source | None
+    _high_water: int
+    _first: bytes | bytearray
+    _offset: int
+    _rest: deque[bytes | bytearray] | None
+    _buffered: int
+    _waiter: asyncio.Future[None] | None
+    _paused: bool
+    _closed: bool
+    # Nothing more will be fed; why, if it was not the end of the body.
+    _ended: bool
+    _exception: BaseException | None
+    # Bytes that have arrived.
+    received: int
+    # Where the source may put the next bytes directly.
+    landing: memoryview | None
     # Set with the head: bytes that the framing still announces, None where it does not tell.
     left: int | None
     # Set when somebody waits: the unread bytes that end the wait.
     _need: int
-
-    def __init__(self, source: Source | None, high_water: int = HIGH_WATER) -> None:
-        self._source = source
-        self._high_water = high_water
-        self._first: bytes | bytearray = b""
-        self._offset = 0
-        self._rest: deque[bytes | bytearray] | None = None
-        self._buffered = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._paused = False
-        self._closed = False
-        # Nothing more will be fed; why, if it was not the end of the body.
-        self._ended = False
-        self._exception: BaseException | None = None
-        # Bytes that have arrived.
-        self.received = 0
-        # Where the source may put the next bytes directly.
-        self.landing: memoryview | None = None
 
     # ----------------------------------------------------------------- feeding
 
@@ -144,9 +146,13 @@ class BodyReader:
         """*size* bytes have been put into ``landing``."""
         landing = self.landing
         assert landing is not None and self.left is not None, "landed without a landing view"
+        assert self._source is not None
         self.received += size
         self.left -= size
         self.landing = landing[size:] if size < len(landing) else None
+        if self.landing is None and self._source.reads_ahead and self.left:
+            # What comes before the reader runs would be copied, and overtake nothing.
+            self._pause()
         self._need -= size
         waiter = self._waiter
         if self._need <= 0 and waiter is not None and not waiter.done():
@@ -279,10 +285,10 @@ class BodyReader:
         if amt is None or amt < 0:
             if self._ended:
                 if not self._offset and not self._rest and self._exception is None:
-                    data = bytes(self._first)
+                    data = self._first
                     self._first = b""
                     self._buffered = 0
-                    return data
+                    return data if type(data) is bytes else bytes(data)
                 data = self._take(self._buffered) if self._buffered else b""
                 if self._exception is not None:
                     self._fail(data)
@@ -531,7 +537,33 @@ class BodyReader:
 
         Raises ``IncompleteRead`` after the last piece if the body ended early.
         """
-        if n is not None and n <= 0:
-            raise ValueError(f"iter_bytes(n) needs n above 0, got {n}")
-        while data := await (self.read1() if n is None else self.read(n)):
+        if n is not None:
+            if n <= 0:
+                raise ValueError(f"iter_bytes(n) needs n above 0, got {n}")
+            while data := await self.read(n):
+                yield data
+            return
+        source = self._source
+        most = self._high_water
+        lands = source is not None and source.lands_pieces and most >= LANDING_MIN
+        room = LANDING_MIN
+        while True:
+            if not lands or self._buffered or self._ended or (self.left or 0) < room:
+                data = await self.read1()
+            else:
+                data = await self._land_piece(room)
+            if not data:
+                return
             yield data
+            # Memory that stays unused is cleared for nothing: twice the last piece, or less.
+            room = max(LANDING_MIN, min(2 * len(data), most))
+
+    async def _land_piece(self, room: int) -> bytes:
+        """Return what arrives next, *room* bytes at most, straight from the socket if possible."""
+        sink = io.BytesIO(bytes(room))
+        size = await self._wait_landing(sink.getbuffer(), 1)
+        if not size:
+            return await self.read1()
+        if size < room:
+            sink.truncate(size)
+        return sink.getvalue()

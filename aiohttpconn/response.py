@@ -77,7 +77,21 @@ class HTTPResponse(BodyReader):
         target: str = "",
         high_water: int = HIGH_WATER,
     ) -> None:
-        BodyReader.__init__(self, source, high_water)
+        # The body's side, flat: see reader.py.
+        self._source = source
+        self._high_water = high_water
+        self._first = b""
+        self._offset = 0
+        self._rest = None
+        self._buffered = 0
+        self._waiter = None
+        self._paused = False
+        self._closed = False
+        self._ended = False
+        self._exception = None
+        self.received = 0
+        self.landing = None
+
         self.method = method
         self.target = target
         self.debuglevel = 0
@@ -88,8 +102,8 @@ class HTTPResponse(BodyReader):
         # Whether the request said that the connection ends after its response.
         self.last = False
         self.decoder: ChunkedDecoder | None = None
-        # The head as text that follows the grammar; its fields are split when asked for.
-        self._head: str | None = None
+        # The head, bytes that follow the grammar; its fields are split when asked for.
+        self._head: bytes | None = None
         self._head_waiter: asyncio.Future[None] | None = None
         self._fields: list[tuple[str, str]] | None = None
         self._headers: HTTPMessage | None = None
@@ -127,8 +141,8 @@ class HTTPResponse(BodyReader):
     def raw_headers(self) -> list[tuple[str, str]]:
         """The fields as (name, value), in order, in the peer's case, repeated ones apart."""
         if self._fields is None:
-            head = self._head
-            self._fields = split_fields(head, head.index("\n") + 1) if head is not None else []
+            head = self._head.decode("latin-1") if self._head is not None else "\n"
+            self._fields = split_fields(head, head.index("\n") + 1)
         return self._fields
 
     @property
@@ -278,6 +292,7 @@ class HTTPResponse(BodyReader):
     def debug_head(self) -> None:
         """Print the head as http.client does at ``debuglevel`` 1."""
         if self._head is not None:
-            print("reply:", repr(self._head[: self._head.index("\n") + 1]))
+            line, end, _ = self._head.decode("latin-1").partition("\n")
+            print("reply:", repr(line + end))
             for name, value in self.raw_headers:
                 print("header:", f"{name}:", value)

@@ -1148,3 +1148,42 @@ async def test_connection_close_of_the_callers_ends_the_connection_in_any_field(
 def test_a_blocksize_below_one_byte_is_refused(blocksize):
     with pytest.raises(ValueError, match=f"blocksize must be 1 byte or more, got {blocksize}"):
         HTTPConnection("example.org", blocksize=blocksize)
+
+
+async def test_headers_are_sent_as_each_request_gives_them():
+    """What an earlier request's headers were sent as is used again only for equal ones."""
+    headers: dict = {"A": "1"}
+    expected: list = []
+    heads: list = []
+
+    async def collect(conn):
+        while head := await conn.read_head():
+            heads.append(head.split(b"\r\n")[3:-2])
+            await conn.send(OK)
+
+    async with (
+        ScriptedServer([collect]) as server,
+        HTTPConnection(server.host, server.port) as conn,
+    ):
+
+        async def send(given, *lines):
+            expected.append([line.encode() for line in lines])
+            await conn.request("GET", "/", headers=given)
+            await (await conn.getresponse()).read()
+
+        await send(headers, "A: 1")
+        await send(dict(headers), "A: 1")
+        headers["B"] = "2"
+        await send(headers, "A: 1", "B: 2")
+        await send({"B": "2", "A": "1"}, "B: 2", "A: 1")
+        await send({"a": "1", "B": "2"}, "a: 1", "B: 2")
+        await send({})
+        await send({"A": 1}, "A: 1")
+        await send({"A": True}, "A: True")
+        await send([("A", "1"), ("A", "2")], "A: 1", "A: 2")
+        await send({"A": "1"}, "A: 1")
+        for _ in range(2):
+            with pytest.raises(ValueError, match="control character"):
+                await conn.request("GET", "/", headers={"A": "1\r\nB: 2"})
+        await send({"A": "1"}, "A: 1")
+    assert heads == expected

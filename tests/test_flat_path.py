@@ -14,7 +14,7 @@ import pytest
 
 import aiohttpconn.protocol
 from aiohttpconn import Limits
-from aiohttpconn.protocol import HTTP1Protocol, State
+from aiohttpconn.protocol import SEEN_HEADS, HTTP1Protocol, State
 
 CASES = 1500
 
@@ -140,3 +140,32 @@ async def test_every_way_of_receiving_sees_the_same(
             if way == "no plain head":
                 patch.setattr(aiohttpconn.protocol, "match_plain_head", lambda *_: None)
             assert receive(loop, exchanges, options, way) == flat, (exchanges, options)
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_a_head_seen_under_other_limits_is_judged_anew() -> None:
+    loop = asyncio.get_running_loop()
+    wire = b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 2\r\n\r\nhi"
+    for limits, taken in (
+        (Limits(), True),
+        (Limits(max_fields=1), False),
+        (Limits(max_line=10), False),
+        (Limits(max_head_bytes=20), False),
+        (Limits(), True),
+    ):
+        (seen,) = receive(loop, [("GET", wire)], (limits, False, 262144), "flat")
+        assert bool(seen[0]) == taken, limits
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_the_heads_that_are_kept_are_bounded() -> None:
+    loop = asyncio.get_running_loop()
+    protocol = HTTP1Protocol(loop, "http://h")
+    protocol.connection_made(Transport())
+    for size in range(3 * SEEN_HEADS):
+        response = protocol.start("GET", "/", b"", True)
+        wire = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+        protocol.get_buffer(-1)[: len(wire)] = wire
+        protocol.buffer_updated(len(wire))
+        assert await response.read() == b"x" * size
+        assert 0 < len(protocol._heads) <= SEEN_HEADS

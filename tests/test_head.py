@@ -656,9 +656,11 @@ def test_a_plain_head_is_read_as_the_longer_way_reads_it():
         matched += 1
         head = parse_response_head(wire, strict=True)
         length, chunked, will_close = response_framing(head, "GET", strict=True)
-        status, reason, text, *framing = plain
-        assert (status, reason, text) == head[1:]
-        assert framing == [length, chunked]
+        whole, size, *found = plain
+        assert found == [head.status, head.reason, wire, length, chunked]
+        assert head.text == wire.decode("latin-1")
+        assert size == len(wire)
+        assert whole == (size + length if head.status == 200 and length is not None else -1)
         assert will_close == (length is None and not chunked)
     assert matched > 2000
 
@@ -667,7 +669,8 @@ def test_a_plain_head_is_read_as_the_longer_way_reads_it():
 def test_a_plain_head_is_found_in_long_and_short_reads(end):
     buffer = bytearray(HEAD + b"x" * 5000)
     for size in (len(HEAD) + end, 4096, 4097):
-        assert match_plain_head(buffer, size, 100) == (200, "OK", HEAD.decode(), 5, False)
+        found = match_plain_head(buffer, size, 100)
+        assert found == (len(HEAD) + 5, len(HEAD), 200, "OK", HEAD, 5, False)
 
 
 def test_a_head_that_is_not_whole_is_not_plain():

@@ -6,6 +6,7 @@ import array
 import asyncio
 import io
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 
@@ -424,6 +425,62 @@ async def test_readinto_lands_in_the_callers_memory(certificates, landed, tls):
                 response = await conn.getresponse()
                 assert b"".join(await by_readinto(response, size)) == BIG
     assert sum(landed) > len(BIG) // 2
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_iter_bytes_lands_in_its_pieces(certificates, landed, tls):
+    context = certificates.server if tls else None
+    async with ScriptedServer(big_script() * 2, tls=context) as server:
+        async with connecting(server, certificates) as conn:
+            for _ in range(2):
+                await conn.request("GET", "/")
+                response = await conn.getresponse()
+                pieces = [piece async for piece in response.iter_bytes()]
+                assert b"".join(pieces) == BIG
+                assert max(map(len, pieces)) <= reader.HIGH_WATER + (320 * 1024 if tls else 0)
+                assert {type(piece) for piece in pieces} == {bytes}
+            assert server.connections == 1
+    # What TLS has decrypted has to be taken whole: a piece has no room for all of it.
+    assert (sum(landed) > len(BIG) // 2) == (not tls)
+
+
+async def test_a_piece_is_no_larger_than_what_arrived():
+    release = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    steps = [expect(), send(head), send(b"abc"), wait(release), send(b"d" * 999_997)]
+    async with ScriptedServer(steps) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            pieces = response.iter_bytes()
+            assert await anext(pieces) == b"abc"
+            release.set()
+            assert b"".join([piece async for piece in pieces]) == b"d" * 999_997
+
+
+async def test_a_cancelled_iteration_unreads_what_landed(landed):
+    body = BIG[:600_000]
+    parts = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with ScriptedServer([expect(), send(head, *parts)] * 20) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            for k in range(20):
+                await conn.request("GET", "/")
+                response = await conn.getresponse()
+                got = []
+
+                async def iterate(response=response, got=got):
+                    async for piece in response.iter_bytes():
+                        got.append(piece)
+
+                task = asyncio.create_task(iterate())
+                await turns(k)
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+                assert b"".join(got) + await response.read() == body, k
+            assert server.connections == 1
+    assert landed
 
 
 async def test_readinto1_lands_and_does_not_wait_for_more(landed):

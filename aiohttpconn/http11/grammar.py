@@ -57,9 +57,11 @@ _OTHER_FIELDS = (
 )
 _KEEP_ALIVE = rf"(?:[Cc]onnection: [Kk]eep-[Aa]live\r\n{_OTHER_FIELDS})?"
 PLAIN_HEAD = re.compile(
-    rf"HTTP/1\.1 ([2-9][0-9]{{2}}) ({_VALUE_CHAR}*+)\r\n{_OTHER_FIELDS}{_KEEP_ALIVE}"
-    r"(?:(?:[Cc]ontent-[Ll]ength: ([0-9]{1,19}+)|[Tt]ransfer-[Ee]ncoding: (chunked))\r\n"
-    rf"{_OTHER_FIELDS})?{_KEEP_ALIVE}\r\n"
+    (
+        rf"HTTP/1\.1 [2-9][0-9]{{2}} {_VALUE_CHAR}*+\r\n{_OTHER_FIELDS}{_KEEP_ALIVE}"
+        r"(?:(?:[Cc]ontent-[Ll]ength: ([0-9]{1,19}+)|[Tt]ransfer-[Ee]ncoding: (chunked))\r\n"
+        rf"{_OTHER_FIELDS})?{_KEEP_ALIVE}\r\n"
+    ).encode()
 )
 
 # RFC 9112 §7.1: chunk-size = 1*HEXDIG, [ chunk-ext ] CRLF; 16 digits hold any 64-bit size.

@@ -43,6 +43,7 @@ from .limits import DEFAULT_LIMITS, Limits
 __all__ = [
     "Framing",
     "HeadReader",
+    "PlainHead",
     "ResponseHead",
     "encode_fields",
     "encode_request_line",
@@ -154,39 +155,37 @@ def check_single_fields(names: dict[str, str]) -> None:
             raise ValueError(f"Content-Length must be digits, got {names['content-length']!r}")
 
 
-PlainHead: TypeAlias = tuple[int, str, str, int | None, bool]
-"""What ``match_plain_head`` returns: (status, reason, text, length, chunked)."""
+PlainHead: TypeAlias = tuple[int, int, int, str, bytes, int | None, bool]
+"""What ``match_plain_head`` returns: (whole, size, status, reason, head, length, chunked).
 
-_PLAIN_MAX = 4096
-"""Bytes that are decoded without looking for the head's end first."""
+*size* is the head's. *whole* is the size of a ``200 OK`` with its body where the head tells it,
+else -1.
+"""
 
 _MIN_FIELD = 4
 """Bytes of the shortest field line: ``a:`` and its line end."""
 
 
-def match_plain_head(
-    buffer: bytearray, end: int, max_fields: int, last: PlainHead | None = None
-) -> PlainHead | None:
+def match_plain_head(buffer: bytearray, end: int, max_fields: int) -> PlainHead | None:
     """Return the head at the start of ``buffer[:end]`` if it is a ``PLAIN_HEAD``, else None.
 
-    Hot: see docs/topics/design.md. One match validates the head and finds its framing; whatever
-    does not match is ``HeadReader``'s and ``parse_response_head``'s business. A head that repeats
-    *last*, what this function returned before, byte for byte is not matched again: an API's
-    answers within one second often do.
+    Hot: see docs/topics/design.md. One match validates the head and finds its framing, on the
+    bytes where they lie: see benchmarks/micro/plain_head.py. Whatever does not match is
+    ``HeadReader``'s and ``parse_response_head``'s business.
     """
-    if end > _PLAIN_MAX:
-        end = buffer.find(b"\r\n\r\n", 0, end) + 4
-    text = buffer[:end].decode("latin-1")
-    if last is not None and text.startswith(last[2]):
-        return last
-    match = PLAIN_HEAD.match(text)
+    match = PLAIN_HEAD.match(buffer, 0, end)
     if match is None:
         return None
-    text, status, reason, length, chunked = match.group(0, 1, 2, 3, 4)
-    if len(text) > max_fields * _MIN_FIELD and text.count("\n") > max_fields + 2:
+    head = match[0]
+    length, chunked = match.groups()
+    size = len(head)
+    if size > max_fields * _MIN_FIELD and head.count(b"\n") > max_fields + 2:
         return None
     left = None if length is None else int(length)
-    return int(status), reason.strip(BLANKS), text, left, chunked is not None
+    if left is not None and head.startswith(b"HTTP/1.1 200 OK\r\n"):
+        return size + left, size, 200, "OK", head, left, False
+    reason = head[13 : head.index(b"\r")].decode("latin-1").strip(BLANKS)
+    return -1, size, int(head[9:12]), reason, head, left, chunked is not None
 
 
 def check_status_line(line: bytes | bytearray) -> tuple[int, int, str]:

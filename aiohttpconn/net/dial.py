@@ -18,14 +18,14 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from ..exceptions import TLSError, TunnelError, quote
 from .resolver import Address, default_resolver
 from .sockets import connect_first, connect_unix
-from .tls import handshake_error, tls_name
+from .tls import handshake_error, resuming, tls_name
 from .tunnel import Handshake, Tunnel, TunnelReply, connect_handshake
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Destination:
     Unix socket to connect to instead. *source_address*: (host, port) to connect from.
     *context*: TLS to the origin; None is plain. *server_hostname*: the name to verify there,
     by default the tunnel's host or *host*. *proxy_context*: TLS to the proxy itself.
+    *resume_tls*: whether TLS may resume sessions of earlier connections of the same context to
+    the same destination.
     """
 
     host: str
@@ -61,6 +63,7 @@ class Destination:
     server_hostname: str | None = None
     tunnel: Tunnel | None = None
     proxy_context: ssl.SSLContext | None = None
+    resume_tls: bool = True
 
 
 class DialReport:
@@ -145,7 +148,7 @@ async def dial(
 class _Plan:
     """What can be found wrong with a destination before anything is opened."""
 
-    __slots__ = ("handshake", "origin_name", "proxy_name", "request")
+    __slots__ = ("handshake", "origin", "origin_name", "proxy", "proxy_name", "request")
 
     def __init__(self, destination: Destination) -> None:
         if not 0 <= destination.port <= 65535:
@@ -155,6 +158,10 @@ class _Plan:
         self.origin_name = self.proxy_name = ""
         self.request = b""
         self.handshake: Handshake | None = None
+        # What a TLS session is for: never another name, address or way there. A proxy's
+        # credentials are part of the way: two users of it stay two.
+        self.proxy: Hashable = None
+        self.origin: Hashable = None
         tunnel = destination.tunnel
         if destination.context is not None:
             host = tunnel.host if tunnel is not None else destination.host
@@ -164,6 +171,10 @@ class _Plan:
                 self.proxy_name = tls_name(destination.host)
             self.handshake = connect_handshake(tunnel)
             self.request = next(self.handshake)
+        if destination.resume_tls:
+            address = destination.host, destination.port, destination.uds
+            self.proxy = address, destination.source_address, self.proxy_name
+            self.origin = self.proxy, self.request, self.origin_name
 
 
 async def _open_socket(
@@ -242,13 +253,13 @@ async def _build(
             outer = destination.proxy_context
             if outer is not None:
                 transport, link = await _start_tls(
-                    loop, transport, link, outer, plan.proxy_name, "the proxy"
+                    loop, transport, link, outer, plan.proxy_name, "the proxy", plan.proxy
                 )
             report.proxy_reply = await _ask_proxy(transport, link, plan.handshake, plan.request)
         if context is not None:
             report.enter("tls")
             transport, link = await _start_tls(
-                loop, transport, link, context, plan.origin_name, "the server"
+                loop, transport, link, context, plan.origin_name, "the server", plan.origin
             )
         return transport, _hand_over(transport, link, protocol_factory)
     except BaseException:
@@ -306,30 +317,41 @@ async def _start_tls(
     context: ssl.SSLContext,
     name: str,
     peer: str,
+    origin: Hashable,
 ) -> tuple[asyncio.Transport, _Link]:
-    """Do TLS on *transport*; return the transport above it and the protocol that owns that."""
+    """Do TLS on *transport*; return the transport above it and the protocol that owns that.
+
+    Sessions are resumed that were made for an equal *origin*; None resumes none.
+    """
     if link.received:
         error = TLSError(f"{peer} spoke before the TLS handshake: {quote(link.received)}")
         vars(error)["hint"] = "Does it speak TLS on this port?"
         raise error
     upper = _Link()
     wrapped: asyncio.Transport | None = None
+    resumed = resuming(context, origin, loop) if origin is not None else None
     if not link.ended:
         try:
             wrapped = await loop.start_tls(
                 transport,
                 upper,
-                context,
+                cast("ssl.SSLContext", resumed) if resumed is not None else context,
                 server_hostname=name,
                 ssl_handshake_timeout=NO_HANDSHAKE_TIMEOUT,
             )
         except OSError as exc:
+            if resumed is not None:
+                resumed.failed()
             raise handshake_error(exc, name, peer) from exc
     if wrapped is None or upper.ended:
         # Lost before, or right after: of a client certificate that the server misses, TLS 1.3
         # hears only when its own part of the handshake is done.
+        if resumed is not None:
+            resumed.failed()
         reason = upper.error or link.error or ConnectionResetError("connection lost")
         raise handshake_error(reason, name, peer) from upper.error
+    if resumed is not None:
+        resumed.finished(wrapped.get_extra_info("ssl_object"))
     return wrapped, upper
 
 
