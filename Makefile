@@ -15,7 +15,7 @@ help:
 	@echo 'make test    run the tests, on asyncio and on uvloop'
 	@echo 'make style   check with ruff, its formatter included'
 	@echo 'make types   check with mypy --strict'
-	@echo 'make bench   compare with the fastest that sockets and asyncio allow'
+	@echo 'make bench   compare with other clients and with the floor; ARGS=--quick takes 2 minutes'
 	@echo 'make docs    run the examples of the documentation'
 
 demo: $(VENV)/.ready-demo
@@ -31,11 +31,15 @@ style: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(RUN) -m mypy --strict
 
-bench: $(VENV)/.ready-demo
-	$(RUN) benchmarks/floor.py $(ARGS)
+# Clients of other projects stay out of the environment of the tests.
+bench: $(VENV)-bench/.ready-bench
+	$(VENV)-bench/bin/python benchmarks/run.py $(ARGS)
 
 docs: $(VENV)/.ready-test
 	$(RUN) -m pytest tests/test_docs.py $(ARGS)
+
+$(VENV)-bench/.ready-bench: pyproject.toml tools/setup.sh $(wildcard benchmarks/requirements*.txt)
+	@sh tools/setup.sh bench $(VENV)-bench
 
 # One for each of tools/setup.sh's kinds; a changed pyproject.toml installs anew.
 $(VENV)/.ready-%: pyproject.toml tools/setup.sh

@@ -1,17 +1,19 @@
 #!/bin/sh
 # Make a virtual environment with this package in it, editable.
 #
-#     tools/setup.sh demo|test|dev [VENV]
+#     tools/setup.sh demo|test|dev|bench [VENV]
 #
 #   demo   the package, with uvloop where it can be installed
 #   test   and what its tests need
 #   dev    and ruff, mypy and pytest-cov
+#   bench  the package and the clients that it is compared with, as many as can be installed;
+#          those of benchmarks/requirements-NAME.txt in an environment of their own, VENV-NAME
 #
 # Needs Python 3.11 or newer: $PYTHON if set, else the first on PATH that runs. Uses uv where it
 # is installed, else venv and pip. `make` calls this when pyproject.toml has changed.
 set -eu
 
-what=${1:?usage: tools/setup.sh demo|test|dev [VENV]}
+what=${1:?usage: tools/setup.sh demo|test|dev|bench [VENV]}
 venv=${2:-.venv}
 cd "$(dirname "$0")/.."
 
@@ -71,19 +73,35 @@ install() {
     fi
 }
 
-if [ -x "$venv/bin/python" ] && is_new_enough "$venv/bin/python"; then
-    has_uv || "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
-        "$venv/bin/python" -m ensurepip >/dev/null
-elif [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
-    die "$venv is in the way: it is no virtual environment"
-else
-    make_venv
-fi
+# Make $venv, unless it is there and works.
+ensure_venv() {
+    if [ -x "$venv/bin/python" ] && is_new_enough "$venv/bin/python"; then
+        has_uv || "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
+            "$venv/bin/python" -m ensurepip >/dev/null
+    elif [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+        die "$venv is in the way: it is no virtual environment"
+    else
+        make_venv
+    fi
+}
+
+why_not() { grep -i error "$1" | sed -n '1{s/ (from versions.*//;s/^ERROR: //;p;}' | cut -c1-200; }
+
+# Install what a file of requirements lists, all at once; if that fails, one by one.
+install_peers() {
+    install --requirement "$1" 2>"$venv/peers.log" && rm "$venv/peers.log" && return
+    sed 's/ *#.*//; /^$/d' "$1" | while read -r peer; do
+        install "$peer" 2>"$venv/peers.log" ||
+            say "$peer could not be installed ($(why_not "$venv/peers.log")); going on without it"
+    done
+}
+
+ensure_venv
 
 case $what in
-    demo) extras= ;;
+    demo | bench) extras= ;;
     test | dev) extras='[test]' ;;
-    *) die "unknown: $what; one of demo, test, dev" ;;
+    *) die "unknown: $what; one of demo, test, dev, bench" ;;
 esac
 
 say "installing aiohttpconn${extras:+ and what its tests need}"
@@ -97,5 +115,17 @@ if [ "$what" = dev ]; then
     # Dependency groups need pip 25.1.
     has_uv || install 'pip>=25.1'
     install --editable . --group dev || die "the tools could not be installed; see above"
+fi
+if [ "$what" = bench ]; then
+    main=$venv
+    say "installing the clients to compare with"
+    install_peers benchmarks/requirements.txt
+    for file in benchmarks/requirements-*.txt; do
+        name=${file#benchmarks/requirements-}
+        venv=$main-${name%.txt}
+        ensure_venv
+        install_peers "$file"
+    done
+    venv=$main
 fi
 touch "$venv/.ready-$what"

@@ -1,0 +1,89 @@
+"""aiohttp with its ``speedups``: one session, no limit to its pool, no cookies kept.
+
+Without ``limit=0`` its pool would hold back all but 100 requests. ``DummyCookieJar`` is what its
+documentation recommends where cookies are not wanted: nobody else here keeps any.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import aiohttp
+
+from clients import AsyncClient, WrongReply
+
+IDENTITY = {"Accept-Encoding": "identity"}
+JSON = IDENTITY | {"Content-Type": "application/json"}
+
+
+class Client(AsyncClient):
+    CANNOT = {  # noqa: RUF012
+        "readinto": "its StreamReader has no readinto()",
+        "pipelined": "it never has two requests on a connection",
+    }
+
+    async def open(self) -> None:
+        closing = self.job.action == "connect"
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            ssl=self.job.context() or True,
+            force_close=closing,
+            # Longer than a client waits here for its turn.
+            **({} if closing else {"keepalive_timeout": 3600}),
+        )
+        self.session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=IDENTITY,
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+
+    async def close(self) -> None:
+        await self.session.close()
+
+    async def get(self, _: None) -> int:
+        async with self.session.get(self.url, allow_redirects=False) as response:
+            if response.status != 200:
+                raise WrongReply(response.status)
+            return len(await response.read())
+
+    async def connect(self, _: None) -> int:
+        async with self.session.get(self.next_url(), allow_redirects=False) as response:
+            if response.status != 200:
+                raise WrongReply(response.status)
+            return len(await response.read())
+
+    async def stream(self, _: None) -> int:
+        size = 0
+        async with self.session.get(self.url, allow_redirects=False) as response:
+            if response.status != 200:
+                raise WrongReply(response.status)
+            async for piece in response.content.iter_any():
+                size += len(piece)
+        return size
+
+    async def post_json(self, _: None) -> int:
+        async with self.session.post(
+            self.url, data=self.job.document, headers=JSON, allow_redirects=False
+        ) as response:
+            if response.status != 200:
+                raise WrongReply(response.status)
+            return len(await response.read())
+
+    async def _upload(self, body: Any) -> int:
+        async with self.session.post(self.url, data=body) as response:
+            if response.status != 200:
+                raise WrongReply(response.status)
+            return int(await response.read())
+
+    async def upload_bytes(self, _: None) -> int:
+        # A bytes object would be one write: it warns, and asks for this.
+        return await self._upload(io.BytesIO(self.body))
+
+    async def upload_file(self, _: None) -> int:
+        with open(self.job.file, "rb") as file:
+            return await self._upload(file)
+
+    async def idle(self, count: int) -> None:
+        await self.idle_at_once(count)

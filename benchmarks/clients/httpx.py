@@ -1,0 +1,11 @@
+"""httpx: see _httpx.py."""
+
+from __future__ import annotations
+
+import httpx
+
+from clients._httpx import HttpxClient
+
+
+class Client(HttpxClient):
+    library = httpx

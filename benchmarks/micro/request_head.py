@@ -1,0 +1,73 @@
+"""How is a request's head built: one f-string, lines that are joined, or bytes that are formatted?
+
+Verdict: TODO
+"""
+
+from __future__ import annotations
+
+import timeit
+
+from aiohttpconn.http11.grammar import check_field
+from aiohttpconn.http11.head import encode_fields
+
+HOST = "Host: 127.0.0.1:8080"
+ACCEPT = "Accept-Encoding: identity"
+REST = f" HTTP/1.1\r\n{HOST}\r\n{ACCEPT}\r\n"
+REST_BYTES = REST.encode()
+TWO = {"Authorization": "Bearer 0123456789abcdef", "Accept": "application/json"}
+
+
+def f_string(method: str, url: str, fields: str) -> bytes:
+    return f"{method} {url}{REST}{fields}\r\n".encode("latin-1")
+
+
+def f_string_all_anew(method: str, url: str, fields: str) -> bytes:
+    """Nothing prepared for the connection."""
+    return f"{method} {url} HTTP/1.1\r\n{HOST}\r\n{ACCEPT}\r\n{fields}\r\n".encode("latin-1")
+
+
+def joined_lines(method: str, url: str, fields: str) -> bytes:
+    return "\r\n".join([f"{method} {url} HTTP/1.1", HOST, ACCEPT, fields + "\r\n"]).encode(
+        "latin-1"
+    )
+
+
+def lines_encoded_each(method: str, url: str, fields: str) -> bytes:
+    """http.client's way: a list of bytes."""
+    lines = [f"{method} {url} HTTP/1.1".encode("ascii")]
+    lines.append(HOST.encode("latin-1"))
+    lines.append(ACCEPT.encode("latin-1"))
+    lines.append(fields.encode("latin-1") + b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def bytes_formatted(method: str, url: str, fields: str) -> bytes:
+    return b"%b %b%b%b\r\n" % (method.encode(), url.encode(), REST_BYTES, fields.encode("latin-1"))
+
+
+def check_each(headers: dict[str, str]) -> str:
+    """Fields validated one by one; encode_fields matches all values at once."""
+    pairs = [check_field(name, value) for name, value in headers.items()]
+    return "".join([f"{name}: {value}\r\n" for name, value in pairs])
+
+
+def best(statement: str, **names: object) -> float:
+    timer = timeit.Timer(statement, globals=names)
+    return min(timer.repeat(repeat=15, number=20_000)) / 20_000 * 1e6
+
+
+def main() -> None:
+    fields = encode_fields(TWO)[0]
+    builders = (f_string, f_string_all_anew, joined_lines, lines_encoded_each, bytes_formatted)
+    print("no field  two fields, encoded already")
+    for build in builders:
+        assert build("GET", "/x", fields) == f_string("GET", "/x", fields)
+        none = best("build('GET', '/x', '')", build=build)
+        two = best("build('GET', '/x', fields)", build=build, fields=fields)
+        print(f"{none:5.2f} µs  {two:5.2f} µs  {build.__name__.replace('_', ' ')}")
+    for encode in (encode_fields, check_each):
+        print(f"          {best('encode(two)', encode=encode, two=TWO):5.2f} µs  {encode.__name__}")
+
+
+if __name__ == "__main__":
+    main()

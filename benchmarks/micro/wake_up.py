@@ -1,0 +1,126 @@
+"""What does it cost to wake the caller: a future and a step of its task?
+
+Verdict: TODO
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+
+import uvloop
+
+TASKS = 64
+TURNS = 1_000
+
+Loop = asyncio.AbstractEventLoop
+Measured = Callable[[Loop], Callable[[], object]]
+"""Starts one waiter; returns what a read event calls to wake it."""
+
+
+def a_callback(loop: Loop) -> Callable[[], object]:
+    """Nobody waits: what is done with the answer is done in the read event."""
+    return lambda: None
+
+
+def no_suspension(loop: Loop) -> Callable[[], object]:
+    """A coroutine that finds its answer there, as read() does: it is never suspended."""
+
+    async def read() -> None:
+        return None
+
+    def step() -> None:
+        try:
+            read().send(None)
+        except StopIteration:
+            pass
+
+    return step
+
+
+def a_future(make: Callable[[Loop], asyncio.Future[None]]) -> Measured:
+    def start(loop: Loop) -> Callable[[], object]:
+        waiter = make(loop)
+
+        async def wait() -> None:
+            nonlocal waiter
+            while True:
+                await waiter
+                waiter = make(loop)
+
+        tasks.append(loop.create_task(wait()))
+        return lambda: waiter.set_result(None)
+
+    return start
+
+
+def an_event(loop: Loop) -> Callable[[], object]:
+    event = asyncio.Event()
+
+    async def wait() -> None:
+        while True:
+            await event.wait()
+            event.clear()
+
+    tasks.append(loop.create_task(wait()))
+    return event.set
+
+
+CANDIDATES: dict[str, Measured] = {
+    "a callback": a_callback,
+    "no suspension": no_suspension,
+    "loop.create_future": a_future(lambda loop: loop.create_future()),
+    "asyncio.Future": a_future(lambda loop: asyncio.Future(loop=loop)),
+    "asyncio.Event": an_event,
+}
+
+tasks: list[asyncio.Task[None]] = []
+
+
+async def cost(start: Measured) -> float:
+    """Return the µs of one read event and what it wakes."""
+    loop = asyncio.get_running_loop()
+    events = [start(loop) for _ in range(TASKS)]
+    await asyncio.sleep(0)
+    done = loop.create_future()
+    left = TURNS
+
+    def turn() -> None:
+        # Ready now as sockets are after select(). The tasks woken run before the next turn.
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set_result(None)
+            return
+        for event in events:
+            loop.call_soon(event)
+        loop.call_soon(turn)
+
+    begin = time.perf_counter()
+    turn()
+    await done
+    result = (time.perf_counter() - begin) / TURNS / TASKS * 1e6
+    for task in tasks:
+        task.cancel()
+    tasks.clear()
+    return result
+
+
+def main() -> None:
+    for name, factory in (("asyncio", asyncio.new_event_loop), ("uvloop", uvloop.new_event_loop)):
+        costs: dict[str, list[float]] = {name: [] for name in CANDIDATES}
+        for _ in range(9):
+            for candidate, start in CANDIDATES.items():
+                with asyncio.Runner(loop_factory=factory) as runner:
+                    costs[candidate].append(runner.run(cost(start)))
+        for candidate, values in costs.items():
+            print(
+                f"{name:8} {min(values):5.2f} µs (median {statistics.median(values):5.2f})  "
+                f"{candidate}"
+            )
+
+
+if __name__ == "__main__":
+    main()

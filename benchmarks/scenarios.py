@@ -1,0 +1,192 @@
+"""What is measured: each scenario's shape in data, named after it.
+
+A scenario says what a client does (its *action*, a method of the client classes), to which path,
+how many of it at once and over what. How often follows from time: run.py calibrates a count for
+each client, so that every round of every client takes about as long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["KIB", "MIB", "REPLY", "SCENARIOS", "Scenario"]
+
+KIB = 1024
+MIB = 1024 * 1024
+
+REPLY = b'{"id": 1, "name": "something", "tags": ["a", "b"], "ok": true}'
+"""The small JSON document: what the small GETs are answered with, and what POST sends."""
+
+BIG = 256 * MIB
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One shape of traffic.
+
+    Attributes:
+        name: what it is called everywhere.
+        what: one sentence for people.
+        action: the method of a client that does it once.
+        path: what is asked for.
+        size: bytes of a reply's body, or of the body that is sent.
+        concurrency: how many at once, so the number of connections.
+        unit: what is reported: ``request`` (CPU per request), ``bytes`` (throughput), ``memory``
+            (of an idle connection), ``import`` (of a module).
+        tls: over TLS.
+        most: requests of one round at most.
+        rounds: rounds at most, where more would tell nothing new.
+        own_server: served by server/own.py even where nginx is: what nginx cannot do fairly.
+        quick: part of ``run.py --quick``.
+    """
+
+    name: str
+    what: str
+    action: str = "get"
+    path: str = "/x"
+    size: int = len(REPLY)
+    concurrency: int = 64
+    unit: str = "request"
+    tls: bool = False
+    most: int = 1_000_000
+    rounds: int = 1_000
+    own_server: bool = False
+    quick: bool = False
+
+
+_ALL = (
+    Scenario("get_x1", "small JSON, one request after the other", concurrency=1),
+    Scenario("get_x64", "small JSON over 64 kept-alive connections", quick=True),
+    Scenario(
+        "get_x64_distinct",
+        "small JSON over 64 kept-alive connections, the head of every reply another (X-Request-Id)",
+        path="/distinct",
+    ),
+    Scenario("get_x64_tls", "small JSON over 64 kept-alive TLS connections", tls=True, quick=True),
+    Scenario("get_x1000", "small JSON over 1,000 kept-alive connections", concurrency=1000),
+    Scenario(
+        "pipelined_x64",
+        "small JSON over 64 connections, 16 requests at once on each",
+        action="pipelined",
+    ),
+    Scenario(
+        "post_json_x64",
+        "POST of a small JSON document over 64 kept-alive connections",
+        action="post_json",
+        path="/post",
+        own_server=True,
+    ),
+    Scenario(
+        "many_hosts_connect",
+        "small JSON, a new connection each time, 16 at once, to 64 hosts in turn",
+        action="connect",
+        concurrency=16,
+        most=4000,
+    ),
+    Scenario(
+        "many_hosts_connect_tls",
+        "small JSON, a new TLS connection each time, 16 at once, to 64 hosts in turn; clients that "
+        "resume sessions do",
+        action="connect",
+        concurrency=16,
+        tls=True,
+        most=4000,
+        quick=True,
+    ),
+    Scenario(
+        "chunked_64k",
+        "a chunked body of 64 KiB read whole, over 16 connections",
+        path="/chunked",
+        size=64 * KIB,
+        concurrency=16,
+        unit="bytes",
+    ),
+    Scenario(
+        "read_1m",
+        "1 MiB read whole, over 16 connections",
+        path="/1m",
+        size=MIB,
+        concurrency=16,
+        unit="bytes",
+    ),
+    Scenario(
+        "read_256m",
+        "256 MiB read whole into one bytes object",
+        path="/256m",
+        size=BIG,
+        concurrency=1,
+        unit="bytes",
+        quick=True,
+    ),
+    Scenario(
+        "stream_256m",
+        "256 MiB piece by piece, each dropped",
+        action="stream",
+        path="/256m",
+        size=BIG,
+        concurrency=1,
+        unit="bytes",
+        quick=True,
+    ),
+    Scenario(
+        "readinto_256m",
+        "256 MiB into the caller's buffer of 256 KiB",
+        action="readinto",
+        path="/256m",
+        size=BIG,
+        concurrency=1,
+        unit="bytes",
+        quick=True,
+    ),
+    Scenario(
+        "stream_256m_tls",
+        "256 MiB piece by piece over TLS",
+        action="stream",
+        path="/256m",
+        size=BIG,
+        concurrency=1,
+        unit="bytes",
+        tls=True,
+    ),
+    Scenario(
+        "upload_bytes_256m",
+        "POST of one bytes object of 256 MiB",
+        action="upload_bytes",
+        path="/upload",
+        size=BIG,
+        concurrency=1,
+        unit="bytes",
+        own_server=True,
+        quick=True,
+    ),
+    Scenario(
+        "upload_file_256m",
+        "POST of a file of 256 MiB, never whole in memory",
+        action="upload_file",
+        path="/upload",
+        size=BIG,
+        concurrency=1,
+        unit="bytes",
+        own_server=True,
+        quick=True,
+    ),
+    Scenario(
+        "idle_10000",
+        "10,000 idle kept-alive connections, each after one request",
+        action="idle",
+        concurrency=10_000,
+        unit="memory",
+        rounds=1,
+        own_server=True,
+    ),
+    Scenario(
+        "import_time",
+        "import of the module, over import asyncio, ssl, http.client",
+        action="import",
+        concurrency=1,
+        unit="import",
+        quick=True,
+    ),
+)
+
+SCENARIOS = {scenario.name: scenario for scenario in _ALL}
