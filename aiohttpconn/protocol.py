@@ -52,7 +52,7 @@ from .http11.head import (
 from .http11.limits import DEFAULT_LIMITS, Limits
 from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import drop_session, is_clean_eof, keep_session
-from .reader import HIGH_WATER
+from .reader import HIGH_WATER, keep_freed_memory
 from .response import HTTPResponse, make_message
 from .writing import WritingProtocol
 
@@ -76,7 +76,7 @@ class State(IntEnum):
 IDLE, HEAD, BODY, UPGRADED, CLOSED = State
 
 SCRATCH_SIZE = 256 * 1024
-"""Bytes of one read: as many as stay in the CPU's cache until they are copied out."""
+"""Bytes of one read; more gain nothing, 64 KiB cost a third: benchmarks/micro/buffer_size.py."""
 
 TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
 """Bytes offered to a TLS layer: what one read from TCP can decrypt to has to fit, and more."""
@@ -99,7 +99,7 @@ def _seen_heads(limits: Limits) -> dict[int, PlainHead]:
     """Return the heads of recent whole responses by the response's size, for all connections.
 
     One dict for each *limits*: these heads are within them. Shared, so that ten thousand
-    connections do not keep a head each, and find the same one in the CPU's cache.
+    connections do not keep a head each.
     """
     return {}
 
@@ -113,6 +113,7 @@ def _scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
     """Return the buffer that the connections of *loop* read into."""
     buffer = _scratches.get(loop)
     if buffer is None:
+        keep_freed_memory()
         buffer = _scratches[loop] = bytearray(TLS_SCRATCH)
     return buffer
 
@@ -286,7 +287,7 @@ class HTTP1Protocol(WritingProtocol):
                     response.left = 0
                     response.chunked = response.will_close = False
                     response.received = response._buffered = nbytes - size
-                    response._first = bytes(scratch[size:nbytes])
+                    response._first = self._view[size:nbytes].tobytes()
                     response._ended = True
                     self._response = None
                     self.state = IDLE

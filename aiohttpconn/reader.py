@@ -24,11 +24,12 @@ import asyncio
 import io
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 from .exceptions import IncompleteBody, IncompleteRead
 
-__all__ = ["HIGH_WATER", "BodyReader", "Source"]
+__all__ = ["HIGH_WATER", "BodyReader", "Source", "keep_freed_memory"]
 
 HIGH_WATER = 256 * 1024
 """Unread bytes at which the source is paused: one read event of the scratch buffer."""
@@ -43,6 +44,9 @@ Growing fills the new bytes with zeros: 2 MiB of them stay in the CPU's cache un
 bytes replace them: see benchmarks/micro/landing_step.py.
 """
 
+_FREED = 8 * 1024 * 1024
+"""Bytes of bodies whose memory is kept for the next ones: see ``keep_freed_memory``."""
+
 _SMALL = 2048
 """Pieces below this are merged: a peer that drips bytes must not cost an object for each."""
 
@@ -52,6 +56,19 @@ GIVEN_UP = EOFError("closed before its end")
 """What ended a body whose reader closed it: never raised, and never "whole" either."""
 
 TWO_READERS = "this response is being read by another task already"
+
+
+def keep_freed_memory() -> None:
+    """Let the C library use the memory of bodies again, for those of up to ``_FREED`` bytes.
+
+    glibc gives the memory of a freed body back to the kernel, which then has to clear and map
+    every page of the next one: half the cost of a body of 1 MiB. It does so above a threshold,
+    which is the largest block that it had mapped and that was freed: so one is, untouched.
+    Twice as much may stay with the process. Other allocators take no notice. See
+    benchmarks/micro/freed_memory.py.
+    """
+    with suppress(MemoryError):
+        bytes(_FREED)
 
 
 class Source(Protocol):

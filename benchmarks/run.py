@@ -19,11 +19,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import fnmatch
 import json
 import os
 import platform
-import select
 import shlex
 import signal
 import subprocess
@@ -31,14 +29,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import chart
 import report
 from clients import CLIENTS, Job, Registered
+from plan import Entry, Plan, chosen, find_versions, python_of
 from scenarios import REPLY, SCENARIOS, Scenario
 from servers import (
     Certificate,
@@ -52,220 +50,11 @@ from servers import (
     start_nginx,
     start_own,
 )
+from workers import START_SECONDS, Worker, calibrate, environment
 
 HERE = Path(__file__).parent
 
-START_SECONDS = 60.0
-"""Until a worker that only imports and connects has failed."""
-
-ROUND_SECONDS = 60.0
-"""Until a worker that makes its requests has failed."""
-
-CALIBRATED_SHARE = 0.3
-"""Of a round's time: a run that takes this long tells how many requests fill a round."""
-
 ALWAYS = ("floor", "aiohttpconn")
-
-MANY = 1000
-"""Connections of one client from which on not all clients run at once."""
-
-
-# ------------------------------------------------------------------------ workers
-
-
-class WorkerError(Exception):
-    """A worker failed, or gave no figure: its message says why."""
-
-
-class Worker:
-    """A process of worker.py and the client in it."""
-
-    def __init__(self, name: str, loop: str, python: str, job: Job, core: int | None) -> None:
-        self.name = name
-        self.loop = loop
-        self.count = 0
-        self.rounds: list[dict[str, Any]] = []
-        self.cannot = ""
-        self.error = ""
-        self.peak = 0
-        self._pending = b""
-        self._said: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
-        values = asdict(job) | {"document": job.document.decode()}
-        with pinned(core):
-            self._process = subprocess.Popen(
-                [python, str(HERE / "worker.py"), name, loop, json.dumps(values)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._said,
-                env=environment(),
-            )
-
-    @property
-    def alive(self) -> bool:
-        return not (self.cannot or self.error)
-
-    def wait_ready(self) -> None:
-        message = self._guarded(lambda: self._read(START_SECONDS))
-        self.cannot = message.get("cannot", "")
-
-    def go(self, count: int) -> dict[str, Any]:
-        """Make *count* requests; an empty answer means that the worker has failed."""
-        return self._guarded(lambda: self._go(count))
-
-    def _go(self, count: int) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(b"go %d\n" % count)
-            self._process.stdin.flush()
-        message = self._read(ROUND_SECONDS)
-        self.peak = max(self.peak, message.get("peak", 0))
-        return message
-
-    def _guarded(self, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        try:
-            return act()
-        except WorkerError as exc:
-            self.error = str(exc)
-            self.stop()
-            return {}
-
-    def _read(self, seconds: float) -> dict[str, Any]:
-        """Return the next line. Raises ``WorkerError`` for an error, an end or a hang."""
-        assert self._process.stdout is not None
-        fd = self._process.stdout.fileno()
-        end = time.monotonic() + seconds
-        while b"\n" not in self._pending:
-            ready, _, _ = select.select([fd], [], [], max(0.0, end - time.monotonic()))
-            if not ready:
-                raise WorkerError(f"nothing within {seconds:g} s")
-            data = os.read(fd, 65536)
-            if not data:
-                raise WorkerError(self._last_words())
-            self._pending += data
-        line, _, self._pending = self._pending.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        if "error" in message:
-            raise WorkerError(message["error"])
-        return message
-
-    def _last_words(self) -> str:
-        status = self._process.wait()
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return f"ended with status {status}: {lines[-1] if lines else 'nothing said'}"
-
-    def stop(self) -> None:
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._said.close()
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of children: with compiled modules, as installed packages have."""
-    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-
-
-# --------------------------------------------------------------------------- plan
-
-
-Entry = tuple[str, Registered, str]
-
-
-@dataclass
-class Plan:
-    """What takes part, on what, and how long."""
-
-    scenarios: list[Scenario]
-    clients: list[str]
-    loops: list[str]
-    rounds: int
-    seconds: float
-    pythons: dict[str, str]
-    versions: dict[str, str]
-
-    def groups(self, scenario: Scenario) -> list[list[Entry]]:
-        """Return ``entries`` in the groups that run beside each other.
-
-        One group, except where the connections of all clients would be more than a server may
-        have open: then each loop by itself, as ratios are within a loop.
-        """
-        entries = list(self.entries(scenario))
-        if scenario.concurrency < MANY:
-            return [entries]
-        first = [entry for entry in entries if entry[2] != "uvloop"]
-        second = [entry for entry in entries if entry[2] == "uvloop"]
-        return [group for group in (first, second) if group]
-
-    def entries(self, scenario: Scenario) -> Iterator[Entry]:
-        """Iterate over (name, client, loop) in the order in which they run."""
-        for name in self.clients:
-            client = CLIENTS[name]
-            if client.only and scenario.name not in client.only:
-                continue
-            if scenario.unit == "import":
-                if client.imports:
-                    yield name, client, ""
-                continue
-            for loop in client.loops:
-                if loop == "threads" or loop in self.loops:
-                    yield name, client, loop
-
-
-def chosen(patterns: str | None, names: Iterator[str] | list[str]) -> list[str]:
-    """Return those of *names* that match one of *patterns*. Raises ``SystemExit`` for none."""
-    everything = list(names)
-    if patterns is None:
-        return everything
-    found = []
-    for pattern in patterns.split(","):
-        matching = fnmatch.filter(everything, pattern)
-        if not matching:
-            raise SystemExit(f"no such name: {pattern}; there are {', '.join(everything)}")
-        found += matching
-    return [name for name in everything if name in found]
-
-
-def python_of(environment_name: str) -> str:
-    """Return the interpreter of an environment: those beside ours are ours with a suffix."""
-    if not environment_name:
-        return sys.executable
-    return str(Path(f"{sys.prefix}-{environment_name}") / "bin" / "python")
-
-
-VERSIONS = """
-import importlib.metadata, json, sys
-found = {}
-for name in sys.argv[1:]:
-    try:
-        found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        pass
-print(json.dumps(found))
-"""
-
-
-def find_versions() -> dict[str, str]:
-    """Return the version of each client that is installed, and uvloop's; "" is Python's own."""
-    versions = {}
-    for env in {client.environment for client in CLIENTS.values()}:
-        names = {
-            name: client.distribution
-            for name, client in CLIENTS.items()
-            if client.environment == env and client.distribution
-        } | {"uvloop": "uvloop"}
-        command = [python_of(env), "-c", VERSIONS, *set(names.values())]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=60, check=True)
-        except (OSError, subprocess.SubprocessError):
-            continue
-        found = json.loads(done.stdout)
-        versions |= {name: found[dist] for name, dist in names.items() if dist in found}
-    return versions | {name: "" for name, c in CLIENTS.items() if not c.distribution}
 
 
 # ---------------------------------------------------------------------- scenarios
@@ -445,27 +234,6 @@ class Run:
         if status:
             raise subprocess.CalledProcessError(status, command)
         return taken
-
-
-def calibrate(worker: Worker, scenario: Scenario, seconds: float) -> None:
-    """Warm *worker* up and find how many requests take *seconds*; where the first tells all, 1."""
-    if scenario.unit == "memory":
-        worker.count = 1
-        return
-    count = row = scenario.concurrency
-    # One row alone is a burst, all sent at once: not what a client does who is kept busy.
-    least = max(row, min(4 * row, 256)) if scenario.unit == "request" else row
-    while True:
-        result = worker.go(count)
-        if not result:
-            return
-        wall = max(result["wall"], 1e-6)
-        if wall >= seconds * CALIBRATED_SHARE or count >= scenario.most:
-            break
-        count = min(scenario.most, count * (2 if scenario.unit == "bytes" else 4))
-    fitting = int(count * seconds / wall)
-    # Whole rows, so that no connection is idle at a round's end.
-    worker.count = min(scenario.most, max(least, fitting // row * row))
 
 
 # --------------------------------------------------------------------------- meta

@@ -35,6 +35,8 @@ def load(name: str) -> Any:
 
 report = load("report")
 chart = load("chart")
+scenarios = load("scenarios")
+summary = load("summary")
 
 
 def run(folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -276,3 +278,47 @@ def test_every_client_has_an_adapter_and_a_pinned_version():
         assert (BENCHMARKS / "clients" / f"{client.module}.py").is_file(), name
         if client.distribution not in ("", "aiohttpconn"):
             assert re.search(rf"^{client.distribution}(\[\w+\])?==", pinned, re.MULTILINE), name
+
+
+# The published figures ------------------------------------------------------------------------
+
+ROOT = BENCHMARKS.parent
+PUBLISHED = BENCHMARKS / "results" / "full.json"
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, Any]:
+    return json.loads(PUBLISHED.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", summary.HOMES)
+def test_a_page_shows_the_published_figures(published, name):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert page == summary.placed(page, summary.HOMES[name](published))
+    # The page says which run it was.
+    assert f"Python {published['run']['python'].rpartition('.')[0]}" in page
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_published_chart_is_of_the_published_figures(published, theme):
+    shown = (ROOT / f"docs/topics/performance-{theme}.svg").read_text(encoding="utf-8")
+    assert shown == chart.svg(published, theme)
+
+
+def test_the_published_report_is_of_the_published_figures(published):
+    shown = (BENCHMARKS / "results" / "full.md").read_text(encoding="utf-8")
+    assert shown == report.markdown(published)
+
+
+def test_the_published_run_was_whole(published):
+    run = published["run"]
+    assert not run["quick"]
+    assert run["rounds"] >= 5
+    assert run["loops"] == ["asyncio", "uvloop"]
+    assert set(published["scenarios"]) == set(scenarios.SCENARIOS)
+    assert not re.search(r"/(home|root|tmp|work|usr)/", json.dumps(published))
+
+
+def test_a_page_without_marks_is_refused():
+    with pytest.raises(ValueError, match="has no <!-- figures"):
+        summary.placed("a page", "tables")

@@ -144,16 +144,18 @@ async def _finish_connect(sock: socket.socket, sockaddr: Any) -> None:
             raise
     else:
         return
+    # By its number: for a socket that is not registered, selectors make an error that shows it.
+    number = sock.fileno()
     writable = loop.create_future()
-    loop.add_writer(sock, _resolve, writable)
+    loop.add_writer(number, _resolve, writable)
     try:
         await writable
     finally:
         # Before the caller may close it: no loop may be left polling a closed descriptor.
-        loop.remove_writer(sock)
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if number:
-        raise OSError(number, os.strerror(number))
+        loop.remove_writer(number)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -2,7 +2,15 @@
 
     python benchmarks/micro/exchange.py [--rounds 9]
 
-Verdict: TODO
+Verdict (µs, the least of 27 rounds in three processes; commit c5c74e5, and what replaced it):
+
+                            3.11           3.12           3.13
+    the same head again     3.85 → 3.26    4.59 → 3.76    4.47 → 3.60
+    a head that differs     5.82 → 5.09    6.71 → 5.91    6.39 → 5.50
+
+Between processes the least differs by 0.1. Tried, and not told apart from that on both 3.11 and
+3.13: a response made without a call of __init__, a search for what may not stand in a URL in place
+of a match of what may, no groups() of the head's match.
 """
 
 from __future__ import annotations

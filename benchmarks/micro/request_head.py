@@ -1,6 +1,11 @@
 """How is a request's head built: one f-string, lines that are joined, or bytes that are formatted?
 
-Verdict: TODO
+Verdict (µs, the least of 15 runs; Python 3.11 / 3.13, nearly the same with two fields): an f-string
+with what a connection repeats prepared, then one encode, 0.12 / 0.13; nothing prepared 0.15 / 0.16;
+lines joined, then encoded, 0.20 / 0.23; bytes formatted with % 0.21 / 0.21; a list of bytes, each
+line encoded, as http.client does, 0.33 / 0.38. Validating two fields costs more than all that: 1.4
+with one match for all values, 1.6 one by one. So what was encoded last is kept, and the next
+request's fields are compared with it: 0.16 / 0.20.
 """
 
 from __future__ import annotations
@@ -67,6 +72,8 @@ def main() -> None:
         print(f"{none:5.2f} µs  {two:5.2f} µs  {build.__name__.replace('_', ' ')}")
     for encode in (encode_fields, check_each):
         print(f"          {best('encode(two)', encode=encode, two=TWO):5.2f} µs  {encode.__name__}")
+    same = best("tuple(two.items()) == kept", two=TWO, kept=tuple(TWO.items()))
+    print(f"          {same:5.2f} µs  compared with the last request's")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """What do HTTPConnection's __slots__ save, against attributes in an instance's __dict__?
 
-Verdict: TODO
+Verdict (38 attributes; Python 3.11 / 3.13): with __slots__ 6.0 / 7.4 ns an access and 560 / 540
+bytes an object, without 7.6 to 9.4 / 8.4 to 9.2 ns and 1.8 / 2.1 kB: CPython shares the keys of a
+__dict__, or keeps values inside the object, for 30 attributes at most. The 16 accesses timed here
+gain 0.02 to 0.05 µs an exchange, so memory is the reason. Subclasses and callers may still add
+attributes: __dict__ is among the slots, and is made when needed.
 """
 
 from __future__ import annotations
 
+import gc
 import timeit
 import tracemalloc
 from typing import Any
@@ -39,6 +44,7 @@ def access(kind: Any) -> float:
 def memory(kind: Any) -> float:
     """Return the bytes of one object with what its attributes hold."""
     kind("127.0.0.1", 8080)
+    gc.collect()  # empties the free lists, whose objects are not traced
     tracemalloc.start()
     held = [kind("127.0.0.1", 8080) for _ in range(1_000)]
     size, _ = tracemalloc.get_traced_memory()

@@ -1,6 +1,17 @@
 """What does it cost to wake the caller: a future and a step of its task?
 
-Verdict: TODO
+Verdict (µs of one read event, 64 tasks, the least of 9 runs; Python 3.11 / 3.13):
+
+                              asyncio        uvloop
+    a callback                0.58 / 0.67    0.15 / 0.18   the loop's own part of it
+    no suspension             0.89 / 1.03    0.41 / 0.47   a coroutine that finds its answer there
+    loop.create_future        1.81 / 2.20    0.77 / 0.96   a future, and a step of its task
+    asyncio.Future(loop=)     1.78 / 2.17    0.76 / 0.97   no gain
+    asyncio.Event             2.50 / 2.66    1.43 / 1.43
+
+A suspension costs 0.4 to 0.5 µs on uvloop and 0.9 to 1.2 on asyncio above not waiting. So:
+getresponse() waits on one future, which the loop makes, and read() of a body that came with its
+head on none.
 """
 
 from __future__ import annotations

@@ -1,0 +1,117 @@
+"""What takes part in a run: scenarios, clients, loops, and the environments they are in."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clients import CLIENTS, Registered
+
+if TYPE_CHECKING:
+    from scenarios import Scenario
+
+__all__ = ["Entry", "Plan", "chosen", "find_versions", "python_of"]
+
+MANY = 1000
+"""Connections of one client from which on not all clients run at once."""
+
+
+Entry = tuple[str, Registered, str]
+
+
+@dataclass
+class Plan:
+    """What takes part, on what, and how long."""
+
+    scenarios: list[Scenario]
+    clients: list[str]
+    loops: list[str]
+    rounds: int
+    seconds: float
+    pythons: dict[str, str]
+    versions: dict[str, str]
+
+    def groups(self, scenario: Scenario) -> list[list[Entry]]:
+        """Return ``entries`` in the groups that run beside each other.
+
+        One group, except where the connections of all clients would be more than a server may
+        have open: then each loop by itself, as ratios are within a loop.
+        """
+        entries = list(self.entries(scenario))
+        if scenario.concurrency < MANY:
+            return [entries]
+        first = [entry for entry in entries if entry[2] != "uvloop"]
+        second = [entry for entry in entries if entry[2] == "uvloop"]
+        return [group for group in (first, second) if group]
+
+    def entries(self, scenario: Scenario) -> Iterator[Entry]:
+        """Iterate over (name, client, loop) in the order in which they run."""
+        for name in self.clients:
+            client = CLIENTS[name]
+            if client.only and scenario.name not in client.only:
+                continue
+            if scenario.unit == "import":
+                if client.imports:
+                    yield name, client, ""
+                continue
+            for loop in client.loops:
+                if loop == "threads" or loop in self.loops:
+                    yield name, client, loop
+
+
+def chosen(patterns: str | None, names: Iterator[str] | list[str]) -> list[str]:
+    """Return those of *names* that match one of *patterns*. Raises ``SystemExit`` for none."""
+    everything = list(names)
+    if patterns is None:
+        return everything
+    found = []
+    for pattern in patterns.split(","):
+        matching = fnmatch.filter(everything, pattern)
+        if not matching:
+            raise SystemExit(f"no such name: {pattern}; there are {', '.join(everything)}")
+        found += matching
+    return [name for name in everything if name in found]
+
+
+def python_of(environment_name: str) -> str:
+    """Return the interpreter of an environment: those beside ours are ours with a suffix."""
+    if not environment_name:
+        return sys.executable
+    return str(Path(f"{sys.prefix}-{environment_name}") / "bin" / "python")
+
+
+VERSIONS = """
+import importlib.metadata, json, sys
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+def find_versions() -> dict[str, str]:
+    """Return the version of each client that is installed, and uvloop's; "" is Python's own."""
+    versions = {}
+    for env in {client.environment for client in CLIENTS.values()}:
+        names = {
+            name: client.distribution
+            for name, client in CLIENTS.items()
+            if client.environment == env and client.distribution
+        } | {"uvloop": "uvloop"}
+        command = [python_of(env), "-c", VERSIONS, *set(names.values())]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        found = json.loads(done.stdout)
+        versions |= {name: found[dist] for name, dist in names.items() if dist in found}
+    return versions | {name: "" for name, c in CLIENTS.items() if not c.distribution}
