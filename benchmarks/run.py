@@ -159,8 +159,10 @@ class Run:
         )
 
     def _measure(self, scenario: Scenario, workers: list[Worker]) -> None:
+        # All of them first: who still imports would slow down who is being calibrated.
         for worker in workers:
             worker.wait_ready()
+        for worker in workers:
             if worker.alive:
                 say(f"{scenario.name}: {worker.name} {worker.loop}, warming up")
                 calibrate(worker, scenario, self.plan.seconds)
