@@ -510,6 +510,7 @@ class HTTPConnection:
         self._state = _IDLE
         self._lines = []
         self._names = {}
+        self._last_headers, self._last_fields = (), ("", _NO_NAMES)
         self._unsent = None
         protocol, self._protocol = self._protocol, None
         response, self._response = self._response, None
@@ -617,7 +618,8 @@ class HTTPConnection:
     def _encode_headers(self, headers: HeadersLike) -> tuple[str, dict[str, str]]:
         """Return what ``encode_fields`` does, and keep it: most next requests have the same."""
         encoded = encode_fields(headers)
-        if type(headers) is dict:
+        # With python -b, to compare bytes with str is an error.
+        if type(headers) is dict and not sys.flags.bytes_warning:
             items = tuple(headers.items())
             for name, value in items:
                 # 1 == True, and they are sent as different values.

@@ -84,6 +84,9 @@ TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
 SEEN_HEADS = 64
 """Heads of recent responses that are kept, so that one that repeats is not matched again."""
 
+SEEN_SIZE = 4096
+"""Bytes of a head that is kept: no server is to fill memory with larger ones."""
+
 _SIMPLE_METHODS = ("GET", "POST", "PUT", "DELETE")
 
 STOP_SENDING_STATUS = 300
@@ -258,6 +261,8 @@ class HTTP1Protocol(WritingProtocol):
                     scratch = self._scratch
                     # A head seen a moment ago is not matched again: an API's answers within one
                     # second are often the same byte for byte. One size, one head.
+                    # So a hit is right: under the same limits, a whole head and its body's length
+                    # are all that decides. A PlainHead is (whole, size, ..., head at 4, ...).
                     heads = self._heads
                     plain = heads.get(nbytes)
                     if plain is None or not scratch.startswith(plain[4]):
@@ -266,7 +271,7 @@ class HTTP1Protocol(WritingProtocol):
                             self._progress()
                             self._receive(scratch, 0, nbytes)
                             return
-                        if plain[0] == nbytes:
+                        if plain[0] == nbytes and plain[1] <= SEEN_SIZE:
                             if len(heads) >= SEEN_HEADS:
                                 heads.clear()
                             heads[nbytes] = plain
@@ -328,7 +333,7 @@ class HTTP1Protocol(WritingProtocol):
             self._watchdog.stop()
             self._watchdog = None  # they know each other
         self._paused_writing = False
-        self.transport = self.raw_transport = self._held = None
+        self.transport = self.raw_transport = self._held = self._tls = None
         self._wake_sender()
         waiter = self._closed_waiter
         if waiter is not None and not waiter.done():

@@ -75,8 +75,9 @@ class Source(Protocol):
     """What feeds a reader: HTTP/1.1's protocol today, and nothing here would know another."""
 
     loop: asyncio.AbstractEventLoop
-    # Whether it puts bytes into ``landing``; pieces of any size, too.
+    # Whether it puts bytes into ``landing``.
     can_land: bool
+    # Whether it does so for small ones, too: what TLS has decrypted has to fit as a whole.
     lands_pieces: bool
     # Whether it may read again before a reader that was woken runs.
     reads_ahead: bool
@@ -168,7 +169,7 @@ class BodyReader:
         self.left -= size
         self.landing = landing[size:] if size < len(landing) else None
         if self.landing is None and self._source.reads_ahead and self.left:
-            # What comes before the reader runs would be copied, and overtake nothing.
+            # What comes before the reader runs would be copied. Whoever waits next resumes.
             self._pause()
         self._need -= size
         waiter = self._waiter
@@ -248,7 +249,7 @@ class BodyReader:
 
     def _unread(self, data: bytes) -> None:
         """Put *data* back in front of what is unread."""
-        if not data:
+        if not data or self._closed:
             return
         if self._buffered:
             if self._rest is None:
@@ -282,6 +283,9 @@ class BodyReader:
         exc = self._exception
         if exc is None or exc is GIVEN_UP:
             return
+        if self._closed:
+            # Told once, to who was waiting when the response was closed.
+            self._exception = GIVEN_UP
         if isinstance(exc, IncompleteRead):
             again = IncompleteBody(partial, exc.expected)
             again.__dict__.update(exc.__dict__, partial=partial)
@@ -468,7 +472,10 @@ class BodyReader:
                         break
                     else:
                         end = size if self.left is None else min(size, done + self.left)
-                        done += await self._wait_landing(view[done:end], need)
+                        if end - done < LANDING_MIN:
+                            await self._wait(need or end - done)
+                        else:
+                            done += await self._wait_landing(view[done:end], need)
             except BaseException:
                 self._unread(bytes(view[:done]))
                 raise

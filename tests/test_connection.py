@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import enum
 import gc
 import http.client
 import io
@@ -1148,6 +1149,43 @@ async def test_connection_close_of_the_callers_ends_the_connection_in_any_field(
 def test_a_blocksize_below_one_byte_is_refused(blocksize):
     with pytest.raises(ValueError, match=f"blocksize must be 1 byte or more, got {blocksize}"):
         HTTPConnection("example.org", blocksize=blocksize)
+
+
+async def test_what_is_checked_of_a_header_is_what_is_sent():
+    """A subclass of str may format itself as another text: an Enum's member as its name."""
+
+    class Name(str, enum.Enum):  # noqa: UP042, StrEnum formats as its value
+        LENGTH = "Content-Length"
+        EVIL = "X-Evil"
+
+    class Evil(str):
+        __slots__ = ()
+
+        def __format__(self, spec: str) -> str:
+            return "x\r\nX-Injected: 1"
+
+    heads: list = []
+
+    async def collect(conn):
+        for _ in range(2):
+            heads.append(await conn.read_head())
+            await conn.read_exactly(2)
+            await conn.send(OK)
+
+    async with (
+        ScriptedServer([collect]) as server,
+        HTTPConnection(server.host, server.port) as conn,
+    ):
+        headers = {Name.LENGTH: "2", Name.EVIL: Evil("v")}
+        await conn.request("POST", "/", b"ab", headers)
+        await (await conn.getresponse()).read()
+        conn.putrequest("POST", "/")
+        for name, value in headers.items():
+            conn.putheader(name, value)
+        await conn.endheaders(b"ab")
+        await (await conn.getresponse()).read()
+    for head in heads:
+        assert b"\r\nContent-Length: 2\r\nX-Evil: v\r\n\r\n" in head
 
 
 async def test_headers_are_sent_as_each_request_gives_them():

@@ -565,6 +565,15 @@ def test_freed_memory_is_kept_where_there_is_enough(monkeypatch):
     reader.keep_freed_memory()
 
 
+async def test_small_buffers_are_filled_from_what_was_read_at_once(landed):
+    async with ScriptedServer(big_script()) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            assert b"".join(await by_readinto(response, 1000)) == BIG
+    assert landed == []
+
+
 async def test_an_announced_length_sizes_no_allocation(scripted):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n12345"
     async with scripted(head, close=True) as conn:
@@ -752,3 +761,20 @@ async def test_a_second_reader_takes_nothing_from_the_first(scripted):
         with pytest.raises(asyncio.CancelledError):
             await first
         assert await response.read1() == b"01234"
+
+
+async def test_a_response_closed_under_a_waiting_reader_reads_as_empty_afterwards():
+    release = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    async with ScriptedServer([expect(), send(head, b"abc"), wait(release)]) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            task = asyncio.create_task(response.read())
+            await turns(10)
+            response.close()
+            with pytest.raises(IncompleteRead):
+                await task
+            assert await response.read() == b""
+            assert await response.readline() == b""
+            release.set()

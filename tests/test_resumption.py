@@ -679,3 +679,21 @@ async def test_the_hot_path_knows_nothing_of_it(certificates):
 def test_what_is_no_tls_object_of_ours(nothing):
     tls.keep_session(nothing)
     tls.drop_session(nothing, ssl.SSLError(1, "x"))
+
+
+async def test_a_response_that_is_kept_keeps_no_tls_state(certificates):
+    context = certificates.client_for()
+    async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
+        async with HTTPSConnection(server.host, server.port, context=context) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            await response.read()
+            ssl_object = conn._protocol.transport.get_extra_info("ssl_object")
+            state = weakref.ref(ssl_object)
+            del ssl_object
+            protocol = conn._protocol
+    await asyncio.sleep(0)
+    gc.collect()
+    assert protocol._tls is None
+    assert state() is None
+    assert response.status == 200

@@ -136,7 +136,8 @@ def check_host_field(value: str) -> None:
 def encode_value(value: object) -> str:
     """Return a field value given as str, bytes or int as str; ``TypeError`` for anything else."""
     if isinstance(value, str):
-        return value
+        # A subclass may format itself as another text than the one that is checked: an Enum does.
+        return str.__str__(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, (bytes, bytearray)):
@@ -155,6 +156,7 @@ def check_field(name: object, value: object) -> tuple[str, str]:
         name = name.decode("latin-1")
     if not isinstance(name, str):
         raise TypeError(f"a header name must be str or bytes, not {type(name).__name__}: {name!r}")
+    name = str.__str__(name)
     if not TOKEN.fullmatch(name):
         raise ValueError(f"Invalid header name {name!r}: it must be a token (RFC 9110 §5.1)")
     text = encode_value(value)
