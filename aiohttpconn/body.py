@@ -12,6 +12,7 @@ import io
 import mmap
 import os
 import stat
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any
 
@@ -148,7 +149,11 @@ class Body:
                         view = buffer = _memory(min(in_thread, left))
                 if got is None:
                     reading = True
-                    got = await loop.run_in_executor(None, _read_at, file, view, offset)
+                    try:
+                        got = await loop.run_in_executor(None, _read_at, file, view, offset)
+                    except OSError:
+                        reading = False
+                        raise
                     reading = False
                 if not got:
                     return
@@ -237,13 +242,15 @@ def _look_at_file(made: Body, body: Any) -> None:
     Only the file classes of ``io`` count: a GzipFile has a descriptor too, of other bytes.
     """
     made.waits = made.waits or _has_descriptor(body)
-    file = getattr(body, "file", body)  # tempfile's wrapper
+    file = _unwrapped(body)
     raw = getattr(file, "raw", file)
     if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
         return
     if not isinstance(raw, io.FileIO):
         return
     try:
+        if isinstance(file, io.BufferedRandom):
+            file.flush()  # what was written and is in its buffer yet
         status = os.fstat(raw.fileno())
         offset = file.tell()
         size = max(0, status.st_size - offset)
@@ -260,9 +267,21 @@ def _look_at_file(made: Body, body: Any) -> None:
         made.lends = _reads_natively(file, raw)
 
 
+def _unwrapped(body: Any) -> Any:
+    """Return the file in a wrapper of tempfile's, anything else as it is.
+
+    Nobody else's ``file``: what a caller's object reads may be something else than its file has.
+    """
+    wrapper = getattr(sys.modules.get("tempfile"), "_TemporaryFileWrapper", None)
+    if type(body) is not wrapper:
+        return body
+    file = body.file
+    return file if getattr(inspect.unwrap(body.read), "__self__", None) is file else body
+
+
 def _reads_natively(file: Any, raw: io.FileIO) -> bool:
-    """Whether ``read`` is that of ``io``: what a class of the caller's own reads may be its own."""
-    own = type(file).read in _NATIVE_READS
+    """Whether ``read`` is that of ``io``: a caller's own class or function may read otherwise."""
+    own = type(file).read in _NATIVE_READS and "read" not in getattr(file, "__dict__", ())
     return own and type(raw).readinto is io.FileIO.readinto
 
 

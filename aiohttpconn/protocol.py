@@ -156,7 +156,6 @@ class HTTP1Protocol(WritingProtocol):
         "lands_pieces",
         "origin",
         "peername",
-        "raw_transport",
         "reads_ahead",
         "state",
     )
@@ -186,8 +185,6 @@ class HTTP1Protocol(WritingProtocol):
         self._on_informational = on_informational
 
         # Per connection
-        # What reading is paused on. A paused TLS transport loses data at a FIN: see net.dial.
-        self.raw_transport: asyncio.Transport | None = None
         self.peername: Any = None
         self.state: State = IDLE
         self.exchanges = 0

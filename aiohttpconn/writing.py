@@ -28,13 +28,15 @@ TURN_SHARE = TURN_BYTES // 16
 """What a small write counts as: making it costs more than sending it."""
 
 
-def _untaken(transport: asyncio.Transport) -> int:
-    """Return how many written bytes the peer has not taken: the transport's, and the kernel's.
+def _untaken(transport: asyncio.Transport, raw: asyncio.Transport | None) -> int:
+    """Return how many written bytes the peer has not taken: the transports', and the kernel's.
 
     Linux wakes a writer only when a third of the kernel's buffer is free again. TIOCOUTQ tells
     of every byte; where there is none, the transport's own count has to do.
     """
     size = transport.get_write_buffer_size()
+    if raw is not None and raw is not transport:
+        size += raw.get_write_buffer_size()  # of TCP, below TLS
     sock = transport.get_extra_info("socket")
     if sys.platform == "linux" and sock is not None and sock.fileno() >= 0:
         with suppress(OSError):
@@ -62,6 +64,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         "_write_timeout",
         "can_send",
         "loop",
+        "raw_transport",
         "request_open",
         "timed",
         "transport",
@@ -74,6 +77,8 @@ class WritingProtocol(asyncio.BufferedProtocol):
 
         # Per connection
         self.transport: asyncio.Transport | None = None
+        # What reading is paused on. A paused TLS transport loses data at a FIN: see net.dial.
+        self.raw_transport: asyncio.Transport | None = None
         self._watchdog: Watchdog | None = None
         self._paused_writing = False
         # Bytes that the transport held when the wait for the peer to take some began.
@@ -129,9 +134,13 @@ class WritingProtocol(asyncio.BufferedProtocol):
         A source that never waits, and a transport that takes all, would keep an early answer, a
         timeout and everybody else waiting: every ``TURN_BYTES`` the loop has a turn.
         """
-        if self._paused_writing and self.can_send:
+        waited = False
+        # Again if it was woken for another reason: a lent buffer must not be used before.
+        while self._paused_writing and self.can_send:
+            waited = True
             self._undrained = 0
             await self._wait_writable()
+        if waited:
             return
         closing = self.transport is None or self.transport.is_closing()
         if closing or self._undrained >= TURN_BYTES:
@@ -160,7 +169,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         """Wait for ``resume_writing``; woken also when sending is pointless."""
         waiter = self._drain_waiter = self.loop.create_future()
         if self._write_timeout is not None and self.transport is not None:
-            self._unsent = _untaken(self.transport)
+            self._unsent = _untaken(self.transport, self.raw_transport)
             self.watchdog().arm_write(self._write_timeout)
         try:
             await waiter
@@ -200,7 +209,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         """Whether the peer took bytes since the write limit was armed; if so, arm it anew."""
         if self.transport is None or self._write_timeout is None:
             return False
-        unsent = _untaken(self.transport)
+        unsent = _untaken(self.transport, self.raw_transport)
         if unsent >= self._unsent:
             return False
         self._unsent = unsent

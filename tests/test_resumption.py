@@ -487,7 +487,7 @@ async def test_a_handshake_that_fails_with_a_session_ends_resumption(certificate
 
 
 @both_versions
-async def test_a_cancelled_handshake_costs_nothing(certificates, version):
+async def test_a_cancelled_handshake_gives_its_session_up(certificates, version):
     context = certificates.client_for()
     stuck = asyncio.Event()
 
@@ -509,6 +509,8 @@ async def test_a_cancelled_handshake_costs_nothing(certificates, version):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        # The session may be why it hung: the next handshake is a full one.
+        assert not await visit(server, context)
         assert await visit(server, context)
 
 
@@ -697,3 +699,39 @@ async def test_a_response_that_is_kept_keeps_no_tls_state(certificates):
     assert protocol._tls is None
     assert state() is None
     assert response.status == 200
+
+
+async def test_a_stricter_security_level_resumes_nothing_of_a_laxer_one(certificates):
+    context = certificates.client_for()
+    async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
+        assert not await visit(server, context)
+        assert await visit(server, context)
+        context.set_ciphers(f"DEFAULT@SECLEVEL={context.security_level - 1}")
+        assert not await visit(server, context)
+
+
+async def test_a_finalizer_that_closes_a_connection_does_not_block(certificates, monkeypatch):
+    """The collector may run it anywhere, under the lock of the sessions too."""
+    context = certificates.client_for()
+
+    class Owner:
+        def __init__(self, conn):
+            self.conn = conn
+            self.itself = self
+
+        def __del__(self):
+            self.conn.close()
+
+    class Entry(tls._Entry):
+        def __init__(self):
+            super().__init__()
+            gc.collect()
+
+    async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
+        conn = HTTPSConnection(server.host, server.port, context=context)
+        await get(conn)
+        monkeypatch.setattr(tls, "_Entry", Entry)
+        Owner(conn)
+        async with HTTPSConnection("127.0.0.1", server.port, context=context) as other:
+            await get(other)
+        await conn.wait_closed()

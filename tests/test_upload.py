@@ -10,6 +10,7 @@ import io
 import os
 import re
 import socket
+import tempfile
 import tracemalloc
 
 import pytest
@@ -1076,6 +1077,60 @@ async def test_an_early_200_does_not_stop_the_request():
             assert (response.status, await response.read()) == (200, b"done")
             assert conn.sock is not None
         assert server.received[0].count(b"1\r\nx\r\n") == 20
+
+
+async def test_an_early_200_leaves_the_bytes_of_a_file_alone(tmp_path):
+    """Its head wakes the sender, whose buffer the transport may still hold."""
+    data = os.urandom(6_000_000)
+    (tmp_path / "file").write_bytes(data)
+
+    async def server_side(conn) -> None:
+        await conn.read_head()
+        await turns(30)
+        await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nd")
+        await turns(30)
+        got.append(await conn.read_exactly(len(data)))
+        await conn.send(b"one")
+
+    got: list[bytes] = []
+    async with ScriptedServer(server_side) as server:
+        async with connecting(server) as conn:
+            with open(tmp_path / "file", "rb") as file:
+                await conn.request("PUT", "/x", file)
+            assert await (await conn.getresponse()).read() == b"done"
+    assert got == [data]
+
+
+async def test_only_tempfiles_wrappers_are_looked_into(tmp_path):
+    class Upper:
+        def __init__(self, file):
+            self.file = file
+
+        def read(self, n=-1):
+            return self.file.read(n).upper()
+
+    (tmp_path / "file").write_bytes(b"secret")
+    async with ScriptedServer([expect_request(), send(OK)] * 3) as server:
+        async with connecting(server) as conn:
+            with open(tmp_path / "file", "rb") as file:
+                await conn.request("PUT", "/x", Upper(file))
+                await (await conn.getresponse()).read()
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(b"a tempfile")
+                file.seek(0)
+                await conn.request("PUT", "/x", file)
+                await (await conn.getresponse()).read()
+            with open(tmp_path / "file", "r+b") as file:
+                file.read(2)
+                file.seek(0)
+                file.write(b"SE")
+                file.seek(0)
+                await conn.request("PUT", "/x", file)
+                await (await conn.getresponse()).read()
+    first, second, third = (part for part in server.received[0].split(b"PUT /x")[1:])
+    assert first.endswith(b"\r\n6\r\nSECRET\r\n0\r\n\r\n")
+    assert second.endswith(b"\r\n\r\na tempfile")
+    assert third.endswith(b"\r\n\r\nSEcret")
 
 
 async def test_an_early_200_that_is_complete_ends_the_request():

@@ -18,6 +18,7 @@ import asyncio
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -173,7 +174,11 @@ class _Plan:
             self.request = next(self.handshake)
         if destination.resume_tls:
             address = destination.host, destination.port, destination.uds
-            self.proxy = address, destination.source_address, self.proxy_name
+            context = destination.proxy_context
+            self.proxy = (
+                *(address, destination.source_address, tuple(destination.socket_options)),
+                *(self.proxy_name, weakref.ref(context) if context is not None else None),
+            )
             self.origin = self.proxy, self.request, self.origin_name
 
 
@@ -339,6 +344,10 @@ async def _start_tls(
                 server_hostname=name,
                 ssl_handshake_timeout=NO_HANDSHAKE_TIMEOUT,
             )
+        except asyncio.CancelledError:
+            if resumed is not None:
+                resumed.abandoned()
+            raise
         except OSError as exc:
             if resumed is not None:
                 resumed.failed()

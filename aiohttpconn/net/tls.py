@@ -88,6 +88,9 @@ HINT_PLAIN_HTTP = "The server may be speaking plain HTTP on this port: try http:
 SESSION_SECONDS = 3600.0
 """Seconds that a session is used at most, whatever the server allows (RFC 8446: seven days)."""
 
+BLOCK_SECONDS = 60.0
+"""Seconds without resumption after a handshake that failed with a session."""
+
 MAX_ORIGINS = 256
 """Origins whose sessions a context keeps, a few KiB each; the least recently used go first."""
 
@@ -153,7 +156,8 @@ class _Sessions:
     """The sessions that one context has made. Connections of many threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Of the same thread again: the collector may run a finalizer that closes a connection.
+        self._lock = threading.RLock()
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
     def find(
@@ -217,7 +221,7 @@ class _Sessions:
         with self._lock:
             entry = self._entry(key)
             entry.session = entry.candidate = None
-            entry.until = _now() + SESSION_SECONDS
+            entry.until = _now() + BLOCK_SECONDS
 
     def _entry(self, key: _Key) -> _Entry:
         entry = self._entries.get(key)
@@ -253,6 +257,7 @@ def _settings(context: ssl.SSLContext) -> tuple[Any, ...]:
         context.options,
         context.minimum_version,
         context.maximum_version,
+        context.security_level,
         *context.cert_store_stats().values(),
     )
 
@@ -267,8 +272,8 @@ _ORIGIN = "_aiohttpconn_origin"
 class ResumingContext:
     """An ``ssl.SSLContext`` for one handshake, which resumes: see the module.
 
-    *origin* tells apart what must not share a session. Call ``finished`` or ``failed`` after
-    the handshake, neither if it was cancelled.
+    *origin* tells apart what must not share a session. Call ``finished``, ``failed`` or, if it was
+    cancelled, ``abandoned`` after the handshake.
     """
 
     __slots__ = ("_context", "_key", "_loop", "_offered", "_origin", "_sessions", "_used")
@@ -324,6 +329,11 @@ class ResumingContext:
             # The server has forgotten it.
             self._sessions.drop(self._key, self._offered)
         self._sessions.watch(self._key, ssl_object, self._loop)
+
+    def abandoned(self) -> None:
+        """The handshake was cancelled, maybe by a timeout: the next goes without its session."""
+        if self._key is not None and self._offered is not None:
+            self._sessions.drop(self._key, self._offered)
 
     def failed(self) -> None:
         """The handshake has failed: maybe because of the session, so the next goes without."""
