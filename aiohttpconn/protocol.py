@@ -50,8 +50,9 @@ from .http11.head import (
     response_framing,
 )
 from .http11.limits import DEFAULT_LIMITS, Limits
+from .net.resumption import drop_session, keep_session
 from .net.timeouts import NO_TIMEOUT, Timeout
-from .net.tls import drop_session, is_clean_eof, keep_session
+from .net.tls import is_clean_eof
 from .reader import HIGH_WATER, keep_freed_memory
 from .response import HTTPResponse, make_message
 from .writing import WritingProtocol
@@ -391,7 +392,7 @@ class HTTP1Protocol(WritingProtocol):
             # Until now TCP was paused: see net.dial. Its new owner knows only the TLS transport.
             transport.pause_reading()
             self.resume_reading()
-        self.transport = self.raw_transport = None
+        self.transport = self.raw_transport = self._tls = None
         if self._watchdog is not None:
             self._watchdog.stop()
         return transport, bytes(self._upgraded)

@@ -29,6 +29,7 @@ ORDER = [
     "net.loops",
     "net.timeouts",
     "net.tls",
+    "net.resumption",
     "net.resolver",
     "net.sockets",
     "net.tunnel",

@@ -1,10 +1,11 @@
-"""TLS session resumption: what is resumed, on both loops and in TLS 1.2 and 1.3, and what never."""
+"""net/resumption.py: what is resumed, on both loops and in TLS 1.2 and 1.3, and what never."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
 import gc
+import socket
 import ssl
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 import trustme
 
 from aiohttpconn import CertificateError, HTTPConnection, HTTPSConnection, TLSError
-from aiohttpconn.net import tls
+from aiohttpconn.net import resumption, tls
 
 from .support import ConnectProxy, ScriptedServer, close, expect, notify, read_all, send
 from .support.tls import NAMES
@@ -46,7 +47,7 @@ async def visit(server: Any, context: ssl.SSLContext, **options: Any) -> bool:
 
 
 class Clock:
-    """Stands in for the monotonic clock of ``net.tls``."""
+    """Stands in for the monotonic clock of ``net.resumption``."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -58,7 +59,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(tls, "_now", clock)
+    monkeypatch.setattr(resumption, "_now", clock)
     return clock
 
 
@@ -330,7 +331,7 @@ async def test_a_client_certificate_that_is_loaded_later_waits_for_a_full_handsh
         assert not await visit(server, context)
         context.load_cert_chain(certificates.client_file)
         assert await visit(server, context)
-        clock.time += tls.SESSION_SECONDS
+        clock.time += resumption.SESSION_SECONDS
         assert not await visit(server, context)
         seen = [conn.tls.getpeercert() is not None for conn in server.conns]
         assert seen == [False, False, True]
@@ -482,7 +483,7 @@ async def test_a_handshake_that_fails_with_a_session_ends_resumption(certificate
         with pytest.raises(TLSError, match="closed the connection during the TLS handshake"):
             await visit(server, context)
         assert [await visit(server, context) for _ in range(2)] == [False, False]
-        clock.time += tls.SESSION_SECONDS
+        clock.time += resumption.SESSION_SECONDS
         assert [await visit(server, context) for _ in range(2)] == [False, True]
 
 
@@ -570,7 +571,7 @@ async def test_a_session_ages(certificates, version, clock):
     server_context = certificates.server_for(maximum_version=version)
     async with ScriptedServer(answer_all, tls=server_context) as server:
         assert not await visit(server, context)
-        clock.time += tls.SESSION_SECONDS - 1
+        clock.time += resumption.SESSION_SECONDS - 1
         assert await visit(server, context)
         # Using it does not make it younger: the certificate is verified once in that time.
         clock.time += 1
@@ -594,7 +595,7 @@ async def test_an_old_session_is_asked_for_anew_of_an_open_connection(certificat
     context = certificates.client_for()
     async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
         assert not await visit(server, context)
-        clock.time += tls.SESSION_SECONDS
+        clock.time += resumption.SESSION_SECONDS
         async with HTTPSConnection(server.host, server.port, context=context) as conn:
             await get(conn)
             assert conn.session_reused is False
@@ -602,7 +603,7 @@ async def test_an_old_session_is_asked_for_anew_of_an_open_connection(certificat
 
 
 async def test_the_number_of_origins_is_bounded(certificates, monkeypatch):
-    monkeypatch.setattr(tls, "MAX_ORIGINS", 2)
+    monkeypatch.setattr(resumption, "MAX_ORIGINS", 2)
     context = certificates.client_for()
     async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
         names = ["localhost", "127.0.0.1", "::1"]
@@ -635,7 +636,7 @@ async def test_a_context_and_its_sessions_die_together(certificates):
 
 async def test_it_is_the_context_in_all_but_one(certificates):
     context = certificates.client_for()
-    stand_in = tls.resuming(context, "origin", asyncio.get_running_loop())
+    stand_in = resumption.resuming(context, "origin", asyncio.get_running_loop())
     assert isinstance(stand_in, ssl.SSLContext)
     assert stand_in.verify_mode is ssl.CERT_REQUIRED
     assert stand_in.session_stats() == context.session_stats()
@@ -662,7 +663,7 @@ async def test_the_hot_path_knows_nothing_of_it(certificates):
     called: list[str] = []
 
     def record(frame: Any, event: str, arg: object) -> None:
-        if event == "call" and frame.f_code.co_filename == tls.__file__:
+        if event == "call" and frame.f_code.co_filename == resumption.__file__:
             called.append(frame.f_code.co_name)
 
     async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
@@ -679,8 +680,8 @@ async def test_the_hot_path_knows_nothing_of_it(certificates):
 
 @pytest.mark.parametrize("nothing", [None, object(), ssl.MemoryBIO()])
 def test_what_is_no_tls_object_of_ours(nothing):
-    tls.keep_session(nothing)
-    tls.drop_session(nothing, ssl.SSLError(1, "x"))
+    resumption.keep_session(nothing)
+    resumption.drop_session(nothing, ssl.SSLError(1, "x"))
 
 
 async def test_a_response_that_is_kept_keeps_no_tls_state(certificates):
@@ -722,7 +723,7 @@ async def test_a_finalizer_that_closes_a_connection_does_not_block(certificates,
         def __del__(self):
             self.conn.close()
 
-    class Entry(tls._Entry):
+    class Entry(resumption._Entry):
         def __init__(self):
             super().__init__()
             gc.collect()
@@ -730,8 +731,18 @@ async def test_a_finalizer_that_closes_a_connection_does_not_block(certificates,
     async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
         conn = HTTPSConnection(server.host, server.port, context=context)
         await get(conn)
-        monkeypatch.setattr(tls, "_Entry", Entry)
+        monkeypatch.setattr(resumption, "_Entry", Entry)
         Owner(conn)
         async with HTTPSConnection("127.0.0.1", server.port, context=context) as other:
             await get(other)
         await conn.wait_closed()
+
+
+async def test_socket_options_may_be_of_any_kind(certificates):
+    """They are part of what a session is for, and need not be hashable."""
+    context = certificates.client_for()
+    options = [[socket.SOL_SOCKET, socket.SO_KEEPALIVE, bytearray(b"\1\0\0\0")]]
+    async with ScriptedServer(answer_all, tls=certificates.server_for()) as server:
+        assert not await visit(server, context, socket_options=options)
+        assert await visit(server, context, socket_options=options)
+        assert not await visit(server, context)

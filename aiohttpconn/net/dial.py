@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from ..exceptions import TLSError, TunnelError, quote
 from .resolver import Address, default_resolver
+from .resumption import resuming
 from .sockets import connect_first, connect_unix
-from .tls import handshake_error, resuming, tls_name
+from .tls import handshake_error, tls_name
 from .tunnel import Handshake, Tunnel, TunnelReply, connect_handshake
 
 if TYPE_CHECKING:
@@ -172,12 +173,14 @@ class _Plan:
                 self.proxy_name = tls_name(destination.host)
             self.handshake = connect_handshake(tunnel)
             self.request = next(self.handshake)
-        if destination.resume_tls:
-            address = destination.host, destination.port, destination.uds
-            context = destination.proxy_context
+        proxy_context = destination.proxy_context
+        does_tls = destination.context is not None or proxy_context is not None
+        if destination.resume_tls and does_tls:
             self.proxy = (
-                *(address, destination.source_address, tuple(destination.socket_options)),
-                *(self.proxy_name, weakref.ref(context) if context is not None else None),
+                (destination.host, destination.port, destination.uds, destination.source_address),
+                repr(destination.socket_options),  # as text: a value may be any buffer
+                self.proxy_name,
+                weakref.ref(proxy_context) if proxy_context is not None else None,
             )
             self.origin = self.proxy, self.request, self.origin_name
 

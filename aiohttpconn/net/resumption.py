@@ -1,0 +1,297 @@
+"""TLS session resumption: what is resumed, with whom, and for how long.
+
+A handshake that resumes an earlier session sends no certificate and no signature.
+Event loops have no argument for it, but all they want of their SSLContext is one call of
+``wrap_bio``, which has one. So a ``ResumingContext`` stands in for the context during one
+handshake: in all but ``wrap_bio`` it is that context, to ``isinstance`` too. The alternatives are
+worse: a subclass instance per handshake is a new SSL_CTX (0.2 ms), and the context's own
+``sslobject_class`` belongs to its owner, who may use it elsewhere at the same time.
+
+OpenSSL resumes what it is given and verifies nothing anew, neither certificate nor name. Hence:
+
+- Sessions belong to the context that made them, and die with it.
+- A session is only for the origin that it was made with (server name, address, and the way to
+  it: see dial.py), and only under the same settings. A session made without verification is
+  never used where verification is on, even if that is the same context, changed meanwhile.
+- Sessions come from full handshakes alone, and are used for ``SESSION_SECONDS`` at most, never
+  longer than the certificate is valid: so often, at least, it is verified anew.
+- A handshake that fails with a session, and a TLS connection that breaks, end its use.
+- A context that makes its TLS objects its own way may verify its own way: it is left alone.
+
+Within that time a session is used for any number of connections. RFC 8446 §C.4 advises against it
+because someone who listens can tell that they are of the same client. But to get a session out of
+``ssl`` and in again costs what resumption saves: OpenSSL writes and parses it, certificate and
+all, each time. With one use there would be no gain, nor for connections opened at the same time.
+
+A session is taken as late as possible, because a TLS 1.3 server sends it after the handshake:
+when its connection closes politely, or when another is opened beside it, which happens in the
+same thread. The hot path knows nothing of it. Layer: net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, TypeAlias, cast
+
+__all__ = ["ResumingContext", "drop_session", "keep_session", "resuming"]
+
+SESSION_SECONDS = 3600.0
+"""Seconds that a session is used at most, whatever the server allows (RFC 8446: seven days)."""
+
+BLOCK_SECONDS = 60.0
+"""Seconds without resumption after a handshake that failed with a session."""
+
+MAX_ORIGINS = 256
+"""Origins whose sessions a context keeps, a few KiB each; the least recently used go first."""
+
+_now = time.monotonic
+
+_Key: TypeAlias = tuple[Hashable, ...]
+"""Of an origin, with the name that is verified and the settings that decide how."""
+
+
+class _Entry:
+    """What is known of one origin: its session, or where one may be got from, or neither."""
+
+    __slots__ = ("candidate", "cipher", "loop", "session", "until")
+
+    def __init__(self) -> None:
+        self.session: ssl.SSLSession | None = None
+        # Of a session up to TLS 1.2: servers break off if it is not offered with its cipher.
+        self.cipher: str | None = None
+        # Until then the session is used; without one, none is looked for.
+        self.until = 0.0
+        # A live connection that made a full handshake, and the loop that may ask it.
+        self.candidate: weakref.ref[ssl.SSLObject] | None = None
+        self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+
+class _Sessions:
+    """The sessions that one context has made. Connections of many threads may share it."""
+
+    def __init__(self) -> None:
+        # Of the same thread again: the collector may run a finalizer that closes a connection.
+        self._lock = threading.RLock()
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+
+    def find(
+        self, key: _Key, context: ssl.SSLContext, loop: asyncio.AbstractEventLoop
+    ) -> ssl.SSLSession | None:
+        """Return the session that *context* may resume, None if there is none."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._entries.move_to_end(key)
+            if _now() < entry.until:
+                offered = entry.cipher is None or entry.cipher in _ciphers(context)
+                return entry.session if offered else None
+            entry.session = None
+            candidate = entry.candidate() if entry.candidate is not None else None
+            if candidate is None or entry.loop is None or entry.loop() is not loop:
+                return None
+            # Asked once. If it has none by now, it is kept when that connection closes.
+            entry.candidate = None
+        self.keep(key, candidate)
+        return entry.session
+
+    def watch(self, key: _Key, ssl_object: ssl.SSLObject, loop: asyncio.AbstractEventLoop) -> None:
+        """A connection of *loop* has made a full handshake."""
+        with self._lock:
+            entry = self._entry(key)
+            if entry.candidate is None or entry.candidate() is None:
+                entry.candidate = weakref.ref(ssl_object)
+                entry.loop = weakref.ref(loop)
+
+    def keep(self, key: _Key, ssl_object: ssl.SSLObject) -> None:
+        """Take the session of *ssl_object*, if the origin needs one and it has one."""
+        with self._lock:
+            if _now() < self._entry(key).until:
+                return
+        try:
+            session = ssl_object.session
+            # Without a number: the server has sent no ticket, or not yet.
+            useful = session is not None and session.id
+            seconds = _seconds_left(ssl_object, session) if useful else 0.0  # type: ignore[arg-type]
+            name, version, _ = ssl_object.cipher() or ("", "", 0)
+            cipher = None if version == "TLSv1.3" else name
+        except (ValueError, OSError):  # what OpenSSL or Python cannot parse is not worth an error
+            return
+        if seconds > 0:
+            with self._lock:
+                entry = self._entry(key)
+                entry.session, entry.until, entry.candidate = session, _now() + seconds, None
+                entry.cipher = cipher
+
+    def drop(self, key: _Key, session: ssl.SSLSession | None = None) -> None:
+        """Use the origin's session no more, if it is *session*, by default whatever it is."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and (session is None or entry.session is session):
+                del self._entries[key]
+
+    def block(self, key: _Key) -> None:
+        """Resume nothing with this origin for some time."""
+        with self._lock:
+            entry = self._entry(key)
+            entry.session = entry.candidate = None
+            entry.until = _now() + BLOCK_SECONDS
+
+    def _entry(self, key: _Key) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry()
+            if len(self._entries) > MAX_ORIGINS:
+                self._entries.popitem(last=False)
+        return entry
+
+
+def _seconds_left(ssl_object: ssl.SSLObject, session: ssl.SSLSession) -> float:
+    """Return how long *session* may be used: until it, or the server's certificate, expires."""
+    now = time.time()
+    seconds = min(SESSION_SECONDS, session.time + session.timeout - now)
+    # {} if nothing was verified, so that there is nothing to verify anew.
+    expires = (ssl_object.getpeercert() or {}).get("notAfter")
+    if isinstance(expires, str):
+        seconds = min(seconds, ssl.cert_time_to_seconds(expires) - now)
+    return seconds
+
+
+def _ciphers(context: ssl.SSLContext) -> set[str]:
+    return {cipher["name"] for cipher in context.get_ciphers()}
+
+
+def _settings(context: ssl.SSLContext) -> tuple[Any, ...]:
+    """Return what decides how *context* verifies, as far as it tells, and which TLS it speaks."""
+    return (
+        context.verify_mode,
+        context.check_hostname,
+        context.hostname_checks_common_name,
+        context.verify_flags,
+        context.options,
+        context.minimum_version,
+        context.maximum_version,
+        context.security_level,
+        *context.cert_store_stats().values(),
+    )
+
+
+# Where a context has its sessions, and a TLS object the origin that it belongs to. A session
+# refers to its context: in a dictionary of ours, weak or not, both would live for ever; as an
+# attribute of the context they are a circle, which the garbage collector takes.
+_SESSIONS = "_aiohttpconn_sessions"
+_ORIGIN = "_aiohttpconn_origin"
+
+
+class ResumingContext:
+    """An ``ssl.SSLContext`` for one handshake, which resumes: see the module.
+
+    *origin* tells apart what must not share a session. Call ``finished``, ``failed`` or, if it was
+    cancelled, ``abandoned`` after the handshake.
+    """
+
+    __slots__ = ("_context", "_key", "_loop", "_offered", "_origin", "_sessions", "_used")
+
+    def __init__(
+        self, context: ssl.SSLContext, origin: Hashable, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._context = context
+        self._sessions: _Sessions = vars(context).setdefault(_SESSIONS, _Sessions())
+        self._origin = origin
+        self._loop = loop
+        self._used = False
+        self._key: _Key | None = None
+        self._offered: ssl.SSLSession | None = None
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._context)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Mirrors ``ssl.SSLContext.wrap_bio``, and finds *session* the first time."""
+        wrap = self._context.wrap_bio
+        if self._used or server_side or session is not None:
+            # Not by our handshake: transports give their context away as "sslcontext".
+            return wrap(incoming, outgoing, server_side, server_hostname, session)
+        self._used = True
+        settings = _settings(self._context)
+        key = (self._origin, server_hostname, settings)
+        offered = self._sessions.find(key, self._context, self._loop)
+        made = wrap(incoming, outgoing, server_side, server_hostname, offered)
+        if _settings(self._context) != settings:
+            # Changed by another thread, and nobody knows which of them *made* has.
+            return wrap(incoming, outgoing, server_side, server_hostname)
+        self._key, self._offered = key, offered
+        vars(made)[_ORIGIN] = (self._sessions, key)
+        return made
+
+    def finished(self, ssl_object: ssl.SSLObject) -> None:
+        """The handshake has succeeded."""
+        if self._key is None or ssl_object.session_reused:
+            return
+        if self._offered is not None:
+            # The server has forgotten it.
+            self._sessions.drop(self._key, self._offered)
+        self._sessions.watch(self._key, ssl_object, self._loop)
+
+    def abandoned(self) -> None:
+        """The handshake was cancelled, maybe by a timeout: the next goes without its session."""
+        if self._key is not None and self._offered is not None:
+            self._sessions.drop(self._key, self._offered)
+
+    def failed(self) -> None:
+        """The handshake has failed: maybe because of the session, so the next goes without."""
+        if self._key is not None and self._offered is not None:
+            self._sessions.block(self._key)
+
+
+def resuming(
+    context: ssl.SSLContext, origin: Hashable, loop: asyncio.AbstractEventLoop
+) -> ResumingContext | None:
+    """Return what to do a handshake with instead of *context*, None if it cannot resume."""
+    # By module: whoever replaces ssl.SSLContext itself verifies its own way, too.
+    makers = context.wrap_bio, context.sslobject_class
+    if any(getattr(maker, "__module__", None) != "ssl" for maker in makers):
+        return None
+    return ResumingContext(context, origin, loop)
+
+
+def keep_session(ssl_object: object) -> None:
+    """Let later connections resume the session of *ssl_object*, whose connection closes now.
+
+    *ssl_object* is ``transport.get_extra_info("ssl_object")``, of a connection in order. If it
+    is not one that ``ResumingContext`` has made, nothing happens.
+    """
+    made_for = getattr(ssl_object, _ORIGIN, None)
+    if made_for is not None:
+        made = cast("ssl.SSLObject", ssl_object)
+        if not made.session_reused:
+            sessions, key = made_for
+            sessions.keep(key, made)
+
+
+def drop_session(ssl_object: object, exc: BaseException) -> None:
+    """Let no connection resume the session of *ssl_object*, whose connection *exc* has ended.
+
+    If that is TLS's own error: RFC 5246 §7.2.2 demands it, RFC 8446 §6.2 advises it.
+    """
+    made_for = getattr(ssl_object, _ORIGIN, None)
+    if made_for is not None and isinstance(exc, ssl.SSLError):
+        sessions, key = made_for
+        sessions.drop(key)
