@@ -52,7 +52,7 @@ from .net.tls import default_context
 from .net.tunnel import Tunnel
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .reader import HIGH_WATER
-from .request import body_framing, bracketed, host_field, split_host_port
+from .request_head import body_framing, bracketed, host_field, split_host_port
 from .response import HTTPResponse, make_message
 from .upload import check_length, send_body, send_part
 

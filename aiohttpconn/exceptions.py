@@ -16,23 +16,31 @@ Names that ``http.client`` has are the standard library's own classes, so that
     ├── ImproperConnectionState
     │   ├── CannotSendRequest
     │   ├── CannotSendHeader
-    │   └── ResponseNotReady
+    │   ├── ResponseNotReady
+    │   └── PoolClosed                      a pool or client was used after close()
     ├── BadStatusLine
     │   └── RemoteDisconnected              also a ConnectionResetError
     │       └── NotProcessed                a pipelined request was not answered: safe to resend
     ├── LineTooLong
     │   └── HeadTooLarge                    a line or a whole head over its limit
     ├── MalformedResponse                   breaks RFC 9112 in a way that is refused
+    ├── ContentDecodingError                the body is not what its Content-Encoding says
+    ├── BodyTooLarge                        the body is larger than was asked for
+    ├── RedirectRefused                     a redirect that is not followed; ``history``
+    │   └── TooManyRedirects                max_redirects, or a loop
+    ├── StatusError                         raise_for_status(): 4xx and 5xx; ``response``
     └── BodyLengthError                     also a ValueError: the caller's Content-Length is wrong
     OSError
     ├── ConnectError                        no connection; ``errors``: every attempt's exception
     │   ├── ResolveError                    also a socket.gaierror
     │   ├── ConnectionRefused               also a ConnectionRefusedError
-    │   ├── TunnelError                     the proxy refused CONNECT
+    │   ├── ConnectionVetoed                also a PermissionError: on_connect said no
+    │   ├── TunnelError                     the proxy refused the tunnel
     │   └── TLSError                        also an ssl.SSLError
     │       └── CertificateError            also an ssl.SSLCertVerificationError
     └── TimeoutError
         └── RequestTimeout
+            ├── PoolTimeout
             ├── ConnectTimeout
             ├── ReadTimeout
             ├── WriteTimeout
@@ -70,12 +78,15 @@ from typing import Any, TypeVar
 __all__ = [
     "BadStatusLine",
     "BodyLengthError",
+    "BodyTooLarge",
     "CannotSendHeader",
     "CannotSendRequest",
     "CertificateError",
     "ConnectError",
     "ConnectTimeout",
     "ConnectionRefused",
+    "ConnectionVetoed",
+    "ContentDecodingError",
     "HTTPException",
     "HeadTooLarge",
     "ImproperConnectionState",
@@ -86,12 +97,17 @@ __all__ = [
     "MalformedResponse",
     "NotConnected",
     "NotProcessed",
+    "PoolClosed",
+    "PoolTimeout",
     "ReadTimeout",
+    "RedirectRefused",
     "RemoteDisconnected",
     "RequestTimeout",
     "ResolveError",
     "ResponseNotReady",
+    "StatusError",
     "TLSError",
+    "TooManyRedirects",
     "TotalTimeout",
     "TunnelError",
     "UnimplementedFileMode",
@@ -135,6 +151,46 @@ class MalformedResponse(HTTPException):
     """The response breaks RFC 9112 in a way that cannot be read past safely."""
 
 
+class PoolClosed(ImproperConnectionState):
+    """The pool, or the client, was closed: by its own ``close()``, or with the event loop."""
+
+
+class ContentDecodingError(HTTPException):
+    """The body is not what its Content-Encoding says: broken, cut short, or a bomb."""
+
+
+class BodyTooLarge(HTTPException):
+    """The body, decoded, has more bytes than ``max_body`` allows."""
+
+
+class RedirectRefused(HTTPException):
+    """A redirect that is not followed, and why. ``history``: the responses that led to it."""
+
+    history: list[Any] = []  # noqa: RUF012 - replaced, never changed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, _without(self.__dict__, "history")
+
+
+class TooManyRedirects(RedirectRefused):
+    """More redirects than ``max_redirects``; ``history`` shows if they go round in a circle."""
+
+
+class StatusError(HTTPException):
+    """A 4xx or 5xx response, from ``raise_for_status()``: ``status``, and the ``response``."""
+
+    status = 0
+    response: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, _without(self.__dict__, "response")
+
+
+def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what may be pickled: responses know their connection."""
+    return {key: value for key, value in attributes.items() if key != name}
+
+
 class NotProcessed(RemoteDisconnected):
     """The connection ended before this pipelined request's turn came: it is safe to resend."""
 
@@ -172,6 +228,10 @@ class ConnectionRefused(ConnectError, ConnectionRefusedError):
     """Every address of the host refused the connection."""
 
 
+class ConnectionVetoed(ConnectError, PermissionError):
+    """``on_connect`` refused every address that the host's name led to."""
+
+
 class TLSError(ConnectError, ssl.SSLError):
     """The TLS handshake failed."""
 
@@ -181,7 +241,9 @@ class CertificateError(TLSError, ssl.SSLCertVerificationError):
 
 
 class TunnelError(ConnectError):
-    """The proxy refused CONNECT. The text is http.client's: ``Tunnel connection failed: 407 …``.
+    """The proxy refused the tunnel.
+
+    For CONNECT the text is http.client's: ``Tunnel connection failed: 407 …``.
 
     Attributes: ``status`` (int), ``reason`` (str), ``headers`` (a list of pairs) and ``body``
     (the first bytes of the proxy's answer, at most 64 KiB).
@@ -195,6 +257,10 @@ class TunnelError(ConnectError):
 
 class RequestTimeout(TimeoutError):
     """A limit of ``Timeout`` passed. The subclass says which one."""
+
+
+class PoolTimeout(RequestTimeout):
+    """``Timeout.pool`` passed and no connection was free: the request was never sent."""
 
 
 class ConnectTimeout(RequestTimeout):

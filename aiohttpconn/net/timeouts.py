@@ -24,6 +24,7 @@ class Timeout:
     ``connect``: name lookup, TCP, proxy and TLS together.
     ``read``: how long the caller waits without one byte arriving.
     ``write``: how long the peer takes no byte while the request is being sent.
+    ``pool``: how long a pool may let the request wait for a connection; no part of ``connect``.
 
     A plain number ``t`` as a connection's ``timeout`` is ``Timeout(connect=t, read=t, write=t)``:
     http.client's meaning, per operation. Raises ``ValueError`` for a limit that is not above zero.
@@ -33,9 +34,10 @@ class Timeout:
     connect: float | None = None
     read: float | None = None
     write: float | None = None
+    pool: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("total", "connect", "read", "write"):
+        for name in ("total", "connect", "read", "write", "pool"):
             value = getattr(self, name)
             if value is None:
                 continue

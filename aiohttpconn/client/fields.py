@@ -1,0 +1,110 @@
+"""Header fields that a program may change: ordered, named in any case, repeated ones kept.
+
+What a response has is ``http.client.HTTPMessage``; this is the request's side. Pure. Layer: client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from ..http11.grammar import check_field
+
+if TYPE_CHECKING:
+    from ..types import HeadersLike
+
+__all__ = ["Fields"]
+
+
+class Fields(MutableMapping[str, str]):
+    """Header fields, a mapping from names in any case to values.
+
+    Setting a name replaces every field of it, in the place of the first; ``add`` adds one.
+    Reading a name that is there several times gives the values joined by ``, ``.
+    Raises ``ValueError`` or ``TypeError`` for what may not be sent.
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, headers: HeadersLike = ()) -> None:
+        # (name in lower case, name, value), in the order in which they are sent.
+        self._items: list[tuple[str, str, str]] = []
+        items: Any = headers.items() if hasattr(headers, "items") else headers
+        for name, value in items:
+            self.add(name, value)
+
+    def __repr__(self) -> str:
+        return f"Fields({self.pairs()!r})"
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        name, value = check_field(name, value)
+        lower = name.lower()
+        places = [i for i, item in enumerate(self._items) if item[0] == lower]
+        if not places:
+            self._items.append((lower, name, value))
+            return
+        self._items[places[0]] = (lower, name, value)
+        for place in reversed(places[1:]):
+            del self._items[place]
+
+    def __delitem__(self, name: str) -> None:
+        lower = name.lower()
+        kept = [item for item in self._items if item[0] != lower]
+        if len(kept) == len(self._items):
+            raise KeyError(name)
+        self._items = kept
+
+    def __contains__(self, name: object) -> bool:
+        lower = name.lower() if isinstance(name, str) else name
+        return any(item[0] == lower for item in self._items)
+
+    def __iter__(self) -> Iterator[str]:
+        names: dict[str, str] = {}
+        for lower, name, _ in self._items:
+            names.setdefault(lower, name)
+        return iter(list(names.values()))
+
+    def __len__(self) -> int:
+        return len({item[0] for item in self._items})
+
+    def add(self, name: str | bytes, value: str | bytes | int) -> None:
+        """Add a field behind those that are there, of the same name too."""
+        text, value = check_field(name, value)
+        self._items.append((text.lower(), text, value))
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of every field *name*, in order."""
+        lower = name.lower()
+        return [item[2] for item in self._items if item[0] == lower]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return all fields as (name, value), in the order in which they are sent."""
+        return [(name, value) for _, name, value in self._items]
+
+    def copy(self) -> Fields:
+        """Return a copy that can be changed by itself."""
+        made = Fields()
+        made._items = self._items.copy()
+        return made
+
+    def override(self, headers: HeadersLike) -> None:
+        """Let *headers* replace the fields of their names; a value of None takes a field away."""
+        items: Any = headers.items() if hasattr(headers, "items") else headers
+        seen: set[str] = set()
+        for name, value in items:
+            key = name.decode("latin-1") if isinstance(name, bytes) else name
+            lower = key.lower()
+            if value is None:
+                self.pop(key, None)
+            elif lower in seen:
+                self.add(name, value)
+            else:
+                self.pop(key, None)
+                self.add(name, value)
+            seen.add(lower)
