@@ -18,6 +18,7 @@ import ssl
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
 from time import monotonic
@@ -71,6 +72,8 @@ CONTINUE_TIMEOUT = 1.0
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
+
+CLOSED_MEANWHILE = "closed by this program while connecting"
 
 # http.client's states, under its names: they stand in the texts of its errors.
 _IDLE = "Idle"
@@ -158,6 +161,7 @@ class HTTPConnection:
         "__weakref__",
         "_closes",
         "_closing",
+        "_connecting",
         "_context",
         "_continue_timeout",
         "_debug",
@@ -246,6 +250,8 @@ class HTTPConnection:
         self._protocol: HTTP1Protocol | None = None
         self._closes = 0
         self._closing: HTTP1Protocol | None = None
+        # Of a connect that is under way: close() ends it.
+        self._connecting: asyncio.Timeout | None = None
         self._dial_report: DialReport | None = None
         self._proxy_fields: list[tuple[str, str]] | None = None
 
@@ -380,9 +386,12 @@ class HTTPConnection:
         ``CertificateError``, ``TunnelError``), or ``ConnectTimeout``. Cancelled, it leaves
         nothing open. Mirrors ``http.client.HTTPConnection.connect``.
         """
-        await self._connect(None)
+        # Called by hand it is not for the last request.
+        named = (self._method, self._url) if self._state is _STARTED else ("", "")
+        await self._connect(None, *named)
 
-    async def _connect(self, deadline: float | None) -> None:
+    async def _connect(self, deadline: float | None, method: str, url: str) -> None:
+        """Connect by *deadline*, on the loop's clock; errors name the request."""
         sys.audit("http.client.connect", self, self.host, self.port)
         if self._protocol is not None:
             self._protocol.close()
@@ -398,18 +407,23 @@ class HTTPConnection:
         elif timeout.total is not None:
             limits.append(started + timeout.total)
         when = min(limits, default=None)
-        limit = asyncio.timeout_at(when)
+        limit = self._connecting = asyncio.timeout_at(when)
         try:
             async with limit:
                 destination = await self._destination()
                 transport, protocol = await self._dialer(
                     lambda: self._make_protocol(loop), destination, report
                 )
+            if self._closes != closes or self._protocol is not None:
+                protocol.abort()
+                raise ConnectionAbortedError(CLOSED_MEANWHILE)
         except (OSError, ValueError) as exc:
             if isinstance(exc, TunnelError) and exc.status:
                 self._proxy_fields = exc.headers
             failed: Exception = exc
-            if limit.expired():
+            if limit.expired() and self._closes != closes:
+                failed = ConnectionAbortedError(CLOSED_MEANWHILE)
+            elif limit.expired():
                 connect = when is not None and timeout.connect is not None
                 connect = connect and when == limits[0]
                 name, seconds = (
@@ -420,8 +434,6 @@ class HTTPConnection:
             elif not isinstance(exc, OSError):
                 raise
             base = self._origin()
-            # connect() called by hand is not for the last request.
-            method, url = (self._method, self._url) if self._state is _STARTED else ("", "")
             describe(
                 failed,
                 method=method,
@@ -434,12 +446,10 @@ class HTTPConnection:
             if failed is exc:
                 raise
             raise failed from None
-        # Nothing awaits from here on: the transport has an owner.
-        if self._closes != closes or self._protocol is not None:
-            protocol.abort()
-            raise ConnectionAbortedError(
-                f"{self._origin()}: closed by this program while connecting"
-            )
+        finally:
+            if self._connecting is limit:
+                self._connecting = None
+        # Nothing has awaited since: the transport has an owner.
         protocol.raw_transport = report.raw_transport or transport
         self._protocol = protocol
         if report.proxy_reply is not None:
@@ -494,7 +504,7 @@ class HTTPConnection:
             if deadline is None:
                 await self.connect()
             else:
-                await self._connect(deadline)
+                await self._connect(deadline, self._method, self._url)
             protocol = self._protocol
             assert protocol is not None, "connect() returned without a connection"
         return protocol
@@ -507,6 +517,10 @@ class HTTPConnection:
         if self._debug and self.sock is not None:
             logger.debug("closing %r", self)
         self._closes += 1
+        if self._connecting is not None:
+            connecting, self._connecting = self._connecting, None
+            with suppress(RuntimeError):  # it is at its end already, or its loop is
+                connecting.reschedule(asyncio.get_running_loop().time())
         self._state = _IDLE
         self._lines = []
         self._names = {}

@@ -19,6 +19,9 @@ Responses are matched strictly in order, and whatever ends the connection fails 
 behind the first as ``NotProcessed``. An ended protocol is never used again: late callbacks of an
 old socket find ``CLOSED``.
 
+A pool that keeps the connection is its ``owner``, and is told when an exchange has ended, before
+its caller is woken, when the connection has, and when the transport is gone.
+
 Bytes are read into one scratch buffer that all connections of a loop share: on selector loops,
 and on uvloop on Unix, ``get_buffer``, the read and ``buffer_updated`` happen in one go. Elsewhere
 each connection has its own, and nothing lands in a caller's memory.
@@ -36,7 +39,7 @@ from collections import deque
 from enum import IntEnum
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .exceptions import HTTPException, MalformedResponse, NotProcessed
 from .failures import closed_here, describe_exchange, expired, incomplete, no_response
@@ -61,7 +64,7 @@ if TYPE_CHECKING:
     from .reader import BodyReader
     from .types import OnInformational
 
-__all__ = ["HTTP1Protocol", "State"]
+__all__ = ["HTTP1Protocol", "Owner", "State"]
 
 
 class State(IntEnum):
@@ -122,14 +125,31 @@ def _scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
     return buffer
 
 
+class Owner(Protocol):
+    """Who keeps a connection between exchanges. Called in the middle of a read event."""
+
+    def exchange_ended(self, response: HTTPResponse) -> None:
+        """*response* is whole. The connection is idle, or has the next one to receive."""
+
+    def connection_ended(self) -> None:
+        """The connection will serve no other exchange; its socket may still be closing.
+
+        Called several times for some ends.
+        """
+
+    def transport_lost(self, protocol: HTTP1Protocol) -> None:
+        """The socket is gone."""
+
+
 class HTTP1Protocol(WritingProtocol):
     """Feed the responses of one transport. Made by ``HTTPConnection``, one per connect.
 
-    Attributes: ``state``, and ``exchanges``, the number begun.
+    Attributes: ``state``; ``exchanges``, the number begun; ``owner``, who keeps it for others.
     """
 
     __slots__ = (
         "__weakref__",
+        "_batch",
         "_closed_waiter",
         "_complex",
         "_head_bytes",
@@ -138,6 +158,7 @@ class HTTP1Protocol(WritingProtocol):
         "_high_water",
         "_interim",
         "_landing",
+        "_last_plain",
         "_limits",
         "_max_fields",
         "_max_line",
@@ -147,7 +168,6 @@ class HTTP1Protocol(WritingProtocol):
         "_response",
         "_response_class",
         "_scratch",
-        "_started",
         "_strict",
         "_tls",
         "_upgraded",
@@ -156,6 +176,7 @@ class HTTP1Protocol(WritingProtocol):
         "exchanges",
         "lands_pieces",
         "origin",
+        "owner",
         "peername",
         "reads_ahead",
         "state",
@@ -201,6 +222,11 @@ class HTTP1Protocol(WritingProtocol):
         self._closed_waiter: asyncio.Future[None] | None = None
         self._upgraded = bytearray()
         self._held: BodyReader | None = None
+        self.owner: Owner | None = None
+        # What the next turn of the loop writes at once; None writes each request by itself.
+        self._batch: list[bytes] | None = None
+        # The head of the last response that followed another one in the same read.
+        self._last_plain: PlainHead | None = None
 
         # Per exchange
         self._response: HTTPResponse | None = None
@@ -209,7 +235,6 @@ class HTTP1Protocol(WritingProtocol):
         self._complex = False
         self._interim = 0
         self._head_bytes = 0
-        self._started = 0.0
 
     # ------------------------------------------------------- transport callbacks
 
@@ -264,7 +289,7 @@ class HTTP1Protocol(WritingProtocol):
                     heads = self._heads
                     plain = heads.get(nbytes)
                     if plain is None or not scratch.startswith(plain[4]):
-                        plain = match_plain_head(scratch, nbytes, self._max_fields)
+                        plain = match_plain_head(scratch, 0, nbytes, self._max_fields)
                         if plain is None or plain[1] > self._max_line:
                             self._progress()
                             self._receive(scratch, 0, nbytes)
@@ -273,20 +298,14 @@ class HTTP1Protocol(WritingProtocol):
                             if len(heads) >= SEEN_HEADS:
                                 heads.clear()
                             heads[nbytes] = plain
-                    whole, size, status, response.reason, response._head, left, chunked = plain
-                    response.version = 11
-                    response.status = status
-                    if whole != nbytes or self._complex:
-                        if status == 204 or status == 304 or response.method == "HEAD":
-                            left, chunked = 0, False
-                        response.left = left
-                        response.chunked = chunked
-                        response.will_close = left is None and not chunked
+                    if plain[0] != nbytes or self._complex:
                         self._progress()
-                        pos = self._final_head(response, status, scratch, size, nbytes)
+                        pos = self._plain_head(response, plain, scratch, 0, nbytes)
                         if pos < nbytes:
                             self._receive(scratch, pos, nbytes)
                         return
+                    _, size, response.status, response.reason, response._head, _, _ = plain
+                    response.version = 11
                     response.left = 0
                     response.chunked = response.will_close = False
                     response.received = response._buffered = nbytes - size
@@ -296,6 +315,8 @@ class HTTP1Protocol(WritingProtocol):
                     self.state = IDLE
                     if self._watchdog is not None:
                         self._watchdog.rest()
+                    if self.owner is not None:
+                        self.owner.exchange_ended(response)
                     waiter = response._head_waiter
                     if waiter is not None and not waiter.done():
                         waiter.set_result(None)
@@ -333,6 +354,9 @@ class HTTP1Protocol(WritingProtocol):
         self._paused_writing = False
         self.transport = self.raw_transport = self._held = self._tls = None
         self._wake_sender()
+        if self.owner is not None:
+            owner, self.owner = self.owner, None
+            owner.transport_lost(self)
         waiter = self._closed_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -355,12 +379,30 @@ class HTTP1Protocol(WritingProtocol):
             if self._pending is None:
                 self._pending = deque()
             self._pending.append(response)
-        self._started = monotonic()
-        self.exchanges += 1
+        response.started = monotonic()
+        response.number = self.exchanges = self.exchanges + 1
         self.request_open = not whole
         self.can_send = True
-        self.transport.write(data)  # type: ignore[union-attr]
+        if self._batch is None:
+            self.transport.write(data)  # type: ignore[union-attr]
+        else:
+            if not self._batch:
+                self.loop.call_soon(self._write_batch)
+            self._batch.append(data)
         return response
+
+    def batch_writes(self) -> None:
+        """From now on, write what is sent in one turn of the loop at once, at its end."""
+        if self._batch is None:
+            self._batch = []
+
+    def _write_batch(self) -> None:
+        batch = self._batch
+        if batch:
+            data = b"".join(batch)
+            batch.clear()
+            if self.transport is not None:
+                self.transport.write(data)
 
     def arm_total(self, response: HTTPResponse, deadline: float) -> None:
         """Let the exchange of *response* end by *deadline*; what is received before it, too."""
@@ -388,6 +430,7 @@ class HTTP1Protocol(WritingProtocol):
         if self.state is not UPGRADED or transport is None:
             raise HTTPException(f"{self.origin}: only an open, upgraded connection can be detached")
         self.state = CLOSED
+        self._tell_owner()
         if self.raw_transport not in (None, transport):
             # Until now TCP was paused: see net.dial. Its new owner knows only the TLS transport.
             transport.pause_reading()
@@ -406,6 +449,17 @@ class HTTP1Protocol(WritingProtocol):
             if self.state is HEAD and response is not None:
                 reader = self._reader
                 if reader is None:
+                    if not self._head_bytes:
+                        # Behind another response in the same read: pipelined.
+                        plain = self._last_plain
+                        if plain is None or not buffer.startswith(plain[4], pos, end):
+                            plain = match_plain_head(buffer, pos, end, self._max_fields)
+                            if plain is not None and plain[1] > self._max_line:
+                                plain = None
+                            self._last_plain = plain
+                        if plain is not None:
+                            pos = self._plain_head(response, plain, buffer, pos, end)
+                            continue
                     reader = self._reader = HeadReader(self._limits, self._head_bytes)
                 try:
                     size = reader.feed(memoryview(buffer)[pos:end])
@@ -440,6 +494,20 @@ class HTTP1Protocol(WritingProtocol):
                 # Idle: bytes that nothing asked for poison the connection.
                 self.abort()
                 return
+
+    def _plain_head(
+        self, response: HTTPResponse, plain: PlainHead, buffer: bytearray, pos: int, end: int
+    ) -> int:
+        """Fill in *response* from *plain*, the head at *pos*; see ``_final_head``. Hot."""
+        _, size, status, response.reason, response._head, left, chunked = plain
+        response.version = 11
+        response.status = status
+        if status == 204 or status == 304 or response.method == "HEAD":
+            left, chunked = 0, False
+        response.left = left
+        response.chunked = chunked
+        response.will_close = left is None and not chunked
+        return self._final_head(response, status, buffer, pos + size, end)
 
     def _final_head(
         self, response: HTTPResponse, status: int, buffer: bytearray, pos: int, end: int
@@ -523,12 +591,16 @@ class HTTP1Protocol(WritingProtocol):
             # A peer that takes no more of the request would keep a polite end waiting for ever.
             self._shut(hard=self.request_open)
         elif pending:
-            self._response = response = pending.popleft()
+            self._response = following = pending.popleft()
             self.state = HEAD
             if self._watchdog is not None:
-                self._watchdog.arm_total(response.deadline)
+                self._watchdog.arm_total(following.deadline)
+            if self.owner is not None:
+                self.owner.exchange_ended(response)
         else:
             self.state = IDLE
+            if self.owner is not None:
+                self.owner.exchange_ended(response)
 
     def _upgrade(self, response: HTTPResponse) -> None:
         """HTTP ends here. What follows waits for ``detach`` and the caller's protocol."""
@@ -575,7 +647,9 @@ class HTTP1Protocol(WritingProtocol):
                 return
         if state is HEAD and response is not None:
             received = self._reader.buffer if self._reader is not None else b""
-            self._fail(no_response(exc, received), exc)
+            failure = no_response(exc, received)
+            vars(failure)["unanswered"] = not received and not self._head_bytes
+            self._fail(failure, exc)
         elif state is BODY and response is not None:
             self._fail(incomplete(response, "connection ended before the body did"), exc)
         elif state is IDLE:
@@ -583,6 +657,7 @@ class HTTP1Protocol(WritingProtocol):
         else:
             self.state = CLOSED
             self.can_send = False
+            self._tell_owner()
 
     def _clean_eof(self) -> bool:
         transport = self.transport
@@ -616,6 +691,7 @@ class HTTP1Protocol(WritingProtocol):
         while pending:
             response = pending.popleft()
             exc = NotProcessed("the connection ended before this request was answered")
+            vars(exc)["unanswered"] = True
             response.set_exception(self.describe(exc, response))
 
     def describe(
@@ -625,9 +701,9 @@ class HTTP1Protocol(WritingProtocol):
         return describe_exchange(
             exc,
             response,
-            elapsed=monotonic() - self._started,
+            elapsed=monotonic() - response.started,
             request_sent=not self.request_open,
-            reused=self.exchanges - 1,
+            reused=response.number - 1,
             notes=notes,
         )
 
@@ -666,6 +742,7 @@ class HTTP1Protocol(WritingProtocol):
         pending, self._pending = self._pending, None
         self._fail_pending(pending)
         self._wake_sender()
+        self._tell_owner()
         if transport is None or self.loop.is_closed():
             return
         if hard:
@@ -674,6 +751,11 @@ class HTTP1Protocol(WritingProtocol):
             if self._tls:
                 keep_session(self._tls)
             transport.close()
+
+    def _tell_owner(self) -> None:
+        """Tell the owner that the connection has ended; maybe not for the first time."""
+        if self.owner is not None:
+            self.owner.connection_ended()
 
     async def wait_closed(self, limit: float) -> None:
         """Wait until the transport is gone; after *limit* seconds it is aborted."""

@@ -133,7 +133,8 @@ class BodyReader:
     landing: memoryview | None
     # Set with the head: bytes that the framing still announces, None where it does not tell.
     left: int | None
-    # Set when somebody waits: the unread bytes that end the wait.
+    # Set when somebody waits: the unread bytes that end the wait. Set by discard(): the size of
+    # a body that may still come.
     _need: int
 
     # ----------------------------------------------------------------- feeding
@@ -143,6 +144,9 @@ class BodyReader:
         size = len(data)
         self.received += size
         if self._closed:
+            if self._source is not None and self.received + (self.left or 0) > self._need:
+                # Later: the protocol is in the middle of this read event.
+                self._source.loop.call_soon(self._source.abort)
             return
         if not self._buffered:
             self._first = bytes(data)

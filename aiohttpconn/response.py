@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .http11.chunked import ChunkedDecoder
+    from .net.dial import DialReport
     from .reader import Source
 
 __all__ = ["HTTPResponse", "make_message"]
@@ -53,15 +54,22 @@ class HTTPResponse(BodyReader):
         "deadline",
         "debuglevel",
         "decoder",
+        "dialed",
         "last",
         "method",
+        "number",
         "reason",
+        "started",
         "status",
         "target",
         "upgrade",
         "version",
         "will_close",
     )
+
+    # Set by the protocol's start(): time.monotonic(), and how many exchanges the connection had.
+    started: float
+    number: int
 
     # Set with the head, before anybody holds the response.
     chunked: bool
@@ -99,6 +107,8 @@ class HTTPResponse(BodyReader):
         self.upgrade = False
         # When Timeout.total ends it, on the loop's clock.
         self.deadline = INFINITY
+        # Of the connect that was made for it; None on a connection that was there.
+        self.dialed: DialReport | None = None
         # Whether the request said that the connection ends after its response.
         self.last = False
         self.decoder: ChunkedDecoder | None = None
@@ -250,6 +260,27 @@ class HTTPResponse(BodyReader):
         self._offset = 0
         self._rest = None
         self._buffered = 0
+
+    def discard(self, limit: int) -> None:
+        """Give up what was not read, but let it come if it is *limit* bytes or less.
+
+        What ``close()`` is for a caller, this is for who wants the connection again: the body is
+        dropped as it arrives. One that is larger costs the connection, as ``close()`` does.
+        Nobody may read afterwards.
+        """
+        source = self._source
+        late = self._head is not None and (self.will_close or (self.left or 0) > limit)
+        if self._ended or source is None or late:
+            self.close()
+            return
+        self._closed = True
+        self._need = self.received + limit
+        self._first = b""
+        self._offset = 0
+        self._rest = None
+        self._buffered = 0
+        if self._paused:
+            self._resume()
 
     def __enter__(self) -> HTTPResponse:
         return self

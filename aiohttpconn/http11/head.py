@@ -166,14 +166,14 @@ _MIN_FIELD = 4
 """Bytes of the shortest field line: ``a:`` and its line end."""
 
 
-def match_plain_head(buffer: bytearray, end: int, max_fields: int) -> PlainHead | None:
-    """Return the head at the start of ``buffer[:end]`` if it is a ``PLAIN_HEAD``, else None.
+def match_plain_head(buffer: bytearray, pos: int, end: int, max_fields: int) -> PlainHead | None:
+    """Return the head at the start of ``buffer[pos:end]`` if it is a ``PLAIN_HEAD``, else None.
 
     Hot: see docs/topics/design.md. One match validates the head and finds its framing, on the
     bytes where they lie: see benchmarks/micro/plain_head.py. Whatever does not match is
     ``HeadReader``'s and ``parse_response_head``'s business.
     """
-    match = PLAIN_HEAD.match(buffer, 0, end)
+    match = PLAIN_HEAD.match(buffer, pos, end)
     if match is None:
         return None
     head = match[0]
