@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http as _http
 from http.client import HTTPMessage, parse_headers, responses
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import exceptions as _exceptions
 from .connection import HTTP_PORT, HTTPS_PORT, HTTPConnection, HTTPSConnection
@@ -12,11 +14,11 @@ from .exceptions import HTTPException
 from .http11.limits import Limits
 from .net.dial import Destination, DialReport, dial
 from .net.loops import new_event_loop, run
+from .net.resolver import Resolver
 from .net.timeouts import Timeout
 from .protocol import HTTP1Protocol
 from .response import HTTPResponse
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 error = HTTPException
 """http.client's older name."""
@@ -24,22 +26,106 @@ error = HTTPException
 # http.client's module constants: aiohttpconn.OK, aiohttpconn.NOT_FOUND ...
 globals().update(_http.HTTPStatus.__members__)
 
+# The client layer is imported when one of its names is first used (PEP 562).
+_LAZY = {
+    "Auth": "client.auth",
+    "Basic": "client.auth",
+    "Bearer": "client.auth",
+    "Client": "client.client",
+    "ConnectionPool": "client.pool",
+    "CookieStore": "client.cookies",
+    "Digest": "client.auth",
+    "Fetched": "client.fetching",
+    "Fields": "client.fields",
+    "Netrc": "client.auth",
+    "OriginStats": "client.pool",
+    "PoolStats": "client.pool",
+    "Proxy": "client.proxies",
+    "ProxyRules": "client.proxies",
+    "Request": "client.calls",
+    "Response": "client.response",
+    "Retry": "client.policy",
+    "Timings": "client.response",
+    "delete": "client.api",
+    "get": "client.api",
+    "head": "client.api",
+    "options": "client.api",
+    "patch": "client.api",
+    "post": "client.api",
+    "put": "client.api",
+    "request": "client.api",
+}
+
+if _TYPE_CHECKING:
+    from .client.api import delete, get, head, options, patch, post, put, request
+    from .client.auth import Auth, Basic, Bearer, Digest, Netrc
+    from .client.calls import Request
+    from .client.client import Client
+    from .client.cookies import CookieStore
+    from .client.fetching import Fetched
+    from .client.fields import Fields
+    from .client.policy import Retry
+    from .client.pool import ConnectionPool, OriginStats, PoolStats
+    from .client.proxies import Proxy, ProxyRules
+    from .client.response import Response, Timings
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
 __all__ = [
     "HTTPS_PORT",
     "HTTP_PORT",
+    "Auth",
+    "Basic",
+    "Bearer",
+    "Client",
+    "ConnectionPool",
+    "CookieStore",
     "Destination",
     "DialReport",
+    "Digest",
+    "Fetched",
+    "Fields",
     "HTTP1Protocol",
     "HTTPConnection",
     "HTTPMessage",
     "HTTPResponse",
     "HTTPSConnection",
     "Limits",
+    "Netrc",
+    "OriginStats",
+    "PoolStats",
+    "Proxy",
+    "ProxyRules",
+    "Request",
+    "Resolver",
+    "Response",
+    "Retry",
     "Timeout",
+    "Timings",
+    "delete",
     "dial",
     "error",
+    "get",
+    "head",
     "new_event_loop",
+    "options",
     "parse_headers",
+    "patch",
+    "post",
+    "put",
+    "request",
     "responses",
     "run",
     *_exceptions.__all__,

@@ -50,7 +50,7 @@ from .http11.limits import DEFAULT_LIMITS, Limits
 from .net.dial import Destination, DialReport, dial
 from .net.timeouts import Timeout
 from .net.tls import default_context
-from .net.tunnel import Tunnel
+from .net.tunnel import Tunnel, make_tunnel
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .reader import HIGH_WATER
 from .request_head import body_framing, bracketed, host_field, split_host_port
@@ -325,18 +325,24 @@ class HTTPConnection:
         host: str,
         port: int | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        scheme: str = "http",
+        credentials: tuple[str, str] | None = None,
     ) -> None:
         """Connect to *host*:*port* through a proxy, which is this connection's own host.
 
-        *headers* go to the proxy only: ``Proxy-Authorization`` belongs here. Raises
-        ``RuntimeError`` if connected, ``InvalidURL`` or ``ValueError`` for what may not be sent.
+        *headers* go to an HTTP proxy only: ``Proxy-Authorization`` belongs here. *scheme*:
+        "http" asks with CONNECT; "socks5" resolves *host* here and asks a SOCKS proxy for its
+        address; "socks5h" has the proxy resolve it. *credentials*: (user, password) for the proxy.
+        Raises ``RuntimeError`` if connected, ``InvalidURL``, ``ValueError`` or ``TypeError`` for
+        what may not be sent.
         Mirrors ``http.client.HTTPConnection.set_tunnel`` of Python 3.12 (CONNECT in HTTP/1.1).
         """
         if self.sock is not None:
             raise RuntimeError("Can't set up tunnel for established connection")
         host, port = self._get_hostport(host, port)
-        fields = tuple(check_field(name, value) for name, value in (headers or {}).items())
-        self._tunnel = Tunnel(host, port, fields)
+        fields = (headers or {}).items()
+        self._tunnel = make_tunnel(host, port, fields, scheme, credentials)
         self._proxy_fields = None
         self._plain_rest = ""
 
@@ -507,6 +513,37 @@ class HTTPConnection:
                 await self._connect(deadline, self._method, self._url)
             protocol = self._protocol
             assert protocol is not None, "connect() returned without a connection"
+        return protocol
+
+    # What a pool asks of a connection that it lends.
+
+    async def _open(self, deadline: float | None, method: str, url: str) -> HTTP1Protocol:
+        """Connect by *deadline* for the request *method* *url*; return what to send it on."""
+        await self._connect(deadline, method, url)
+        protocol = self._protocol
+        assert protocol is not None, "connect() returned without a connection"
+        return protocol
+
+    def _give_back(self) -> HTTP1Protocol | None:
+        """Forget the last exchange; return the protocol if the connection may serve another.
+
+        Otherwise nothing of it stays open, but for the end of its socket: ``_closing``.
+        """
+        protocol = self._protocol
+        clean = self._state is _IDLE and self._exchange is None and not self._sending
+        if protocol is None or protocol.state is not IDLE or protocol.request_open or not clean:
+            # What a response was given, and nobody reads any more.
+            given, self._closing = self._closing, None
+            if given is not None:
+                given.abort()
+            self.close()
+            return None
+        # Settings of who had it are not the next one's.
+        vars(self).clear()
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+        self._closing = None
         return protocol
 
     def close(self) -> None:

@@ -128,8 +128,8 @@ def _scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
 class Owner(Protocol):
     """Who keeps a connection between exchanges. Called in the middle of a read event."""
 
-    def exchange_ended(self, response: HTTPResponse) -> None:
-        """*response* is whole. The connection is idle, or has the next one to receive."""
+    def exchange_ended(self, response: HTTPResponse, count: int = 1) -> None:
+        """*response*, the last of *count*, is whole. The next is received, or nothing is."""
 
     def connection_ended(self) -> None:
         """The connection will serve no other exchange; its socket may still be closing.
@@ -300,7 +300,10 @@ class HTTP1Protocol(WritingProtocol):
                             heads[nbytes] = plain
                     if plain[0] != nbytes or self._complex:
                         self._progress()
-                        pos = self._plain_head(response, plain, scratch, 0, nbytes)
+                        if self._pending:
+                            pos = self._receive_batch(plain, nbytes)
+                        else:
+                            pos = self._plain_head(response, plain, scratch, 0, nbytes)
                         if pos < nbytes:
                             self._receive(scratch, pos, nbytes)
                         return
@@ -391,9 +394,12 @@ class HTTP1Protocol(WritingProtocol):
             self._batch.append(data)
         return response
 
-    def batch_writes(self) -> None:
-        """From now on, write what is sent in one turn of the loop at once, at its end."""
-        if self._batch is None:
+    def batch_writes(self, on: bool) -> None:
+        """Write the requests of one turn of the loop at once, at its end, or each by itself."""
+        if not on:
+            self._write_batch()
+            self._batch = None
+        elif self._batch is None:
             self._batch = []
 
     def _write_batch(self) -> None:
@@ -494,6 +500,58 @@ class HTTP1Protocol(WritingProtocol):
                 # Idle: bytes that nothing asked for poison the connection.
                 self.abort()
                 return
+
+    def _receive_batch(self, plain: PlainHead | None, end: int) -> int:
+        """Complete the responses that lie whole, one behind the other, in the scratch buffer.
+
+        *plain* is the head of the first. Returns the position after them, which ``_receive`` goes
+        on from: with a body that is not whole, or a head that is not plain. Hot.
+        Invariant: a head that begins like the last one is the last one: they end with a blank line.
+        """
+        buffer = self._scratch
+        pending = self._pending
+        response = self._response
+        assert pending is not None and response is not None, "responses that nobody waits for"
+        done = response
+        count = pos = 0
+        while plain is not None:
+            whole = plain[0]
+            if whole < 0 or pos + whole > end or response.method == "HEAD" or response.last:
+                break
+            _, size, response.status, response.reason, response._head, _, _ = plain
+            response.version = 11
+            response.left = 0
+            response.chunked = response.will_close = False
+            response.received = response._buffered = whole - size
+            response._first = bytes(buffer[pos + size : pos + whole])
+            response._ended = True
+            waiter = response._head_waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            done = response
+            count += 1
+            pos += whole
+            if not pending:
+                break
+            self._response = response = pending.popleft()
+            if pos == end:
+                break
+            if not buffer.startswith(plain[4], pos, end):
+                plain = match_plain_head(buffer, pos, end, self._max_fields)
+                if plain is not None and plain[1] > self._max_line:
+                    plain = None
+        self._last_plain = plain
+        if count:
+            if response._ended:
+                self._response = None
+                self.state = IDLE
+                if self._watchdog is not None:
+                    self._watchdog.rest()
+            elif self._watchdog is not None:
+                self._watchdog.arm_total(response.deadline)
+            if self.owner is not None:
+                self.owner.exchange_ended(done, count)
+        return pos
 
     def _plain_head(
         self, response: HTTPResponse, plain: PlainHead, buffer: bytearray, pos: int, end: int
@@ -813,6 +871,19 @@ class HTTP1Protocol(WritingProtocol):
         if self._read_timeout is not None:
             self.watchdog().arm_read(self._read_timeout)
 
+    def begin_head_wait(self, response: HTTPResponse) -> None:
+        """Somebody waits for the head of *response* since the exchange began.
+
+        For who waits for nothing else: a body's reader tells of its own waits.
+        """
+        limit = self._read_timeout
+        # Behind others: those bytes that arrive for them put the end of the wait off.
+        if limit is not None and self._response is response:
+            watchdog = self._watchdog
+            if watchdog is None:
+                watchdog = self.watchdog()
+            watchdog.arm_read_at(response.started + limit)
+
     def end_wait(self, reader: BodyReader) -> None:
         """*reader* waits no more. The next exchange's wait may have begun before it noticed."""
         if self._held is not reader:
@@ -832,7 +903,12 @@ class HTTP1Protocol(WritingProtocol):
             self.abort()
             return
         response.will_close = True
-        self._response = weakref.proxy(response, self._dropped)
+        self.loosen(response)
+
+    def loosen(self, reader: BodyReader) -> None:
+        """Abort the connection when nobody else knows *reader*, which is being received."""
+        if self._response is reader:
+            self._response = weakref.proxy(reader, self._dropped)
 
     def _dropped(self, _: object) -> None:
         self._response = None

@@ -261,6 +261,11 @@ class HTTPResponse(BodyReader):
         self._rest = None
         self._buffered = 0
 
+    def loosen(self) -> None:
+        """Let the connection end if nobody but it knows this response any more."""
+        if not self._ended and self._source is not None:
+            self._source.loosen(self)
+
     def discard(self, limit: int) -> None:
         """Give up what was not read, but let it come if it is *limit* bytes or less.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import array
     import mmap
 
 __all__ = [
+    "UNSET",
     "AsyncReadable",
     "BodyLike",
     "BytesLike",
@@ -19,7 +20,18 @@ __all__ = [
     "OnInformational",
     "Readable",
     "SocketOption",
+    "Unset",
 ]
+
+
+class Unset:
+    """The type of ``UNSET``, which stands for "not given" where None means something."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()
 
 BytesLike: TypeAlias = "bytes | bytearray | memoryview | array.array[Any] | mmap.mmap"
 """An object with a contiguous buffer; its length is counted in bytes."""

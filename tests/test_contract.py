@@ -837,7 +837,11 @@ def test_the_signature_of_httpsconnection():
         ("connect", [], []),
         ("close", [], []),
         ("wait_closed", [], []),
-        ("set_tunnel", [("host", None), ("port", None), ("headers", None)], []),
+        (
+            "set_tunnel",
+            [("host", None), ("port", None), ("headers", None)],
+            ["scheme", "credentials"],
+        ),
         ("get_proxy_response_headers", [], []),
         ("set_debuglevel", [("level", None)], []),
     ],

@@ -39,6 +39,7 @@ from .support import (
     wait,
 )
 from .support.leaks import open_sockets
+from .support.proxies import Socks5Proxy
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -1021,3 +1022,278 @@ async def test_cancelled_anywhere_in_tls_in_a_tunnel_in_tls(certificates):
             )
             turns = await cancelled_everywhere(lambda: dataclasses.replace(destination))
     assert turns > 10
+
+
+# SOCKS5 ------------------------------------------------------------------------------------
+
+SOCKS_OK = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+
+
+def socks(host, port=80, scheme="socks5h", **keywords) -> Tunnel:
+    return Tunnel(host, port, scheme=scheme, **keywords)
+
+
+class Counting(Addresses):
+    """A resolver that knows the answer, and who asked."""
+
+    def __init__(self, *addresses):
+        super().__init__(*addresses)
+        self.asked = []
+
+    async def resolve(self, host, port):
+        self.asked.append((host, port))
+        await asyncio.sleep(0)
+        if host.endswith(".test"):
+            return self.answer
+        return Addresses((host, port)).answer
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("credentials", [None, ("user", "secret")], ids=["anybody", "user"])
+async def test_the_proxy_resolves_with_socks5h(credentials, bytewise):
+    expected = None if credentials is None else ":".join(credentials)
+    async with ScriptedServer(ANSWERING) as server:
+        async with Socks5Proxy(
+            credentials=expected, bytewise=bytewise, routes={"a.test:80": server.address}
+        ) as proxy:
+            tunnel = socks("a.test", credentials=credentials)
+            resolver = Counting()
+            report = await exchange(to(proxy, tunnel=tunnel), resolver=resolver)
+        # The name goes to nobody but the proxy.
+        assert resolver.asked == [proxy.address]
+    assert proxy.targets == ["a.test:80"]
+    assert list(report.durations) == ["dns", "connect", "proxy"]
+    assert (report.proxy_reply.version, report.proxy_reply.status) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "target"),
+    [
+        ([("192.0.2.7", 80), ("2001:db8::7", 80)], "192.0.2.7:80"),
+        ([("2001:db8::7", 80), ("192.0.2.7", 80)], "[2001:db8::7]:80"),
+    ],
+)
+async def test_with_socks5_the_first_address_is_asked_for(addresses, target):
+    resolver = Counting(*addresses)
+    async with ScriptedServer(ANSWERING) as server:
+        async with Socks5Proxy(routes={target: server.address}) as proxy:
+            report = await exchange(
+                to(proxy, tunnel=socks("a.test", 80, "socks5")), resolver=resolver
+            )
+        assert resolver.asked == [("a.test", 80), proxy.address]
+    assert proxy.targets == [target]
+    assert list(report.durations) == ["dns", "connect", "proxy"]
+
+
+async def test_an_address_needs_no_resolver_with_either_scheme():
+    for scheme in ("socks5", "socks5h"):
+        async with ScriptedServer(ANSWERING, host="::1") as server, Socks5Proxy() as proxy:
+            await exchange(to(proxy, tunnel=socks("::1", server.port, scheme)))
+            assert proxy.targets == [f"[::1]:{server.port}"]
+
+
+async def test_with_socks5_a_name_that_does_not_resolve_opens_nothing():
+    class Nothing:
+        async def resolve(self, host, port):
+            raise ResolveError(f"cannot resolve {host!r}: no")
+
+    async with Socks5Proxy() as proxy:
+        error = await failing(
+            to(proxy, tunnel=socks("a.test", 80, "socks5")),
+            ResolveError,
+            resolver=Nothing(),
+            phase="dns",
+        )
+        assert str(error) == "cannot resolve 'a.test': no"
+        assert proxy.connections == 0
+
+
+async def test_a_timeout_in_the_lookup_for_socks5():
+    class Slow:
+        async def resolve(self, host, port):
+            await asyncio.Event().wait()
+
+    report = DialReport()
+    destination = Destination("/", 0, uds="/", tunnel=socks("a.test", 80, "socks5"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await dial(Recorder, destination, report, resolver=Slow())
+    assert report.phase == "dns"
+    assert report.durations["dns"] > 0.01
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+async def test_a_socks_proxy_on_a_unix_socket(tmp_path, scheme):
+    async with ScriptedServer(ANSWERING) as server:
+        async with Socks5Proxy(path=str(tmp_path / "s")) as proxy:
+            tunnel = socks(server.host, server.port, scheme)
+            report = await exchange(Destination("x", 80, uds=proxy.path, tunnel=tunnel))
+    assert list(report.durations) == (["dns"] if scheme == "socks5" else []) + ["connect", "proxy"]
+
+
+async def test_tls_through_socks_is_the_origins_T16(certificates):
+    context = certificates.server_for("origin.test")
+    names = []
+    context.sni_callback = lambda conn, name, context: names.append(name)
+    async with ScriptedServer([read_all()], ANSWERING, tls=context) as server:
+        routes = {"origin.test:443": server.address, "other.test:443": server.address}
+        async with Socks5Proxy(routes=routes) as proxy:
+            error = await failing(
+                to(proxy, tunnel=socks("other.test", 443), context=certificates.client),
+                CertificateError,
+                phase="tls",
+            )
+            assert text(error).endswith("certificate is not valid for 'other.test'")
+            report = await exchange(
+                to(proxy, tunnel=socks("origin.test", 443), context=certificates.client)
+            )
+    assert names == ["other.test", "origin.test"]
+    assert list(report.durations) == ["dns", "connect", "proxy", "tls"]
+
+
+async def test_tls_through_socks_in_tls(certificates):
+    async with ScriptedServer(ANSWERING, tls=certificates.server) as server:
+        async with Socks5Proxy(
+            tls=certificates.server, routes={"localhost:443": server.address}
+        ) as proxy:
+            await exchange(
+                to(
+                    proxy,
+                    tunnel=socks("localhost", 443),
+                    context=certificates.client,
+                    proxy_context=certificates.client,
+                )
+            )
+
+
+async def test_a_target_that_refuses():
+    with refusing_address() as (host, port):
+        async with Socks5Proxy() as proxy:
+            error = await failing(to(proxy, tunnel=socks(host, port)), TunnelError, phase="proxy")
+    assert str(error) == (
+        f"the SOCKS proxy could not connect to 127.0.0.1:{port}: connection refused"
+    )
+    assert error.reason == "connection refused"
+    assert not isinstance(error, ConnectionRefused)
+
+
+async def test_a_target_that_the_proxy_does_not_know():
+    async with Socks5Proxy() as proxy:
+        error = await failing(to(proxy, tunnel=socks("a.test")), TunnelError)
+    assert str(error) == "the SOCKS proxy could not connect to a.test:80: host unreachable"
+
+
+async def test_a_socks_user_is_never_shown():
+    tunnel = socks("a.test", credentials=("user", "s3cret"))
+    async with Socks5Proxy(credentials="user:right") as proxy:
+        destination = to(proxy, tunnel=tunnel)
+        error = await failing(destination, TunnelError, phase="proxy")
+    assert str(error) == "the SOCKS proxy refused the user name and password"
+    assert "s3cret" not in f"{error!r} {vars(error)} {destination!r}"
+    assert b"\x01\x04user\x06s3cret" in proxy.received[0]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_follows_a_socks_proxys_answer_is_an_injection_F19(certificates, tls):
+    async with ScriptedServer([read_all()]) as server:
+        async with Socks5Proxy(leftover=b"HTTP/1.", routes={"a.test:443": server.address}) as proxy:
+            error = await failing(
+                to(
+                    proxy,
+                    tunnel=socks("a.test", 443),
+                    context=certificates.client if tls else None,
+                ),
+                TunnelError,
+                phase="proxy",
+            )
+    assert str(error) == "the proxy sent more than its answer to CONNECT: b'HTTP/1.'"
+
+
+async def test_a_refusal_of_socks_is_never_the_origins_answer_F20():
+    refusal = b"\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00" + RESPONSE
+    script = [expect(3), send(b"\x05\x00"), expect(13), send(refusal), read_all()]
+    async with ScriptedServer(script) as proxy:
+        error = await failing(to(proxy, tunnel=socks("a.test")), TunnelError, phase="proxy")
+    assert str(error) == (
+        "the SOCKS proxy could not connect to a.test:80: not allowed by the proxy's rules"
+    )
+
+
+@pytest.mark.parametrize("end", [close(), reset()], ids=["fin", "rst"])
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ([], "the greeting"),
+        ([send(b"\x05")], "the greeting"),
+        ([send(b"\x05\x00"), expect(13)], "the request for a.test:80"),
+        ([send(b"\x05\x00"), expect(13), send(SOCKS_OK[:7])], "in full"),
+    ],
+)
+async def test_a_socks_proxy_that_ends(said, what, end):
+    async with ScriptedServer([expect(3), *said, end]) as proxy:
+        error = await failing(to(proxy, tunnel=socks("a.test")), TunnelError, phase="proxy")
+    assert str(error) == f"the SOCKS proxy closed the connection before answering {what}"
+
+
+async def test_an_http_proxy_is_no_socks_proxy():
+    script = [expect(3), send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), close(), read_all()]
+    async with ScriptedServer(script) as proxy:
+        error = await failing(to(proxy, tunnel=socks("a.test")), TunnelError, phase="proxy")
+    assert str(error) == (
+        "the proxy does not speak SOCKS5: expected an answer of version 5, "
+        "got one that begins with b'HT'"
+    )
+    assert error.hint == "If it is an HTTP proxy, its URL begins with http://"
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "error"),
+    [
+        (socks("a\r\nb"), InvalidURL),
+        (socks("a" * 64), ValueError),
+        (socks("a.test", credentials=("", "x")), ValueError),
+        (socks("fe80::1%lo", scheme="socks5"), ValueError),
+        (Tunnel("a.test", 80, scheme="socks4"), ValueError),
+    ],
+)
+async def test_what_may_not_be_sent_to_a_socks_proxy_opens_nothing_E5(tunnel, error):
+    async with Socks5Proxy() as proxy:
+        await failing(to(proxy, tunnel=tunnel), error, phase=None)
+        assert proxy.connections == 0
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2])
+async def test_a_timeout_in_each_step_of_socks_is_the_proxys(answered):
+    hold = asyncio.Event()
+    steps = [
+        *(expect(b"\x05\x02\x00\x02"), send(b"\x05\x02")),
+        *(expect(b"\x01\x04user\x06secret"), send(b"\x01\x00")),
+    ]
+    script = [*steps[: 2 * answered], wait(hold)]
+    report = DialReport()
+    async with ScriptedServer(script) as proxy:
+        tunnel = socks("a.test", credentials=("user", "secret"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await dial(Recorder, to(proxy, tunnel=tunnel), report)
+    assert report.phase == "proxy"
+    assert report.durations["proxy"] > 0.01
+
+
+async def test_cancelled_anywhere_in_a_socks_handshake():
+    resolver = Counting(("127.0.0.1", 80))
+    async with ScriptedServer([read_all()]) as server:
+        async with Socks5Proxy(
+            credentials="user:secret", routes={"127.0.0.1:80": server.address}
+        ) as proxy:
+            tunnel = socks("a.test", 80, "socks5", credentials=("user", "secret"))
+            turns = await cancelled_everywhere(lambda: to(proxy, tunnel=tunnel), resolver)
+    assert turns > 5
+
+
+async def test_cancelled_anywhere_in_tls_through_socks(certificates):
+    async with ScriptedServer([read_all()], tls=certificates.server) as server:
+        async with Socks5Proxy(routes={"localhost:443": server.address}) as proxy:
+            destination = to(proxy, tunnel=socks("localhost", 443), context=certificates.client)
+            turns = await cancelled_everywhere(lambda: dataclasses.replace(destination))
+    assert turns > 8

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "aiohttpconn"
 
 ORDER = [
     # For all
+    "version",
     "exceptions",
     "types",
     # The wire
@@ -53,17 +54,24 @@ ORDER = [
     "client.policy",
     "client.proxies",
     "client.cookies",
+    "client.multipart",
     "client.content",
     "client.pacing",
     "client.slots",
+    "client.routes",
+    "client.connections",
+    "client.exchange",
     "client.pool",
     "client.response",
     "client.auth",
-    "client.client",
+    "client.calls",
     "client.fetching",
     "client.download",
+    "client.client",
+    "client.api",
     # What is public, and its users
     "__init__",
+    "testing.*",
     "cli.*",
     "__main__",
 ]

@@ -24,6 +24,7 @@ from aiohttpconn import (
 from aiohttpconn import body as body_module
 from aiohttpconn.exceptions import CannotSendRequest
 from aiohttpconn.protocol import HTTP1Protocol
+from aiohttpconn.testing.peers import find_peer as _find_peer
 
 from .support import (
     ClientGone,
@@ -37,7 +38,6 @@ from .support import (
     send,
     wait,
 )
-from .support.servers import _find_peer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
@@ -29,6 +27,7 @@ from .. import (
     responses,
     run,
 )
+from ..net.threads import DaemonThreads
 from ..net.tls import default_context
 from .exits import BAD_CA_FILE, HTTP_ERROR, Failed, exit_code
 from .options import Options, parse
@@ -81,7 +80,8 @@ class _Transfer:
     async def run(self) -> None:
         options = self._options
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(_DaemonThreads())
+        # --cacert may be a pipe that nobody fills: Ctrl-C need not wait for who reads it.
+        loop.set_default_executor(DaemonThreads(2))
         if options.max_time is not None:
             self._deadline = loop.time() + options.max_time
         async with await self._connection() as conn:
@@ -250,36 +250,3 @@ def _ms(seconds: float) -> str:
 def _address(peername: Any) -> str:
     host, port = peername[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-class _DaemonThreads(ThreadPoolExecutor):
-    """Run each call in a thread that nobody waits for.
-
-    The loop looks names up in its executor, and ``getaddrinfo`` cannot be interrupted: with
-    threads that have to end before the program does, ``--max-time`` and Ctrl-C would not hold.
-    """
-
-    _is_over = False
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def work() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as exc:
-                if not self._is_over:
-                    future.set_exception(exc)
-            else:
-                if not self._is_over:
-                    future.set_result(result)
-
-        threading.Thread(target=work, daemon=True).start()
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Wait for nothing; who still works finds nobody who wants to know."""
-        self._is_over = True
-        super().shutdown(wait, cancel_futures=cancel_futures)

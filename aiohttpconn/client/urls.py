@@ -25,6 +25,7 @@ __all__ = [
     "SplitURL",
     "add_params",
     "encode_host",
+    "encode_param",
     "join_base",
     "join_location",
     "split_url",
@@ -260,10 +261,10 @@ def _authority_end(location: str) -> int:
 def add_params(url: str, params: ParamsLike) -> str:
     """Return *url* with *params* at the end of its query, form-encoded; its fragment is dropped."""
     items = params.items() if isinstance(params, Mapping) else params
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str | bytes]] = []
     for name, value in items:
         values = value if isinstance(value, (list, tuple)) else (value,)
-        pairs += [(str(name), _param(each)) for each in values if each is not None]
+        pairs += [(name, encode_param(name, each)) for each in values if each is not None]
     url = url.partition("#")[0]
     if not pairs:
         return url
@@ -271,13 +272,18 @@ def add_params(url: str, params: ParamsLike) -> str:
     return f"{url}{joint}{urlencode(pairs)}"
 
 
-def _param(value: Any) -> str:
+def encode_param(name: str, value: Any) -> str | bytes:
+    """Return a parameter's value as ``urlencode`` takes it; ``TypeError`` if it is none."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (str, int, float)):
-        return str(value)
+    if isinstance(value, str):
+        # An Enum of str formats itself as something else than its value.
+        return str.__str__(value)
     if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "surrogateescape")
+        return bytes(value)
+    if isinstance(value, (int, float)):
+        return str(value)
     raise TypeError(
-        f"a query parameter must be str, int, float, bool or None, not {type(value).__name__}"
+        f"the parameter {name!r} must be str, bytes, int, float, bool, None or a list of them, "
+        f"not {type(value).__name__}"
     )

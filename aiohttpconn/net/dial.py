@@ -20,15 +20,15 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import TLSError, TunnelError, quote
-from .resolver import Address, default_resolver
+from .resolver import Resolves, default_resolver
 from .resumption import resuming
 from .sockets import connect_first, connect_unix
 from .tls import handshake_error, tls_name
-from .tunnel import Handshake, Tunnel, TunnelReply, connect_handshake
+from .tunnel import Handshake, Tunnel, TunnelReply, start_handshake
 
 if TYPE_CHECKING:
     from ..types import SocketOption
@@ -112,18 +112,12 @@ class DialReport:
         self._since = now
 
 
-class _Resolves(Protocol):
-    """What ``dial()`` asks of a resolver."""
-
-    async def resolve(self, host: str, port: int) -> list[Address]: ...
-
-
 async def dial(
     protocol_factory: Callable[[], P],
     destination: Destination,
     report: DialReport | None = None,
     *,
-    resolver: _Resolves | None = None,
+    resolver: Resolves | None = None,
 ) -> tuple[asyncio.Transport, P]:
     """Connect to *destination*; return the transport and the protocol made by *protocol_factory*.
 
@@ -137,7 +131,11 @@ async def dial(
     report.start()
     try:
         plan = _Plan(destination)
-        sock = await _open_socket(destination, report, resolver or default_resolver)
+        resolver = resolver or default_resolver
+        if destination.tunnel is not None and destination.tunnel.scheme == "socks5":
+            plan.ask_for(await _resolved(destination.tunnel, resolver))
+            report.finish()
+        sock = await _open_socket(destination, report, resolver)
         made = await _build(protocol_factory, destination, plan, sock, report)
     except Exception as exc:
         vars(exc)["phase"] = report.phase
@@ -171,8 +169,7 @@ class _Plan:
         if tunnel is not None:
             if destination.proxy_context is not None:
                 self.proxy_name = tls_name(destination.host)
-            self.handshake = connect_handshake(tunnel)
-            self.request = next(self.handshake)
+            self.ask_for(tunnel)
         proxy_context = destination.proxy_context
         does_tls = destination.context is not None or proxy_context is not None
         if destination.resume_tls and does_tls:
@@ -182,11 +179,27 @@ class _Plan:
                 self.proxy_name,
                 weakref.ref(proxy_context) if proxy_context is not None else None,
             )
-            self.origin = self.proxy, self.request, self.origin_name
+            # Not the bytes that are sent: of SOCKS the first ones name neither target nor user.
+            self.origin = self.proxy, tunnel, self.origin_name
+
+    def ask_for(self, tunnel: Tunnel) -> None:
+        """Plan to ask the proxy for *tunnel*."""
+        self.handshake, self.request = start_handshake(tunnel)
+
+
+async def _resolved(tunnel: Tunnel, resolver: Resolves) -> Tunnel:
+    """Return *tunnel* with the first address of its host in place of the name.
+
+    No Happy Eyeballs here. A connection to a SOCKS proxy is for one request, and a refusal ends
+    it: to race addresses would take a connection to the proxy for each. And it would tell little,
+    because the proxy's network decides which of them can be reached, not this machine's.
+    """
+    addresses = await resolver.resolve(tunnel.host, tunnel.port)
+    return replace(tunnel, host=addresses[0][3][0])
 
 
 async def _open_socket(
-    destination: Destination, report: DialReport, resolver: _Resolves
+    destination: Destination, report: DialReport, resolver: Resolves
 ) -> socket.socket:
     """Return a connected socket."""
     options = destination.socket_options

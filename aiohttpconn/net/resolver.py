@@ -1,111 +1,349 @@
-"""Names to addresses: ``getaddrinfo`` in a thread, one lookup at a time per name. Layer: net."""
+"""Names to addresses: ``getaddrinfo`` in threads of its own, one lookup at a time per name.
+
+``getaddrinfo`` cannot be interrupted, and a dead name may hold a thread for half a minute. In
+the loop's own executor such names would stop everybody's file reads; here they stop other names
+only when there are more of them than ``CROWD`` lets threads grow to.
+
+How addresses are connected to is sockets.py's business. Layer: net.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import socket
+import threading
 import time
-from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, Protocol, TypeAlias
 
-from ..exceptions import ResolveError
+from ..exceptions import InvalidURL, ResolveError
+from ..http11.grammar import check_host
+from .threads import DaemonThreads
 
-__all__ = ["Address", "Resolver", "default_resolver"]
+__all__ = ["Address", "Resolver", "Resolves", "StaticLike", "default_resolver", "interleave"]
 
-MAX_ENTRIES = 1024
-"""Names that a cache holds at most; the oldest goes first."""
+MAX_ENTRIES = 4096
+"""Names that a cache holds at most, in some 4 MB; the oldest goes first."""
+
+NEGATIVE_TTL = 1.0
+"""Seconds for which an error is an answer too, where answers are cached at all. A scraper asks
+for the same dead host a thousand times, and each lookup of it may hold a thread until DNS gives
+up; while a name that has just come to life is missed for no longer than a pause before a retry."""
+
+THREADS = 16
+"""Lookups at once while they are quick: at 20 ms each, 800 names a second."""
+
+CROWD = 8
+"""How many times as many threads there may be while lookups hang: 128, in 2.5 MB
+(benchmarks/micro/resolver_threads.py)."""
 
 Address: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
 """Arguments of ``socket.socket`` and ``connect``: family, type, proto, sockaddr."""
 
-_Key: TypeAlias = tuple[str, int]
+StaticLike: TypeAlias = "Mapping[str, str | Sequence[str]]"
+"""A name, or "name:port", and the IP address or addresses that it is to have."""
+
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+class Resolves(Protocol):
+    """What is asked of a resolver, ours or a caller's own.
+
+    It may also have ``resolve_nowait(host, port)`` as ``Resolver`` has, to spare callers a wait.
+    """
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """Return the addresses of *host*, with *port* in them; at least one.
+
+        They are connected to in their order: see ``interleave``. Raises ``OSError``, best
+        ``ResolveError``, where there is none. It is cancelled when a caller's time is over.
+        """
+        ...
 
 
 class Resolver:
-    """Resolve names with the system's ``getaddrinfo``, in its order.
+    """Resolve names with the system's ``getaddrinfo``.
 
-    *ttl*: seconds for which an answer is used again; 0 asks every time. *max_entries*: answers
-    kept. May be shared by event loops in different threads.
+    *ttl*: seconds for which an answer is used again; 0 asks every time. *max_entries*: names
+    kept. *threads*: lookups at once, in threads of this resolver's own; ``CROWD`` times as many
+    while they hang. By default it shares ``THREADS`` with all others of the process.
+
+    *static*: names that are never looked up, as ``curl --resolve`` has them: a name or
+    "name:port", and an IP address or a list of them, to be tried in that order. The name "*"
+    is all names that have no entry of their own. IP addresses are what they are: no entry is
+    for them. Raises ``ValueError`` for what cannot be.
+
+    May be shared by event loops in different threads; a lookup is shared by them too.
     """
 
-    def __init__(self, *, ttl: float = 0.0, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(
+        self,
+        *,
+        ttl: float = 0.0,
+        max_entries: int = MAX_ENTRIES,
+        threads: int | None = None,
+        static: StaticLike | None = None,
+    ) -> None:
+        if not ttl >= 0:
+            raise ValueError(f"ttl must be at least 0 seconds, got {ttl!r}")
+        if max_entries < 1:
+            raise ValueError(f"max_entries must be at least 1, got {max_entries!r}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads!r}")
         # Configuration
         self.ttl = ttl
         self.max_entries = max_entries
-        # Per answer: until when it holds, and what it is. Older ones first.
-        self._cache: dict[_Key, tuple[float, list[Address]]] = {}
-        # Per lookup under way
-        self._lookups: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[_Key, asyncio.Future[list[Address]]]
-        ] = WeakKeyDictionary()
+        self._static = _read_static(static or {})
+        self._threads = _shared if threads is None else _make_threads(threads)
+        # Per name; older ones first, which with one ttl for all are the first to expire
+        self._cache: OrderedDict[str, _Answer] = OrderedDict()
+        # Per lookup under way: who waits for it
+        self._lookups: dict[str, _Waiters] = {}
+        # Guards both, and is made anew in a forked child, which has none of the threads.
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<Resolver ttl={self.ttl:g}, {len(self._cache)} cached, {len(self._lookups)} asked>"
 
     async def resolve(self, host: str, port: int) -> list[Address]:
-        """Return the stream addresses of *host* in getaddrinfo's order; never an empty list.
+        """Return the stream addresses of *host*, with *port* in them; never an empty list.
 
-        An IP address, also one with a zone (``fe80::1%eth0``), is answered without suspending.
-        Callers that ask for the same name meanwhile share one lookup, and one that is cancelled
-        leaves it to the others. Raises ``ResolveError`` with getaddrinfo's ``errno``.
+        getaddrinfo's order (RFC 6724), ``interleave``d. An IP address, also one with a zone
+        (``fe80::1%eth0``), and what is static or cached is answered without suspending. Callers
+        that ask for the same name meanwhile, for whatever port, share one lookup, and one that
+        is cancelled leaves it to the others. Raises ``ResolveError`` with getaddrinfo's
+        ``errno``.
         """
-        if ":" in host or host[-1:].isdigit():
+        name = _name(host)
+        known = self._known(name, host, port)
+        if known is not None:
+            return known
+        waiter: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._ask(name, port, waiter)
+        answer = await waiter
+        return answer.addresses_for(host, port)
+
+    def resolve_nowait(self, host: str, port: int) -> list[Address] | None:
+        """Return what ``resolve`` would return without suspending, or None if it would suspend.
+
+        Always None in a subclass that has its own ``resolve``, which may refuse addresses: a
+        caller that tries this first must not go around it. Raises ``ResolveError`` as that does.
+        """
+        if type(self).resolve is not Resolver.resolve:
+            return None
+        return self._known(_name(host), host, port)
+
+    def _known(self, name: str, host: str, port: int) -> list[Address] | None:
+        """Return the addresses of *host*, by *name*, if nobody has to be asked."""
+        if self.ttl > 0:
+            answer = self._cache.get(name)
+            if answer is not None and time.monotonic() < answer.until:
+                return answer.addresses_for(host, port)
+        if _may_be_numeric(host):
             try:
-                return _lookup(host, port, socket.AI_NUMERICHOST)
+                return _look_up(host, port, socket.AI_NUMERICHOST)
             except socket.gaierror as exc:
                 if ":" in host:
                     raise _resolve_error(host, exc) from exc
-        key = host, port
-        if self.ttl > 0:
-            until, addresses = self._cache.get(key, (0.0, []))
-            if time.monotonic() < until:
-                return list(addresses)
-        try:
-            name = host.encode("idna")
-        except UnicodeError as exc:
-            raise _resolve_error(host, exc) from exc
-        loop = asyncio.get_running_loop()
-        lookups = self._lookups.setdefault(loop, {})
-        lookup = lookups.get(key)
-        if lookup is None:
-            lookup = lookups[key] = loop.run_in_executor(None, _lookup, name, port)
-            lookup.add_done_callback(lambda done: self._finished(lookups, key, done))
-        # asyncio.wait leaves the lookup alone when this caller is cancelled.
-        await asyncio.wait([lookup])
-        try:
-            return list(lookup.result())
-        except OSError as exc:
-            # One exception per caller: each gets its own text and traceback.
-            raise _resolve_error(host, exc) from exc
+        if self._static:
+            name = name.removesuffix(".")
+            for key in ((name, port), (name, 0), ("*", port), ("*", 0)):
+                if key in self._static:
+                    return [_with_port(address, port) for address in self._static[key]]
+        return None
 
-    def _finished(
-        self,
-        lookups: dict[_Key, asyncio.Future[list[Address]]],
-        key: _Key,
-        lookup: asyncio.Future[list[Address]],
-    ) -> None:
-        lookups.pop(key, None)
-        # exception() also tells asyncio that somebody looked, where all callers have left.
-        if lookup.cancelled() or lookup.exception() is not None or self.ttl <= 0:
+    def _ask(self, name: str, port: int, waiter: asyncio.Future[_Answer]) -> None:
+        """Let *waiter* have the answer of the lookup under way, or of a new one."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._lookups = os.getpid(), threading.Lock(), {}
+        with self._lock:
+            is_new = name not in self._lookups
+            waiters = self._lookups.setdefault(name, {})
+            waiters.setdefault(waiter.get_loop(), []).append(waiter)
+        if is_new:
+            try:
+                self._threads.submit(self._work, name, port)
+            except Exception as exc:  # there is no thread, and none can be started
+                self._finish(name, _Answer(port, [], exc))
+
+    def _work(self, name: str, port: int) -> None:
+        """Look *name* up. In a thread."""
+        with self._lock:
+            # Behind names that hang, callers may have left before it is their turn. What they
+            # left would only hold up those who still wait.
+            if all(waiter.cancelled() for waiter in chain(*self._lookups[name].values())):
+                del self._lookups[name]
+                return
+        try:
+            # By the first caller's port. It makes no difference to names, and one who replaces
+            # getaddrinfo in a test may lead a port elsewhere.
+            answer = _Answer(port, interleave(_look_up(name.encode("ascii"), port)))
+        except Exception as exc:
+            # Without its traceback, whose frames would live as long as the answer.
+            answer = _Answer(port, [], exc.with_traceback(None))
+        self._finish(name, answer)
+
+    def _finish(self, name: str, answer: _Answer) -> None:
+        """Keep *answer*, and give it to all who wait. In whatever thread."""
+        with self._lock:
+            waiters = self._lookups.pop(name)
+            self._keep(name, answer)
+        for loop, futures in waiters.items():
+            try:
+                loop.call_soon_threadsafe(_wake, futures, answer)
+            except RuntimeError:
+                pass  # that loop is closed: nobody waits there any more
+
+    def _keep(self, name: str, answer: _Answer) -> None:
+        """Cache *answer*. Called with the lock held."""
+        ttl = self.ttl
+        if answer.error is not None:
+            # Other errors are this computer's, out of descriptors for example: not the name's.
+            ttl = min(ttl, NEGATIVE_TTL) if isinstance(answer.error, socket.gaierror) else 0
+        if ttl <= 0:
             return
-        self._cache.pop(key, None)
-        while self._cache and len(self._cache) >= self.max_entries:
-            self._cache.pop(next(iter(self._cache)), None)
-        self._cache[key] = time.monotonic() + self.ttl, lookup.result()
+        now = time.monotonic()
+        answer.until = now + ttl
+        self._cache[name] = answer
+        self._cache.move_to_end(name)
+        while self._cache:
+            oldest = next(iter(self._cache.values()))
+            if now < oldest.until and len(self._cache) <= self.max_entries:
+                break
+            self._cache.popitem(last=False)
 
 
-def _lookup(host: str | bytes, port: int, flags: int = 0) -> list[Address]:
+class _Answer:
+    """What a lookup found for one port, or the error that it ended with."""
+
+    __slots__ = ("addresses", "error", "port", "until")
+
+    def __init__(self, port: int, addresses: list[Address], error: Exception | None = None) -> None:
+        self.port = port
+        self.addresses = addresses
+        self.error = error
+        self.until = 0.0
+
+    def addresses_for(self, host: str, port: int) -> list[Address]:
+        """Return the addresses with *port* in them, or raise the error. Each caller's own."""
+        if self.error is not None:
+            raise _resolve_error(host, self.error) from self.error
+        if port == self.port:
+            return self.addresses.copy()
+        return [_with_port(address, port) for address in self.addresses]
+
+
+_Waiters: TypeAlias = dict[asyncio.AbstractEventLoop, list[asyncio.Future[_Answer]]]
+
+
+def interleave(addresses: Sequence[Address]) -> list[Address]:
+    """Return *addresses* with the families taking turns, each in its own order (RFC 8305 §4).
+
+    The first stays the first. Where one family leads nowhere, the second attempt to connect
+    then is one of the other.
+    """
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    other = [address for address in addresses if address[0] != addresses[0][0]]
+    turns = min(len(first), len(other))
+    return [*chain(*zip(first, other, strict=False)), *first[turns:], *other[turns:]]
+
+
+def _wake(waiters: list[asyncio.Future[_Answer]], answer: _Answer) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(answer)
+
+
+def _may_be_numeric(host: str) -> bool:
+    # To the C library "*" is one too.
+    return ":" in host or host[-1:].isdigit()
+
+
+def _look_up(host: str | bytes, port: int, flags: int = 0) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, kind, proto, sockaddr) for family, kind, proto, _, sockaddr in found]
 
 
+def _with_port(address: Address, port: int) -> Address:
+    # An IPv6 sockaddr has flowinfo and scope after the port.
+    family, kind, proto, sockaddr = address
+    return family, kind, proto, (sockaddr[0], port, *sockaddr[2:])
+
+
+def _name(host: str) -> str:
+    """Return *host* as it is asked for: ASCII, lower case. ``ResolveError`` if it cannot be."""
+    try:
+        name = host.encode("idna").decode("ascii").lower()
+        if "\0" in name:
+            raise UnicodeError("it has a NUL")
+    except UnicodeError as exc:
+        raise _resolve_error(host, exc) from exc
+    return name
+
+
 def _resolve_error(host: str, exc: Exception) -> ResolveError:
-    if isinstance(exc, OSError):
-        error = ResolveError(f"cannot resolve {host!r}: {exc.strerror or exc}")
-        error.errno = exc.errno
+    """Return the error of one caller: each gets its own text and traceback."""
+    errno: int | None
+    if isinstance(exc, UnicodeError):
+        why, errno = f"not a valid host name ({exc})", socket.EAI_NONAME
+    elif isinstance(exc, OSError):
+        why, errno = exc.strerror or str(exc), exc.errno
     else:
-        error = ResolveError(f"cannot resolve {host!r}: not a valid host name ({exc})")
-        error.errno = socket.EAI_NONAME
+        why, errno = str(exc) or type(exc).__name__, socket.EAI_FAIL
+    error = ResolveError(f"cannot resolve {host!r}: {why}")
+    error.errno = errno
     error.errors = (exc,)
     return error
 
+
+def _read_static(static: StaticLike) -> dict[tuple[str, int], list[Address]]:
+    """Return addresses by name and port, which is 0 for all ports; ``ValueError`` if it cannot."""
+    found: dict[tuple[str, int], list[Address]] = {}
+    for key, value in static.items():
+        where = f"static {key!r}"
+        if _numeric(key):
+            raise ValueError(f"{where}: expected a name; an IP address is never looked up")
+        host, colon, digits = key.partition(":")
+        port = int(digits) if _PORT.fullmatch(digits) else 0
+        try:
+            check_host(host)
+            name = _name(host).removesuffix(".")
+        except (InvalidURL, ResolveError) as exc:
+            raise ValueError(f"{where}: {exc}") from exc
+        if not name or _numeric(name) or (colon and not 0 < port < 65536):
+            raise ValueError(f"{where}: expected a name, or a name and a port of 1 to 65535")
+        if "*" in name and name != "*":
+            raise ValueError(f"{where}: '*' stands for all names, and not for a part of one")
+        if (name, port) in found:
+            raise ValueError(f"{where}: this name is there twice")
+        each = [_numeric(text) for text in ([value] if isinstance(value, str) else value)]
+        if not each or not all(each):
+            raise ValueError(f"{where}: expected an IP address or a list of them, got {value!r}")
+        found[name, port] = list(chain(*each))
+    return found
+
+
+def _numeric(text: object) -> list[Address]:
+    """Return the IP address *text* as an address without port; an empty list if it is none."""
+    if not isinstance(text, str) or not _may_be_numeric(text):
+        return []
+    try:
+        return _look_up(text, 0, socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return []
+
+
+def _make_threads(count: int) -> DaemonThreads:
+    return DaemonThreads(count, limit=count * CROWD)
+
+
+# For all resolvers that have none of their own. It starts no thread before it needs one.
+_shared = _make_threads(THREADS)
 
 default_resolver = Resolver()
 """Used where no other resolver is given: asks the system every time."""

@@ -1,7 +1,9 @@
 """Connected sockets: one to the first address that answers (RFC 8305), or to a Unix path.
 
 The same on asyncio and on uvloop, which has no Happy Eyeballs of its own. Whatever happens,
-``CancelledError`` included, no other socket than the one returned stays open. Layer: net.
+``CancelledError`` included, no other socket than the one returned stays open. In which order
+addresses are tried is said by who gives them: the resolver lets address families take turns, a
+caller's own list stays as it is, and a pool puts what worked before first. Layer: net.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,13 +22,19 @@ if TYPE_CHECKING:
     from ..types import SocketOption
     from .resolver import Address
 
-__all__ = ["connect_first", "connect_unix"]
+__all__ = ["connect_first", "connect_unix", "preferred"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one connection attempt to the next (RFC 8305 §5, "Connection Attempt Delay")."""
 
 # Windows' default loop cannot wait for a socket to become writable.
 _PROACTOR: Any = getattr(asyncio, "ProactorEventLoop", ())
+
+# What connect(2) says of a connection that will come, or not; on Windows it is the last.
+_IN_PROGRESS = frozenset(
+    {errno.EINPROGRESS, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
+)
+_poll: Any = getattr(select, "poll", None)
 
 HINT_REFUSED = "Is a server running on that port?"
 HINT_REFUSED_UNIX = "Is a server running on that socket?"
@@ -44,6 +53,8 @@ async def connect_first(
     Raises ``ConnectError``, ``ConnectionRefused`` if all of them refuse, with ``errors``,
     the last one's ``errno``, and ``hint``.
     """
+    if not addresses:
+        raise ConnectError(f"cannot connect to {where}: the resolver gave no address")
     if len(addresses) == 1:
         try:
             return await _connect(addresses[0], options, source)
@@ -79,6 +90,16 @@ async def connect_first(
             # Those under way close their own; two may have connected in the same turn.
             if not task.cancel() and not task.cancelled() and task.exception() is None:
                 task.result().close()
+
+
+def preferred(addresses: Sequence[Address], winner: object) -> list[Address]:
+    """Return *addresses* with the one first that has the sockaddr *winner*, if there is one.
+
+    *winner* is the ``peername`` of an earlier connection, or None. RFC 8305 §4 allows it: where
+    IPv6 leads nowhere, only the first connection has to find out.
+    """
+    first = [address for address in addresses if address[3] == winner]
+    return first + [address for address in addresses if address[3] != winner]
 
 
 async def connect_unix(path: str | bytes, options: Sequence[SocketOption] = ()) -> socket.socket:
@@ -137,15 +158,31 @@ async def _finish_connect(sock: socket.socket, sockaddr: Any) -> None:
     if isinstance(loop, _PROACTOR):
         await loop.sock_connect(sock, sockaddr)
         return
-    try:
-        sock.connect(sockaddr)
-    except (BlockingIOError, InterruptedError) as exc:
-        if exc.errno == errno.EAGAIN and sock.family == getattr(socket, "AF_UNIX", None):
-            raise
-    else:
-        return
-    # By its number: for a socket that is not registered, selectors make an error that shows it.
-    number = sock.fileno()
+    error = sock.connect_ex(sockaddr)
+    if error in _IN_PROGRESS:
+        # By its number: for a socket that is not registered, selectors make an error that shows it.
+        number = sock.fileno()
+        if _is_writable(number):
+            # A server on this computer: it has answered already, so the loop need not be asked
+            # to wait. But whoever connects again and again lets others have their turns.
+            await asyncio.sleep(0)
+        else:
+            await _wait_writable(loop, number)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _is_writable(number: int) -> bool:
+    """Whether the descriptor *number* is writable now; False where that cannot be told."""
+    if _poll is None:
+        return False
+    poll = _poll()
+    poll.register(number, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+async def _wait_writable(loop: asyncio.AbstractEventLoop, number: int) -> None:
     writable = loop.create_future()
     loop.add_writer(number, _resolve, writable)
     try:
@@ -153,9 +190,6 @@ async def _finish_connect(sock: socket.socket, sockaddr: Any) -> None:
     finally:
         # Before the caller may close it: no loop may be left polling a closed descriptor.
         loop.remove_writer(number)
-    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error:
-        raise OSError(error, os.strerror(error))
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -87,6 +87,12 @@ class Watchdog:
         self._read = deadline = self._loop.time() + seconds
         self._ensure(deadline)
 
+    def arm_read_at(self, deadline: float) -> None:
+        """Let a wait for bytes end by *deadline*."""
+        self._read = deadline
+        if deadline < self._when:
+            self._ensure(deadline)
+
     def arm_write(self, seconds: float) -> None:
         """Let the wait for the peer to take bytes that begins now end after *seconds*."""
         self._write = deadline = self._loop.time() + seconds

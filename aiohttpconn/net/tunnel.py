@@ -6,40 +6,81 @@ generator returns is the proxy's reply, what it raises ends the connect. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import base64
+import ipaddress
+import re
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from ..exceptions import HTTPException, TunnelError
+from ..exceptions import HTTPException, TunnelError, quote
 from ..http11 import grammar
 from ..http11.head import HeadReader, ResponseHead, parse_response_head
 from ..http11.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["HANDSHAKES", "Handshake", "Tunnel", "TunnelReply", "connect_handshake"]
+__all__ = [
+    "HANDSHAKES",
+    "Credentials",
+    "Handshake",
+    "Tunnel",
+    "TunnelReply",
+    "basic_authorization",
+    "connect_handshake",
+    "make_tunnel",
+    "socks5_authentication",
+    "socks5_handshake",
+    "start_handshake",
+]
 
 MAX_REFUSAL_BODY = 64 * 1024
 """Bytes of a refusing proxy's body that the error carries: a page that explains it, not more."""
 
+# RFC 7617 §2: what neither user nor password may have.
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+MAX_SOCKS_TEXT = 255
+"""Bytes of a name, user or password: SOCKS5 tells their length in one (RFC 1928 §5, 1929 §2)."""
+
 HINT_CREDENTIALS = (
     "Pass the proxy's credentials: set_tunnel(..., headers={'Proxy-Authorization': ...})"
 )
+HINT_SOCKS_CREDENTIALS = (
+    "Pass the proxy's credentials: in its URL (socks5h://user:password@...), "
+    "or set_tunnel(..., credentials=(user, password))"
+)
+HINT_NOT_SOCKS = "If it is an HTTP proxy, its URL begins with http://"
+HINT_NO_NAMES = "With socks5:// names are resolved here, and the proxy is sent an address"
+HINT_NO_ADDRESSES = "With socks5h:// the proxy resolves names itself"
+
+Credentials: TypeAlias = tuple[str, str]
+"""(user, password). Surrogate escapes stand for bytes that are not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Where a proxy shall connect to, and the fields of the request that asks it to."""
+    """Where a proxy shall connect to, and how it is asked to.
+
+    *scheme*: a key of ``HANDSHAKES``. *credentials*: the proxy's user and password. *headers*:
+    fields for an HTTP proxy; a ``Proxy-Authorization`` among them wins over *credentials*.
+    """
 
     host: str
     port: int
     headers: tuple[tuple[str | bytes, str | bytes | int], ...] = ()
+    scheme: str = "http"
+    credentials: Credentials | None = None
 
     def __repr__(self) -> str:
-        # The fields may hold the proxy's credentials.
-        return f"Tunnel({self.host!r}, {self.port})"
+        # The fields may hold the proxy's credentials, too.
+        how = "" if self.scheme == "http" else f", scheme={self.scheme!r}"
+        return f"Tunnel({self.host!r}, {self.port}{how})"
 
 
 class TunnelReply(NamedTuple):
-    """A proxy's consent: its head, and the bytes that came behind it."""
+    """A proxy's consent: its head, and the bytes that came behind it.
+
+    Of a SOCKS proxy *version* is 5, *status* 0 (its code for success), and there are no fields.
+    """
 
     version: int
     status: int
@@ -49,6 +90,41 @@ class TunnelReply(NamedTuple):
 
 
 Handshake: TypeAlias = Generator[bytes, bytes, TunnelReply]
+
+
+def make_tunnel(
+    host: str,
+    port: int,
+    headers: Iterable[tuple[str | bytes, str | bytes | int]] = (),
+    scheme: str = "http",
+    credentials: Credentials | None = None,
+) -> Tunnel:
+    """Return a ``Tunnel`` that has passed every check that needs no proxy.
+
+    Raises ``InvalidURL``, ``ValueError`` or ``TypeError`` for what may not be sent; no text shows
+    a field's value or the credentials.
+    """
+    fields = tuple(_check_field(name, value) for name, value in headers)
+    tunnel = Tunnel(host, port, fields, scheme, credentials)
+    start_handshake(tunnel)
+    return tunnel
+
+
+def start_handshake(tunnel: Tunnel) -> tuple[Handshake, bytes]:
+    """Return the dialogue that asks for *tunnel*, and the first bytes to send.
+
+    Raises ``ValueError`` or ``InvalidURL`` for what may not be sent.
+    """
+    make = HANDSHAKES.get(tunnel.scheme)
+    if make is None:
+        raise ValueError(
+            f"a tunnel's scheme must be one of {', '.join(HANDSHAKES)}, got {tunnel.scheme!r}"
+        )
+    handshake = make(tunnel, None)
+    return handshake, next(handshake)
+
+
+# HTTP ------------------------------------------------------------------------------------
 
 
 def connect_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
@@ -89,14 +165,7 @@ def connect_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake
 
 def _encode_connect(tunnel: Tunnel) -> bytes:
     """Return the CONNECT request's head; ``ValueError`` or ``InvalidURL`` if it may not be sent."""
-    grammar.check_host(tunnel.host)
-    if not tunnel.host or not 0 <= tunnel.port <= 65535:
-        raise ValueError(f"not a tunnel's host and port: {tunnel.host!r}, {tunnel.port!r}")
-    try:
-        host = tunnel.host.encode("idna").decode("ascii")
-    except UnicodeError as exc:
-        raise ValueError(f"not a tunnel's host: {tunnel.host!r} ({exc})") from exc
-    target = f"[{host}]:{tunnel.port}" if ":" in host else f"{host}:{tunnel.port}"
+    target = _authority(_ascii_host(tunnel), tunnel.port)
     fields = [_check_field(name, value) for name, value in tunnel.headers]
     hosts = [value for name, value in fields if name.lower() == "host"]
     if len(hosts) > 1:
@@ -105,6 +174,10 @@ def _encode_connect(tunnel: Tunnel) -> bytes:
         grammar.check_host_field(value)
     if not hosts:
         fields.insert(0, ("Host", target))
+    if tunnel.credentials is not None:
+        authorization = basic_authorization(tunnel.credentials)
+        if all(name.lower() != "proxy-authorization" for name, _ in fields):
+            fields.append(("Proxy-Authorization", authorization))
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     return f"CONNECT {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
@@ -144,5 +217,212 @@ def _refusal(head: ResponseHead, data: bytes) -> Generator[bytes, bytes, TunnelE
     return error
 
 
-HANDSHAKES: dict[str, Callable[[Tunnel, Limits | None], Handshake]] = {"http": connect_handshake}
-"""How to ask each type of proxy for a tunnel, by the scheme of the proxy's URL."""
+def basic_authorization(credentials: Credentials) -> str:
+    """Return the value of a field for *credentials* (RFC 7617, as UTF-8).
+
+    Raises ``ValueError`` for what Basic cannot express, and never shows it.
+    """
+    user, password = _encode_credentials(credentials)
+    if b":" in user:
+        raise ValueError("the proxy's user name must not have a colon (RFC 7617 §2)")
+    pair = b"%b:%b" % (user, password)
+    if _CONTROL.search(pair):
+        raise ValueError("the proxy's credentials must not have control characters (RFC 7617 §2)")
+    return f"Basic {base64.b64encode(pair).decode('ascii')}"
+
+
+# SOCKS5 ----------------------------------------------------------------------------------
+
+_VERSION = 5
+_NO_AUTHENTICATION, _USER_PASSWORD, _NONE_ACCEPTABLE = 0x00, 0x02, 0xFF
+_IPV4, _NAME, _IPV6 = 0x01, 0x03, 0x04
+_ADDRESS_LENGTHS = {_IPV4: 4, _IPV6: 16}
+_BAD_ADDRESS_TYPE = 8
+
+# RFC 1928 §6: REP.
+_REFUSALS = {
+    1: "general failure",
+    2: "not allowed by the proxy's rules",
+    3: "network unreachable",
+    4: "host unreachable",
+    5: "connection refused",
+    6: "TTL expired",
+    7: "the proxy does not support CONNECT",
+    _BAD_ADDRESS_TYPE: "the proxy does not support this type of address",
+}
+
+
+def socks5_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
+    """Ask a SOCKS5 proxy for *tunnel* with CONNECT (RFC 1928, with credentials RFC 1929 too).
+
+    An address is sent as one, a name for the proxy to resolve. *limits* are HTTP's: no answer
+    here is longer than 262 bytes. Raises as ``connect_handshake`` does; the ``reason`` of a
+    ``TunnelError`` is what the proxy's reply means, its ``status`` stays 0.
+    """
+    if tunnel.headers:
+        raise ValueError("a SOCKS proxy takes no header fields")
+    host = _ascii_host(tunnel)
+    request = _encode_socks5_request(host, tunnel.port)
+    methods = bytes([_NO_AUTHENTICATION])
+    authentication = b""
+    if tunnel.credentials is not None:
+        methods += bytes([_USER_PASSWORD])
+        authentication = socks5_authentication(tunnel.credentials)
+    received = bytearray()
+    hello = bytes([_VERSION, len(methods)]) + methods
+    method = yield from _ask(received, hello, _VERSION, "the greeting")
+    if method == _USER_PASSWORD and authentication:
+        failed = yield from _ask(received, authentication, 1, "the user name and password")
+        if failed:
+            raise _refused("the SOCKS proxy refused the user name and password")
+    elif method == _NONE_ACCEPTABLE and authentication:
+        raise TunnelError("the SOCKS proxy wants another proof than a user name and password")
+    elif method == _NONE_ACCEPTABLE:
+        raise _refused("the SOCKS proxy wants authentication")
+    elif method != _NO_AUTHENTICATION:
+        raise TunnelError(f"the SOCKS proxy wants method 0x{method:02x}, which was not offered")
+    where = _authority(host, tunnel.port)
+    code = yield from _ask(received, request, _VERSION, f"the request for {where}")
+    if code:
+        raise _unconnected(code, where, request)
+    yield from _bound_address(received)
+    return TunnelReply(_VERSION, 0, "succeeded", [], bytes(received))
+
+
+def _encode_socks5_request(host: str, port: int) -> bytes:
+    """Return the request for CONNECT; ``ValueError`` for a host that SOCKS5 cannot express."""
+    if "%" in host:
+        raise ValueError(f"a SOCKS proxy can be asked for no zone, and no '%', got {host!r}")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        if ":" in host:
+            raise ValueError(f"not an IPv6 address: {host!r}") from None
+        name = host.encode("ascii")
+        if len(name) > MAX_SOCKS_TEXT:
+            raise ValueError(
+                f"a SOCKS proxy takes names up to {MAX_SOCKS_TEXT} bytes, got {len(name)}"
+            ) from None
+        target = bytes([_NAME, len(name)]) + name
+    else:
+        target = bytes([_IPV4 if address.version == 4 else _IPV6]) + address.packed
+    return b"\x05\x01\x00" + target + port.to_bytes(2, "big")
+
+
+def socks5_authentication(credentials: Credentials) -> bytes:
+    """Return the request that carries *credentials* (RFC 1929 §2, as UTF-8).
+
+    Raises ``ValueError`` for what it cannot express, and never shows it. A password may be
+    empty, which the RFC does not allow and proxies do: it is what a token as the user needs.
+    """
+    user, password = _encode_credentials(credentials)
+    if not user or max(len(user), len(password)) > MAX_SOCKS_TEXT:
+        raise ValueError(
+            f"a SOCKS proxy takes a user name of 1 to {MAX_SOCKS_TEXT} bytes, "
+            f"and a password of up to {MAX_SOCKS_TEXT}"
+        )
+    return b"\x01%c%b%c%b" % (len(user), user, len(password), password)
+
+
+def _ask(
+    received: bytearray, question: bytes, version: int, what: str
+) -> Generator[bytes, bytes, int]:
+    """Send *question*; return the second byte of its answer, after *version* as the first."""
+    if received:
+        # Never shown: it may be what it was asked, the credentials among it, sent back.
+        raise TunnelError(f"the SOCKS proxy sent {len(received)} bytes more than its answer")
+    received += yield question
+    answer = yield from _take(received, 2, what)
+    if answer[0] != version:
+        error = TunnelError(
+            f"the proxy does not speak SOCKS5: expected an answer of version {version}, "
+            f"got one that begins with {quote(answer)}"
+        )
+        vars(error)["hint"] = HINT_NOT_SOCKS
+        raise error
+    return answer[1]
+
+
+def _take(received: bytearray, count: int, what: str) -> Generator[bytes, bytes, bytes]:
+    """Take *count* bytes from *received*, and from what comes."""
+    while len(received) < count:
+        data = yield b""
+        if not data:
+            raise TunnelError(f"the SOCKS proxy closed the connection before answering {what}")
+        received += data
+    taken = bytes(received[:count])
+    del received[:count]
+    return taken
+
+
+def _bound_address(received: bytearray) -> Generator[bytes, bytes, None]:
+    """Read a reply behind REP: RSV, ATYP, BND.ADDR and BND.PORT. Nobody needs to know them."""
+    what = "in full"
+    _, kind = yield from _take(received, 2, what)
+    if kind == _NAME:
+        (length,) = yield from _take(received, 1, what)
+    elif kind in _ADDRESS_LENGTHS:
+        length = _ADDRESS_LENGTHS[kind]
+    else:
+        raise TunnelError(f"the SOCKS proxy's reply has an address of unknown type 0x{kind:02x}")
+    yield from _take(received, length + 2, what)
+
+
+def _refused(text: str) -> TunnelError:
+    """Return the error of a proxy that wants other credentials."""
+    error = TunnelError(text)
+    vars(error)["hint"] = HINT_SOCKS_CREDENTIALS
+    return error
+
+
+def _unconnected(code: int, where: str, request: bytes) -> TunnelError:
+    """Return the error for the reply *code* to *request*."""
+    reason = _REFUSALS.get(code, f"unknown reply 0x{code:02x}")
+    error = TunnelError(f"the SOCKS proxy could not connect to {where}: {reason}")
+    error.reason = reason
+    if code == _BAD_ADDRESS_TYPE:
+        vars(error)["hint"] = HINT_NO_NAMES if request[3] == _NAME else HINT_NO_ADDRESSES
+    return error
+
+
+# Both ----------------------------------------------------------------------------------
+
+
+def _ascii_host(tunnel: Tunnel) -> str:
+    """Return the host, a name as A-labels; ``ValueError`` or ``InvalidURL`` if it is none."""
+    grammar.check_host(tunnel.host)
+    if not tunnel.host or not 0 <= tunnel.port <= 65535:
+        raise ValueError(f"not a tunnel's host and port: {tunnel.host!r}, {tunnel.port!r}")
+    try:
+        host = tunnel.host.encode("idna").decode("ascii")
+    except UnicodeError as exc:
+        raise ValueError(f"not a tunnel's host: {tunnel.host!r} ({exc})") from exc
+    # Again: IDNA turns some characters into '/' and '@'.
+    grammar.check_host(host)
+    return host
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _encode_credentials(credentials: object) -> tuple[bytes, bytes]:
+    """Return user and password as UTF-8; no error knows them, nor has one that does."""
+    match credentials:
+        case (str(user), str(password)) if isinstance(credentials, tuple):
+            pass
+        case _:
+            raise TypeError("a proxy's credentials must be (user, password), a tuple of two str")
+    try:
+        return user.encode("utf-8", "surrogateescape"), password.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError("the proxy's credentials cannot be encoded as UTF-8") from None
+
+
+HANDSHAKES: dict[str, Callable[[Tunnel, Limits | None], Handshake]] = {
+    "http": connect_handshake,
+    "socks5": socks5_handshake,
+    "socks5h": socks5_handshake,
+}
+"""How to ask each type of proxy for a tunnel. With "socks5" it is ``dial()`` that resolves the
+host, and asks for an address; with "socks5h", and "http", the proxy does."""

@@ -1,21 +1,25 @@
-"""What tests are written with: real loopback servers run from steps, and ways to deliver bytes."""
+"""What tests are written with: the public kit (``aiohttpconn.testing``), and what only we need."""
 
-from .deliveries import GARBAGE, deliveries, named_deliveries, with_trailing_garbage
-from .proxies import ConnectProxy
-from .servers import (
+from aiohttpconn.testing import (
+    GARBAGE,
     ClientGone,
     Connection,
     ScriptedServer,
     close,
+    deliveries,
     expect,
     expect_request,
+    named_deliveries,
     notify,
     read_all,
     refusing_address,
     reset,
     send,
     wait,
+    with_trailing_garbage,
 )
+
+from .proxies import ConnectProxy
 
 __all__ = [
     "GARBAGE",

@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from .servers import ClientGone
+from aiohttpconn.testing import ClientGone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import aiohttpconn
-
-    from .servers import Connection, ScriptedServer
+    from aiohttpconn.testing import Connection, ScriptedServer
 
 __all__ = ["AGAIN", "Answers"]
 

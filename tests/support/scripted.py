@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from . import servers
-from .servers import ScriptedServer
+import aiohttpconn
+from aiohttpconn import testing
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Callable, Iterable
-
-    import aiohttpconn
 
     from .tls import Certificates
 
@@ -25,7 +23,7 @@ class Scripted:
     ``server`` is the ``ScriptedServer`` of the last call.
     """
 
-    server: ScriptedServer
+    server: testing.ScriptedServer
 
     def __init__(self, certificates: Callable[[], Certificates]) -> None:
         self._certificates = certificates
@@ -51,19 +49,17 @@ class Scripted:
         to localhost that trusts the tests' authority. *server*: keywords of ScriptedServer.
         All other keywords go to the connection, which connects when it is first used.
         """
-        import aiohttpconn
-
-        script = []
+        script: list[testing.Step] = []
         for response in responses:
             pieces = [response] if isinstance(response, bytes) else response
-            script += [
-                servers.expect() if head_only else servers.expect_request(),
-                servers.send(*pieces),
-            ]
+            if head_only:
+                script += [testing.expect(), testing.send(*pieces)]
+            else:
+                script.append(testing.answer(*pieces))
         if close:
-            script.append(servers.close())
+            script.append(testing.close())
         if reset:
-            script.append(servers.reset())
+            script.append(testing.reset())
         kind: type[aiohttpconn.HTTPConnection] = aiohttpconn.HTTPConnection
         server = dict(server or {})
         host = None
@@ -71,6 +67,6 @@ class Scripted:
             kind, host = aiohttpconn.HTTPSConnection, "localhost"
             server["tls"] = self._certificates().server if tls is True else tls
             keywords.setdefault("context", self._certificates().client)
-        async with ScriptedServer(script, **server) as self.server:
+        async with testing.ScriptedServer(script, **server) as self.server:
             async with kind(host or self.server.host, self.server.port, **keywords) as conn:
                 yield conn

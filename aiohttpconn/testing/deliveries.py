@@ -1,21 +1,20 @@
 """The same bytes, delivered in every way that a network may deliver them.
 
     @pytest.mark.parametrize("pieces", deliveries(b"HTTP/1.1 204 No Content\\r\\n\\r\\n"))
-    async def test_reads_a_response_however_it_is_delivered(scripted, pieces): ...
+    async def test_reads_a_response_however_it_is_delivered(pieces): ...
 
-A delivery is a list of pieces; each is one read of the receiver.
+A delivery is a list of pieces; each is one read of the receiver. Layer: the test kit. Only what
+makes parameters imports pytest.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
-    from _pytest.mark import ParameterSet
+    import pytest
 
-__all__ = ["GARBAGE", "deliveries", "named_deliveries", "with_trailing_garbage"]
+__all__ = ["GARBAGE", "deliveries", "named_deliveries", "split_points", "with_trailing_garbage"]
 
 PIECE = 20
 """Bytes; shorter than most lines, longer than a CRLF."""
@@ -27,12 +26,14 @@ GARBAGE = b"HTTP/1.1 599 Smuggled\r\nContent-Length: 0\r\n\r\n"
 """What follows a response in ``with_trailing_garbage``: a response that nobody asked for."""
 
 
-def deliveries(data: bytes, *, splits: int = MAX_SPLITS) -> list[ParameterSet]:
+def deliveries(data: bytes, *, splits: int = MAX_SPLITS) -> list[pytest.ParameterSet]:
     """Return ``pytest.param(pieces, id=...)``s: whole, byte by byte, in 20s, split in two.
 
     At most *splits* two-way splits: every one of a short input; of a longer one those in
     and around its CRLFs, those next to its ends, and others evenly spread.
     """
+    import pytest
+
     return [pytest.param(pieces, id=name) for name, pieces in named_deliveries(data, splits=splits)]
 
 
@@ -44,15 +45,17 @@ def named_deliveries(data: bytes, *, splits: int = MAX_SPLITS) -> list[tuple[str
     if len(data) > PIECE:
         pieces = [data[i : i + PIECE] for i in range(0, len(data), PIECE)]
         named.append((f"in-{PIECE}s", pieces))
-    named += [(f"split-at-{i}", [data[:i], data[i:]]) for i in _split_points(data, splits)]
+    named += [(f"split-at-{i}", [data[:i], data[i:]]) for i in split_points(data, splits)]
     return named
 
 
-def with_trailing_garbage(data: bytes, garbage: bytes = GARBAGE) -> list[ParameterSet]:
+def with_trailing_garbage(data: bytes, garbage: bytes = GARBAGE) -> list[pytest.ParameterSet]:
     """Return deliveries of *data* followed by bytes that do not belong to it.
 
     In the read that ends *data*, in a read of its own, and glued to the last byte.
     """
+    import pytest
+
     return [
         pytest.param([data + garbage], id="garbage-in-the-same-read"),
         pytest.param([data, garbage], id="garbage-in-its-own-read"),
@@ -60,7 +63,7 @@ def with_trailing_garbage(data: bytes, garbage: bytes = GARBAGE) -> list[Paramet
     ]
 
 
-def _split_points(data: bytes, limit: int) -> list[int]:
+def split_points(data: bytes, limit: int) -> list[int]:
     """Return up to *limit* indices at which *data* is cut in two, in order."""
     every = range(1, len(data))
     if len(every) <= limit:

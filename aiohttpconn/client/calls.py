@@ -1,0 +1,542 @@
+"""One call of a client's, from its arguments to a response: redirects, auth, retries, cookies.
+
+A ``Call`` is made for one call and holds what changes on the way: the URL, the method, the fields,
+the body. What leaves an origin's trust, a redirect to another one, takes its secrets away for good.
+Layer: client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import unquote
+
+from ..exceptions import RedirectRefused, TooManyRedirects, describe
+from ..http11.head import encode_fields
+from ..net.timeouts import Timeout
+from .auth import Basic
+from .auth import of as as_auth
+from .content import encode_content
+from .cookies import check_cookie
+from .decoding import decode
+from .exchange import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
+from .policy import (
+    REDIRECTS,
+    backoff,
+    follow,
+    may_retry,
+    retry_after,
+    strip_body,
+    strip_secrets,
+)
+from .pool import DECIDING, SMALL_BODY, forwards, request_head
+from .proxies import ProxyRules
+from .response import Response, codings_of, read_body
+from .routes import Route
+from .urls import SplitURL, add_params, join_base, split_url
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ..response import HTTPResponse
+    from ..types import BodyLike, HeadersLike
+    from .auth import Auth, AuthLike
+    from .connections import Connections
+    from .content import Content, DataLike
+    from .cookies import CookieStore
+    from .fields import Fields
+    from .multipart import FilesLike
+    from .policy import Redirect, Retry, RetryBudget
+    from .proxies import ProxiesLike
+    from .urls import ParamsLike
+
+__all__ = ["Call", "Context", "OnRequest", "OnResponse", "Request", "RequestOptions", "Settings"]
+
+POOL_SECONDS = 60.0
+"""Until a request that waits for a connection has failed, where the caller gives no ``Timeout``."""
+
+DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS)
+"""A client's, unless it is given one."""
+
+
+MAX_RATIO = 250.0
+"""Decoded bytes for each byte that came, beyond the first 8 MiB: text compresses to a twentieth."""
+
+
+class Request:
+    """What is about to be sent, for ``on_request`` and for auth; ``headers`` may be changed."""
+
+    __slots__ = ("headers", "method", "url")
+
+    def __init__(self, method: str, url: str, headers: Fields) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.url}>"
+
+
+OnRequest = Callable[[Request], Any]
+"""Called, and awaited if it can be, before each request of a call."""
+
+OnResponse = Callable[[Response], Any]
+"""Called, and awaited if it can be, with each response of a call, those that redirect too."""
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a single request may be given; most of it replaces the client's own setting."""
+
+    headers: HeadersLike | None
+    params: ParamsLike | None
+    content: BodyLike | None
+    json: Any
+    data: DataLike | None
+    files: FilesLike | None
+    cookies: Mapping[str, str] | None
+    timeout: float | Timeout | None
+    auth: AuthLike
+    follow_redirects: bool
+    max_redirects: int
+    allow_downgrade: bool
+    decompress: bool
+    max_body: int | None
+    max_ratio: float | None
+    retry: Retry | None
+    proxy: ProxiesLike
+    context: ssl.SSLContext | None
+    resend_stale: bool
+    on_request: OnRequest | None
+    on_response: OnResponse | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a call is made, as the client has it or as the call's options change it."""
+
+    timeout: Timeout = DEFAULT_TIMEOUT
+    auth: Auth | None = None
+    follow_redirects: bool = True
+    max_redirects: int = 10
+    allow_downgrade: bool = False
+    decompress: bool = True
+    max_body: int | None = None
+    max_ratio: float | None = MAX_RATIO
+    retry: Retry | None = None
+    proxies: ProxyRules | None = None
+    context: ssl.SSLContext | None = None
+    resend_stale: bool = True
+    on_request: OnRequest | None = None
+    on_response: OnResponse | None = None
+
+    def changed(self, options: Mapping[str, Any]) -> Settings:
+        """Return the settings with those that *options* has replaced."""
+        given = {name: options[name] for name in _SETTINGS if name in options}
+        if "timeout" in given:
+            given["timeout"] = as_timeout(given["timeout"])
+        if "auth" in given:
+            given["auth"] = as_auth(given["auth"])
+        if "proxy" in options:
+            given["proxies"] = ProxyRules.of(options["proxy"])
+        return replace(self, **given) if given else self
+
+
+_SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
+_KNOWN = frozenset(RequestOptions.__annotations__)
+
+
+def as_timeout(value: float | Timeout | None) -> Timeout:
+    """Return a client's *timeout*: a number is for each operation, but not for the pool's queue."""
+    if isinstance(value, Timeout) or value is None:
+        return Timeout.of(value)
+    return Timeout(connect=value, read=value, write=value, pool=POOL_SECONDS)
+
+
+@dataclass(slots=True)
+class Context:
+    """What the calls of a client share."""
+
+    connections: Connections
+    settings: Settings
+    fields: Fields
+    base_url: str
+    params: ParamsLike | None
+    cookies: CookieStore | None
+    budget: RetryBudget
+    pipelining: int
+
+
+class Call:
+    """One call: make it, ``await run()``, drop it. Raises at once for what cannot be sent."""
+
+    def __init__(
+        self,
+        context: Context,
+        method: str,
+        url: str,
+        options: Mapping[str, Any],
+        *,
+        stream: bool,
+        began: float,
+    ) -> None:
+        unknown = options.keys() - _KNOWN
+        if unknown:
+            raise TypeError(
+                f"unknown options: {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(sorted(_KNOWN))}"
+            )
+        self._context = context
+        self._stream = stream
+        self._settings = settings = context.settings.changed(options)
+        self._began = began
+        # Whether all is as other requests of the client have it, so that it may share.
+        self._shares = context.pipelining > 1 and "timeout" not in options
+        self._method = method
+        self._url = self._target_url(url, options.get("params"))
+        self._fields = context.fields.copy()
+        if headers := options.get("headers"):
+            self._fields.override(headers)
+        self._content = self._encode(options)
+        self._auth = settings.auth
+        if self._url.userinfo:
+            if "auth" not in options:
+                self._auth = _basic(self._url.userinfo)
+            self._url = self._url._replace(userinfo="")
+        self._own_cookies = _cookie_header(options.get("cookies"))
+        self._began_sending = False
+        # When the request that is under way was first wanted.
+        self._asked = began
+        self._history: list[Response] = []
+        self._deadline: float | None = None
+
+    def _target_url(self, url: str, params: ParamsLike | None) -> SplitURL:
+        context = self._context
+        if context.base_url:
+            url = join_base(context.base_url, url)
+        for each in (context.params, params):
+            if each:
+                url = add_params(url, each)
+        return split_url(url)
+
+    def _encode(self, options: Mapping[str, Any]) -> Content | None:
+        """Return the body, if one is given, and put what describes it into the fields."""
+        given = {name: options[name] for name in ("content", "data", "files") if name in options}
+        if "json" in options:
+            given["json"] = options["json"]
+        if not given:
+            return None
+        content = encode_content(**given)
+        if content.content_type is not None and "content-type" not in self._fields:
+            self._fields["Content-Type"] = content.content_type
+        names = self._fields
+        if content.length is not None and not (
+            "content-length" in names or "transfer-encoding" in names
+        ):
+            self._fields["Content-Length"] = str(content.length)
+        return content
+
+    # ----------------------------------------------------------------- the call
+
+    async def run(self, first: HTTPResponse | None = None) -> Response:
+        """Send the request, and those that follow from its responses; return the last response.
+
+        *first*: the response to the first one, where that was sent already.
+        """
+        settings = self._settings
+        if settings.timeout.total is not None:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.time() + settings.timeout.total
+        retry = settings.retry
+        if retry is not None and retry.budget is not None:
+            self._context.budget.earn(retry.budget)
+        attempt = 1
+        while True:
+            raw: HTTPResponse | None = None
+            redirect, again, wait = None, False, None
+            try:
+                if first is None:
+                    raw, request, sent = await self._send()
+                else:
+                    raw, request, sent = first, None, first.started
+                    first = None
+                head_at = monotonic()
+                if self._context.cookies is not None:
+                    keep_cookies(self._context.cookies, self._url, raw)
+                redirect = self._redirect(raw)
+                again = redirect is not None or self._challenged(request, raw)
+                if not again:
+                    wait = self._wait_before_retry(raw, attempt)
+                if again or wait is not None:
+                    # Nobody gets its body: it is not even decoded.
+                    abandon(raw)
+                    response = Response(
+                        raw, self._url.text, b"", self._asked, sent, head_at, head_at
+                    )
+                else:
+                    response = await self._finish(raw, sent, head_at)
+            except BaseException as exc:
+                if raw is not None:
+                    self._give_up(raw)
+                wait = self._wait_after(exc, attempt) if isinstance(exc, Exception) else None
+                if wait is None:
+                    raise
+            else:
+                response.history = tuple(self._history)
+                if settings.on_response is not None:
+                    await _called(settings.on_response, response)
+                if redirect is not None:
+                    self._history.append(response)
+                    self._follow(redirect)
+                elif not again and wait is None:
+                    return response
+            if wait is None:
+                attempt = 1
+            else:
+                attempt += 1
+                await asyncio.sleep(wait)
+            self._asked = monotonic()
+
+    async def _send(self) -> tuple[HTTPResponse, Request, float]:
+        """Send one request; return its response, the request, and when it was sent."""
+        settings, connections = self._settings, self._context.connections
+        connections.bind()
+        request = Request(self._method, self._url.text, self._fields.copy())
+        self._add_cookies(request)
+        if self._auth is not None:
+            self._auth.authorize(request)
+        if settings.on_request is not None:
+            await _called(settings.on_request, request)
+        site = connections.site(route_for(self._url, settings))
+        send = Send(settings.timeout, self._deadline, settings.resend_stale)
+        pairs = request.headers.pairs()
+        target, method = self._url.target, self._method
+        body = self._body()
+        text, names = encode_fields(pairs)
+        small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
+        if small and DECIDING.isdisjoint(names):
+            data = request_head(site, method, target, names, text, body)
+            if self._shares and body is None and method in SHARING:
+                raw = await exchange_shared(connections, site, method, target, data, send)
+            else:
+                raw = await exchange(connections, site, method, target, data, send)
+            return raw, request, raw.started
+        if site.fields:
+            pairs.append(tuple(site.fields.rstrip().split(": ", 1)))  # type: ignore[arg-type]
+        content = self._content
+        replay = content.replay if content is not None and content.can_replay else None
+        if content is None:
+            replay = _nothing
+        raw, sent = await exchange_body(
+            connections, site, method, target, body, pairs, send, replay
+        )
+        return raw, request, sent
+
+    def _body(self) -> Any:
+        """Return what is sent as the body, from its beginning."""
+        content = self._content
+        if content is None:
+            return None
+        if self._began_sending:
+            return content.replay()
+        self._began_sending = True
+        return content.body
+
+    async def _finish(self, raw: HTTPResponse, sent: float, head_at: float) -> Response:
+        """Return the call's response: whole, or as a stream."""
+        settings, url = self._settings, self._url.text
+        if self._stream:
+            response = Response(raw, url, None, self._asked, sent, head_at, None)
+            codings = codings_of(raw) if settings.decompress else []
+            response._begin_stream(codings, settings.max_body, settings.max_ratio)
+            return response
+        content = await whole_body(raw, settings.max_body, self._shares)
+        ended = monotonic()
+        if settings.decompress:
+            content = decoded(raw, content, url, settings)
+        return Response(raw, url, content, self._asked, sent, head_at, ended)
+
+    def _give_up(self, raw: HTTPResponse) -> None:
+        if self._shares:
+            abandon(raw)
+        else:
+            raw.close()
+
+    # ------------------------------------------------------------------ cookies
+
+    def _add_cookies(self, request: Request) -> None:
+        """Add a Cookie field, unless the caller has one."""
+        if "cookie" in request.headers:
+            return
+        store = self._context.cookies
+        kept = store.header_for(self._url) if store is not None else ""
+        if cookies := "; ".join(filter(None, (kept, self._own_cookies))):
+            request.headers["Cookie"] = cookies
+
+    # --------------------------------------------------------------- what follows
+
+    def _redirect(self, raw: HTTPResponse) -> Redirect | None:
+        """Return where *raw* leads, if it is followed. Raises ``RedirectRefused``."""
+        settings = self._settings
+        if raw.status not in REDIRECTS or not settings.follow_redirects:
+            return None
+        locations = [value for name, value in raw.raw_headers if name.lower() == "location"]
+        try:
+            redirect = follow(
+                raw.status,
+                self._method,
+                self._url,
+                locations,
+                allow_downgrade=settings.allow_downgrade,
+            )
+            if redirect is not None:
+                self._check(redirect)
+        except RedirectRefused as exc:
+            exc.history = [*self._history]
+            raise describe(
+                exc,
+                method=self._method,
+                url=self._url.text,
+                phase=f"status {raw.status}",
+                elapsed=monotonic() - self._began,
+                request_sent=True,
+                response_started=True,
+            ) from exc.__cause__
+        return redirect
+
+    def _check(self, redirect: Redirect) -> None:
+        """Raise ``RedirectRefused`` if *redirect* goes too far, or cannot be sent."""
+        most = self._settings.max_redirects
+        if len(self._history) >= most:
+            way = " → ".join([*(response.url for response in self._history), self._url.text])
+            raise TooManyRedirects(f"more than max_redirects={most}: {way} → {redirect.url.text}")
+        content = self._content
+        if redirect.keeps_body and content is not None and not content.can_replay:
+            raise RedirectRefused(
+                f"{redirect.url.text} wants the body once more, and it was read while it was sent"
+            )
+
+    def _follow(self, redirect: Redirect) -> None:
+        """Make the next request the one that *redirect* wants."""
+        if not redirect.keeps_body:
+            self._content = None
+            strip_body(self._fields)
+        if redirect.crosses:
+            strip_secrets(self._fields)
+            self._auth = None
+            self._own_cookies = ""
+        self._method = redirect.method
+        self._url = redirect.url
+
+    def _challenged(self, request: Request | None, raw: HTTPResponse) -> bool:
+        """Whether the request goes out once more with what the 401 has asked for."""
+        if raw.status != 401 or self._auth is None or request is None:
+            return False
+        content = self._content
+        if content is not None and not content.can_replay:
+            return False
+        return self._auth.challenged(request, raw)
+
+    # -------------------------------------------------------------------- retries
+
+    def _wait_before_retry(self, raw: HTTPResponse, attempt: int) -> float | None:
+        """Return the seconds to wait before the request is sent again because of its status."""
+        retry = self._settings.retry
+        if retry is None or raw.status not in retry.statuses or self._method not in retry.methods:
+            return None
+        wait = backoff(retry, attempt)
+        if retry.respect_retry_after:
+            asked = retry_after(raw.getheader("Retry-After"))
+            if asked is not None:
+                if asked > retry.max_retry_after:
+                    return None
+                wait = max(wait, asked)
+        return self._allowed(retry, attempt, wait)
+
+    def _wait_after(self, exc: Exception, attempt: int) -> float | None:
+        """Return the seconds to wait before the request is sent again after *exc*."""
+        retry = self._settings.retry
+        if retry is None or not may_retry(exc, self._method, retry):
+            return None
+        return self._allowed(retry, attempt, backoff(retry, attempt))
+
+    def _allowed(self, retry: Retry, attempt: int, wait: float) -> float | None:
+        """Return *wait*, or None if there must be no other attempt."""
+        if attempt >= retry.attempts:
+            return None
+        if self._content is not None and not self._content.can_replay:
+            return None
+        late = asyncio.get_running_loop().time() + wait
+        if self._deadline is not None and late >= self._deadline:
+            return None
+        if retry.budget is not None and not self._context.budget.spend():
+            return None
+        return wait
+
+
+def route_for(url: SplitURL, settings: Settings) -> Route:
+    """Return the way to the origin of *url*."""
+    proxy = settings.proxies.proxy_for(*url.origin) if settings.proxies is not None else None
+    forward = proxy is not None and forwards(proxy, url.scheme)
+    return Route(*url.origin, proxy, settings.context, None, forward)
+
+
+async def whole_body(raw: HTTPResponse, max_body: int | None, shared: bool) -> bytes:
+    """Read the body of *raw*; on any failure its connection is given up, unless it is shared."""
+    try:
+        return await read_body(raw, max_body)
+    except BaseException:
+        if shared:
+            abandon(raw)
+        else:
+            raw.close()
+        raise
+
+
+def decoded(raw: HTTPResponse, content: bytes, url: str, settings: Settings) -> bytes:
+    """Return *content*, the body of *raw*, without its content codings."""
+    codings = codings_of(raw)
+    if not codings or not content:
+        return content
+    return decode(
+        content,
+        codings,
+        max_body=settings.max_body,
+        max_ratio=settings.max_ratio,
+        context=f"{raw.method} {url}",
+    )
+
+
+def keep_cookies(store: CookieStore, url: SplitURL, raw: HTTPResponse) -> None:
+    """Keep the cookies that *raw*, a response for *url*, sets."""
+    lines = [value for name, value in raw.raw_headers if name.lower() == "set-cookie"]
+    if lines:
+        store.extract(url, lines)
+
+
+def _basic(userinfo: str) -> Basic:
+    """Return what the user and password of a URL stand for."""
+    user, _, password = userinfo.partition(":")
+    return Basic(unquote(user), unquote(password))
+
+
+def _nothing() -> None:
+    """The body of a request that has none, once more."""
+
+
+async def _called(hook: Callable[[Any], Any], argument: Any) -> None:
+    result = hook(argument)
+    if inspect.isawaitable(result):
+        await result
+
+
+def _cookie_header(cookies: Mapping[str, str] | None) -> str:
+    """Return cookies of the caller's as a Cookie field. Raises ``ValueError``."""
+    if not cookies:
+        return ""
+    for name, value in cookies.items():
+        check_cookie(name, value)
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())

@@ -1,0 +1,480 @@
+"""Client: requests made as programs want them, on the connections of a pool.
+
+A request of which nothing is special is one ``exchange`` and one look at its response's head:
+``Client.request``. Everything else, from a header of the caller's to a redirect, goes through a
+``Call`` (calls.py), which is made for it and thrown away. Layer: client.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from asyncio import get_running_loop
+from collections.abc import Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from ..http11.head import encode_fields
+from ..http11.limits import Limits
+from ..types import UNSET, Unset
+from ..version import __version__
+from .auth import of as as_auth
+from .calls import (
+    DEFAULT_TIMEOUT,
+    MAX_RATIO,
+    Call,
+    Context,
+    Settings,
+    as_timeout,
+    decoded,
+    keep_cookies,
+    route_for,
+    whole_body,
+)
+from .cookies import CookieStore
+from .decoding import accept_encoding
+from .exchange import SHARING, Send, exchange, exchange_shared
+from .fields import Fields
+from .policy import REDIRECTS, RetryBudget
+from .pool import DECIDING, ConnectionPool, PoolStats
+from .proxies import ProxyRules, from_environment
+from .response import Response
+from .urls import PLAIN_TARGET, SplitURL, split_url
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
+    from ..net.timeouts import Timeout
+    from ..response import HTTPResponse
+    from ..types import HeadersLike
+    from .auth import AuthLike
+    from .calls import OnRequest, OnResponse, RequestOptions
+    from .download import Progress
+    from .fetching import FetchMany, Items
+    from .policy import Retry
+    from .pool import PoolOptions
+    from .proxies import ProxiesLike
+    from .slots import Site
+    from .urls import ParamsLike
+
+__all__ = ["CLIENT_LIMITS", "Client"]
+
+CLIENT_LIMITS = Limits(max_fields=1000, max_line=256 * 1024, max_head_bytes=256 * 1024)
+"""What a response may make a client hold: some sites set hundreds of fields."""
+
+MAX_KNOWN = 4096
+"""Origins whose beginnings of URLs are remembered; beyond, all are looked at again."""
+
+MAX_NOTES = 64
+"""Heads of which is remembered whether there is anything to do about them."""
+
+_PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+
+_match_target = PLAIN_TARGET.fullmatch
+
+# The beginning of a URL, up to its path, where it is nothing but an origin.
+_ORIGIN = re.compile(r"[A-Za-z]+://[^/?#@\\\s]+")
+
+
+class Client:
+    """An HTTP client: what a browser does between a program and the connections of a pool.
+
+    Redirects are followed, cookies kept, bodies decoded, within limits. Belongs to the event loop
+    that it is first used in. Close it: ``async with``, or ``close()``.
+
+    Arguments, all by keyword; each that is about requests can be given to a request too:
+        base_url: what URLs without a scheme are below.
+        headers, params: sent with every request; a request's own replace headers of their names.
+        timeout: a ``Timeout``, or seconds for each operation; 10 s to connect, 30 s to read and
+            write, 60 s to wait for a connection by default. None waits for ever.
+        follow_redirects, max_redirects: whether, and how many; ``TooManyRedirects`` beyond.
+        allow_downgrade: whether a redirect may lead from https to http.
+        decompress: decode gzip, deflate, and what is installed of br and zstd; ask for it.
+        max_body: bytes of a body, decoded, at most; ``BodyTooLarge`` beyond. None is no limit.
+        max_ratio: bytes that each byte of an encoded body may decode to, beyond the first 8 MiB.
+        cookies: kept by default; None keeps and sends none. A dict is sent to the host of
+            *base_url*; an ``http.cookiejar.CookieJar`` of the caller's is used, and can be saved.
+        auth: (user, password), ``Bearer``, ``Digest``, ``Netrc`` or a callable.
+        retry: a ``Retry``; by default only a request that a stale connection has swallowed is sent
+            again.
+        proxy: a URL, or a dict by scheme or origin; None is none. By default the environment's.
+        trust_env: whether the environment names proxies.
+        on_request, on_response: called, and awaited if need be, with each ``Request`` before it
+            is sent, and each ``Response``, redirects among them.
+        resend_stale, limit, limit_per_host, keepalive_timeout, pipelining, context, cafile,
+            resolver and others: as ``ConnectionPool`` has them.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str = "",
+        headers: HeadersLike | None = None,
+        params: ParamsLike | None = None,
+        timeout: float | Timeout | None = DEFAULT_TIMEOUT,
+        follow_redirects: bool = True,
+        max_redirects: int = 10,
+        allow_downgrade: bool = False,
+        decompress: bool = True,
+        max_body: int | None = None,
+        max_ratio: float | None = MAX_RATIO,
+        cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None = UNSET,
+        auth: AuthLike = None,
+        retry: Retry | None = None,
+        proxy: ProxiesLike | Unset = UNSET,
+        trust_env: bool = True,
+        on_request: OnRequest | None = None,
+        on_response: OnResponse | None = None,
+        resend_stale: bool = True,
+        **pool: Unpack[PoolOptions],
+    ) -> None:
+        base = split_url(base_url) if base_url else None
+        if not isinstance(proxy, Unset):
+            rules: ProxyRules | None = ProxyRules.of(proxy)
+        else:
+            rules = from_environment(os.environ) if trust_env else None
+        settings = Settings(
+            timeout=as_timeout(timeout),
+            auth=as_auth(auth),
+            follow_redirects=follow_redirects,
+            max_redirects=max_redirects,
+            allow_downgrade=allow_downgrade,
+            decompress=decompress,
+            max_body=max_body,
+            max_ratio=max_ratio,
+            retry=retry,
+            proxies=rules,
+            resend_stale=resend_stale,
+            on_request=on_request,
+            on_response=on_response,
+        )
+        pool.setdefault("limits", CLIENT_LIMITS)
+        self._pool = ConnectionPool(**pool)
+        self._cookies = _store(cookies, base)
+        fields = Fields({"Accept-Encoding": accept_encoding() if decompress else "identity"})
+        fields["Accept"] = "*/*"
+        fields["User-Agent"] = f"aiohttpconn/{__version__}"
+        if headers:
+            fields.override(headers)
+        self._prepare(
+            Context(
+                connections=self._pool._connections,
+                settings=settings,
+                fields=fields,
+                base_url=base_url.rstrip("/"),
+                params=params,
+                cookies=self._cookies,
+                budget=RetryBudget(),
+                pipelining=pool.get("pipelining", 1),
+            )
+        )
+
+    def _prepare(self, context: Context) -> None:
+        """Make what the requests need of which nothing is special."""
+        settings = context.settings
+        self._context = context
+        self._connections = context.connections
+        self._base_url = context.base_url
+        self._follows = settings.follow_redirects
+        self._decompresses = settings.decompress
+        self._fields, names = encode_fields(context.fields.pairs())
+        self._host_given = "host" in names
+        self._send = Send(settings.timeout, None, settings.resend_stale)
+        self._shares = SHARING if context.pipelining > 1 else frozenset[str]()
+        # Whether there are such requests.
+        self._plain = not (
+            context.params
+            or settings.auth
+            or settings.retry
+            or settings.on_request
+            or settings.on_response
+            or settings.timeout.total is not None
+            or settings.max_body is not None
+            or "cookie" in names
+            or not DECIDING.isdisjoint(names)
+        )
+        # By the beginning of a URL: where it leads, what stands behind the target, the origin.
+        self._known: dict[str, tuple[Site, str, SplitURL]] = {}
+        # By a response's head: whether there is anything to do about it.
+        self._notes: dict[bytes, bool] = {}
+
+    def _derived(self, options: RequestOptions) -> Client:
+        """Return a client on the same pool that makes each request with *options*.
+
+        What they cost is paid once. It need not be closed.
+        """
+        context = self._context
+        fields = context.fields.copy()
+        if headers := options.get("headers"):
+            fields.override(headers)
+        made = object.__new__(type(self))
+        made._pool, made._cookies = self._pool, self._cookies
+        made._prepare(replace(context, settings=context.settings.changed(options), fields=fields))
+        return made
+
+    def __repr__(self) -> str:
+        base = f"{self._base_url} " if self._base_url else ""
+        return f"<Client {base}{self._connections!r}>"
+
+    async def __aenter__(self) -> Self:
+        self._connections.bind()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    @property
+    def cookies(self) -> CookieStore | None:
+        """The cookies that are kept; None if they are off."""
+        return self._cookies
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """The pool whose connections this client uses."""
+        return self._pool
+
+    def stats(self) -> PoolStats:
+        """Return how many connections there are, and what they do."""
+        return self._pool.stats()
+
+    async def close(self) -> None:
+        """Close all connections, and wait until their sockets are gone; see the pool's."""
+        await self._pool.close()
+
+    # ------------------------------------------------------------------ requests
+
+    async def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Response:
+        """Send a request, and return its response when its body is here, decoded.
+
+        *options*: ``headers`` (None as a value takes one away), ``params``; a body as ``content``,
+        ``json``, ``data`` (a form) and ``files`` (multipart); ``cookies``; and, for this request
+        alone, the client's ``timeout``, ``auth``, ``follow_redirects``, ``max_redirects``,
+        ``allow_downgrade``, ``decompress``, ``max_body``, ``max_ratio``, ``retry``, ``proxy``,
+        ``context``, ``resend_stale``, ``on_request``, ``on_response``.
+
+        Raises, before a byte is sent, ``InvalidURL``, ``ValueError`` and ``TypeError``; then
+        ``PoolTimeout``, ``PoolClosed``, ``ConnectError``, ``RequestTimeout``, ``HTTPException``
+        (among them ``RedirectRefused``, ``BodyTooLarge``, ``ContentDecodingError``) and
+        ``OSError``. A status is no error: see ``Response.raise_for_status``.
+        Hot: see docs/topics/design.md.
+        """
+        began = monotonic()
+        if not options and self._plain and method in _PLAIN_METHODS:
+            if self._base_url and url.startswith("/") and not url.startswith("//"):
+                url = self._base_url + url
+            slash = url.find("/", 8)
+            known = self._known.get(url[:slash])
+            connections = self._connections
+            if (
+                known is not None
+                and _match_target(url, slash) is not None
+                and connections.loop is get_running_loop()
+                and not connections.closed
+                and not known[0].retired
+            ):
+                site, rest, origin = known
+                target = url[slash:]
+                cookies = self._cookies
+                if cookies is not None and cookies.may_have(origin.host):
+                    header = cookies.header_for(origin._replace(target=target))
+                    if header:
+                        rest = f"{rest}Cookie: {header}\r\n"
+                data = f"{method} {site.prefix}{target}{rest}\r\n".encode("latin-1")
+                if method in self._shares:
+                    raw = await exchange_shared(connections, site, method, target, data, self._send)
+                else:
+                    raw = await exchange(connections, site, method, target, data, self._send)
+                # Invariant: what follows is what Call.run() makes of a response that is neither a
+                # redirect nor, as this client has neither, to be retried or authorized.
+                head_at = monotonic()
+                if raw.status in REDIRECTS and self._follows:
+                    call = Call(self._context, method, url, {}, stream=False, began=began)
+                    return await call.run(raw)
+                if raw._ended and raw._exception is None and type(raw._first) is bytes:
+                    content = raw._first
+                    raw._first = b""
+                    raw._buffered = 0
+                    ended = head_at
+                else:
+                    content = await whole_body(raw, None, method in self._shares)
+                    ended = monotonic()
+                head = raw._head
+                notable = self._notes.get(head)  # type: ignore[arg-type]
+                if notable is None:
+                    notable = self._look_at(head)
+                if notable:
+                    content = self._attend(raw, content, url, origin, target)
+                return Response(raw, url, content, began, raw.started, head_at, ended)
+        call = Call(self._context, method, url, options, stream=False, began=began)
+        response = await call.run()
+        if self._plain:
+            self._learn(url)
+        return response
+
+    def _look_at(self, head: bytes | None) -> bool:
+        """Return whether there is anything to do about a response with *head*; remember it."""
+        assert head is not None, "a response with a head"
+        lower = head.lower()
+        notable = (self._cookies is not None and b"\nset-cookie:" in lower) or (
+            self._decompresses and b"\ncontent-encoding:" in lower
+        )
+        notes = self._notes
+        if len(notes) >= MAX_NOTES:
+            notes.clear()
+        notes[head] = notable
+        return notable
+
+    def _attend(
+        self, raw: HTTPResponse, content: bytes, url: str, origin: SplitURL, target: str
+    ) -> bytes:
+        """Keep the cookies of *raw*; return *content*, decoded."""
+        if self._cookies is not None:
+            keep_cookies(self._cookies, origin._replace(target=target), raw)
+        if self._decompresses:
+            return decoded(raw, content, url, self._context.settings)
+        return content
+
+    def _learn(self, url: str) -> None:
+        """Remember the beginning of *url*, an origin that has answered: see ``request``."""
+        if self._base_url and url.startswith("/"):
+            url = self._base_url + url
+        slash = url.find("/", 8)
+        prefix = url[:slash]
+        # What stands there must be an origin and nothing else.
+        if slash < 0 or prefix in self._known or not _ORIGIN.fullmatch(prefix):
+            return
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        origin = split_url(f"{prefix}/")
+        site = self._connections.site(route_for(origin, self._context.settings))
+        host = "" if self._host_given else f"Host: {site.authority}\r\n"
+        rest = f" HTTP/1.1\r\n{host}{site.fields}{self._fields}"
+        self._known[prefix] = site, rest, origin
+
+    # What they return is request()'s coroutine: one around it would cost as much again.
+
+    def get(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
+        """``await request("GET", url, ...)``."""
+        return self.request("GET", url, **options)
+
+    def head(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
+        """``await request("HEAD", url, ...)``."""
+        return self.request("HEAD", url, **options)
+
+    def post(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
+        """``await request("POST", url, ...)``."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
+        """``await request("PUT", url, ...)``."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
+        """``await request("PATCH", url, ...)``."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
+        """``await request("DELETE", url, ...)``."""
+        return self.request("DELETE", url, **options)
+
+    def options(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
+        """``await request("OPTIONS", url, ...)``."""
+        return self.request("OPTIONS", url, **options)
+
+    def stream(
+        self, method: str, url: str, **options: Unpack[RequestOptions]
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send a request: ``async with client.stream("GET", url) as response``.
+
+        The response's body is for the block to read: ``iter_bytes()``, ``iter_lines()``,
+        ``read()``. What is not read there is given up. Arguments and errors are ``request``'s.
+        """
+        return _Stream(Call(self._context, method, url, options, stream=True, began=monotonic()))
+
+    def fetch_many(
+        self,
+        items: Items,
+        *,
+        concurrency: int = 64,
+        ordered: bool = False,
+        **options: Unpack[RequestOptions],
+    ) -> FetchMany:
+        """Fetch many URLs: ``async for result in client.fetch_many(urls)``.
+
+        *items*: an iterable or async iterable of URLs, or of (method, URL), or of (method, URL,
+        options); without an end if need be, as no more are taken than *concurrency* needs. Each
+        result is a ``Fetched``: its ``item``, and its ``response`` or its ``error``. They come as
+        they are finished, or, if *ordered*, as the items came. *options* are ``request``'s, for
+        all. Requests wait for a connection for as long as it takes, unless a ``timeout`` is given.
+
+        Leaving the loop ends what is under way. An error of *items* is raised when the results
+        before it have been given.
+        """
+        from .fetching import FetchMany
+
+        if "timeout" not in options:
+            # They wait for each other: that is no failure.
+            options["timeout"] = replace(self._context.settings.timeout, pool=None)
+        return FetchMany(self._derived(options), items, concurrency, ordered)
+
+    async def download(
+        self,
+        url: str,
+        path: str | os.PathLike[str],
+        *,
+        resume: bool = True,
+        progress: Progress | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Response:
+        """Download *url* to the file *path*; return the response, whose body is in the file.
+
+        Until it is whole it is in ``path.part``. With *resume*, a part that is there already, of
+        this URL and not changed since, is continued, and so is a download that breaks off.
+        *progress*: called with (bytes there, bytes in all or None). Raises ``StatusError`` for
+        4xx and 5xx, ``OSError`` of the file, and what ``request`` raises.
+        """
+        from .download import download
+
+        return await download(self, url, path, resume, progress, options)
+
+
+class _Stream(AbstractAsyncContextManager[Response]):
+    """A response whose body is read by a block."""
+
+    def __init__(self, call: Call) -> None:
+        self._call: Call | None = call
+        self._response: Response | None = None
+
+    async def __aenter__(self) -> Response:
+        call, self._call = self._call, None
+        if call is None:
+            raise RuntimeError("this request was sent already: call client.stream() again")
+        self._response = await call.run()
+        return self._response
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._response is not None:
+            self._response.close()
+
+
+def _store(
+    cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None, base: SplitURL | None
+) -> CookieStore | None:
+    """Return what keeps a client's cookies."""
+    if cookies is None or isinstance(cookies, CookieStore):
+        return cookies
+    if isinstance(cookies, Unset):
+        return CookieStore()
+    if isinstance(cookies, Mapping):
+        if base is None:
+            raise ValueError(
+                "cookies= a dict needs base_url=, whose host gets them; for others call "
+                "client.cookies.set(name, value, url_or_host=...)"
+            )
+        store = CookieStore()
+        for name, value in cookies.items():
+            store.set(name, value, url_or_host=base.text, secure=base.scheme == "https")
+        return store
+    return CookieStore(cookies)

@@ -1,0 +1,231 @@
+"""What a request sends as its body: content, JSON or a form, and whether it can be sent again.
+
+Turns what callers give into what ``HTTPConnection.request`` takes, and the fields that describe
+it. Multipart forms are multipart.py's; how a body becomes blocks is body.py's. Layer: client.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlencode
+
+from ..body import byte_view, make_body
+from ..types import UNSET
+from .multipart import MultipartBody, check_file, encode_multipart, named_values, unread_memory
+from .urls import encode_param
+
+if TYPE_CHECKING:
+    from ..types import BodyLike, BytesLike
+    from .multipart import FilesLike
+
+__all__ = ["Content", "DataLike", "encode_content"]
+
+DataLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]] | BytesLike | str"
+"""A form: a mapping or pairs, where a list gives several of one name and None leaves one out; or
+one that is encoded already."""
+
+JSON_TYPE = "application/json"
+TEXT_TYPE = "text/plain; charset=utf-8"
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+class Content:
+    """A request's body, ready to be sent, and what describes it.
+
+    ``body`` is for ``HTTPConnection.request``, None where nothing is sent; ``content_type`` is
+    None where nothing is known about it. ``length`` is the Content-Length to send with it, in
+    bytes; None where the connection finds it, or where only sending tells: then it goes in chunks.
+    """
+
+    __slots__ = ("_again", "_start", "body", "content_type", "length")
+
+    def __init__(
+        self,
+        body: Any,
+        content_type: str | None = None,
+        length: int | None = None,
+        again: bool | None = True,
+        start: int | None = None,
+    ) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.length = length
+        # Whether the body is the same each time it is sent; None: only its iterators tell.
+        self._again = again
+        # Where a file stood.
+        self._start = start
+
+    def __repr__(self) -> str:
+        return f"<Content {type(self.body).__name__} {self.content_type or 'of unknown type'}>"
+
+    @property
+    def can_replay(self) -> bool:
+        """Whether the same body can be sent once more: on a redirect or a new connection."""
+        body = self.body
+        if isinstance(body, MultipartBody):
+            return body.can_replay
+        if self._again is None:
+            # Asked when it is needed: to make an iterator may be work.
+            self._again = iter(body) is not iter(body)
+        return self._again and getattr(body, "closed", False) is False
+
+    def replay(self) -> Any:
+        """Return the body to be sent once more, files back at where they stood.
+
+        Raises ``ValueError`` if it cannot be: see ``can_replay``.
+        """
+        if not self.can_replay:
+            raise ValueError(
+                f"a {type(self.body).__name__} cannot be sent again: it is read while it is sent, "
+                "or a file is closed. Give bytes, a list, or files that can seek and stay open"
+            )
+        if isinstance(self.body, MultipartBody):
+            self.body.rewind()
+        elif self._start is not None:
+            self.body.seek(self._start)
+        return self.body
+
+
+def encode_content(
+    *,
+    content: BodyLike | None = None,
+    json: Any = UNSET,
+    data: DataLike | None = None,
+    files: FilesLike | None = None,
+    dumps: Callable[[Any], str | bytes] | None = None,
+    boundary: str | None = None,
+) -> Content:
+    """Return what is sent for one of the arguments, or for *data* and *files* together.
+
+    *content* is sent as it is, a str as UTF-8, a BytesIO as it stands now. *json* is any value
+    that ``json`` or *dumps* encodes, None among them. *data* is a form; bytes and str are one that
+    is encoded already. *files*, even none, make it a multipart form, with *boundary* or a random
+    one between its parts.
+
+    Raises ``TypeError`` and ``ValueError`` for what cannot be sent, and the ``OSError`` of a path
+    in *files*: all before a byte is sent, but for what iterables and objects that read bring.
+    """
+    if boundary is not None and files is None:
+        raise TypeError("boundary= is for files=, and there are none: files={} makes a form, too")
+    if json is not UNSET:
+        if content is not None or data is not None or files is not None:
+            raise _too_many(content, json, data, files)
+        return Content(_encode_json(json, dumps), JSON_TYPE)
+    if content is not None:
+        if data is not None or files is not None:
+            raise _too_many(content, json, data, files)
+        return _raw(content)
+    if files is not None:
+        if isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"data= must be a mapping or pairs beside files=, got {type(data).__name__}"
+            )
+        fields = [] if data is None else _form_fields(data)
+        body, content_type, length = encode_multipart(fields, files, boundary)
+        return Content(body, content_type, None if isinstance(body, bytes) else length)
+    return Content(None) if data is None else _form(data)
+
+
+def _too_many(content: Any, json: Any, data: Any, files: Any) -> TypeError:
+    values = {"content=": content, "data=": data, "files=": files}
+    given = [name for name, value in values.items() if value is not None]
+    if json is not UNSET:
+        given.insert(0, "json=")
+    return TypeError(
+        f"a request has one body, got {' and '.join(given)}: only data= and files= go together"
+    )
+
+
+# JSON --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _json_encoder() -> Callable[[Any], str]:
+    """Return json.dumps with our options; it would make an encoder for each call."""
+    from json import JSONEncoder
+
+    return JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def _encode_json(value: Any, dumps: Callable[[Any], str | bytes] | None) -> bytes:
+    text = (dumps or _json_encoder())(value)
+    if isinstance(text, str):
+        return text.encode()
+    if isinstance(text, bytes):
+        return text
+    raise TypeError(f"dumps= must return str or bytes, got {type(text).__name__}")
+
+
+# Content as it is --------------------------------------------------------------------------
+
+
+def _raw(content: Any) -> Content:
+    """Return what was given as it is.
+
+    Bytes have no content type: what they are is the caller's knowledge (RFC 9110 §8.3).
+    """
+    if type(content) is bytes:
+        return Content(content)
+    if isinstance(content, str):
+        return Content(content.encode(), TEXT_TYPE)
+    if type(content) is io.BytesIO and not content.closed:
+        # It is memory, as a mapped file is: sent from its position on, which is left alone.
+        return Content(unread_memory(content))
+    if hasattr(content, "read"):
+        body, start = check_file(content, "content=")
+        return Content(content, again=body.data is not None or start is not None, start=start)
+    if isinstance(content, (list, tuple)):
+        items = list(content)
+        length = sum(len(byte_view(item, "an item of content=")) for item in items)
+        return Content(items, length=length)
+    try:
+        body = make_body(content, 1)
+    except TypeError:
+        raise TypeError(
+            "content= must be str, bytes-like, a file, an iterable or an async iterable of bytes, "
+            f"got {type(content).__name__}; json= sends a document, data= a form"
+        ) from None
+    if body.data is not None:
+        return Content(content)
+    return Content(content, again=False if isinstance(content, AsyncIterable) else None)
+
+
+# Forms -------------------------------------------------------------------------------------
+
+
+def _form(data: Any) -> Content:
+    """Return an urlencoded form.
+
+    Bytes and str are forms that are encoded already, as for curl and ``urllib.request``: what
+    is none goes into ``content``.
+    """
+    if isinstance(data, str):
+        return Content(data.encode(), FORM_TYPE)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return Content(bytes(data), FORM_TYPE)
+    return Content(urlencode(_form_fields(data)).encode("ascii"), FORM_TYPE)
+
+
+def _form_fields(data: Any) -> list[tuple[str, str | bytes]]:
+    """Return the fields of a form: a list's items one by one, without those that are None."""
+    fields: list[tuple[str, str | bytes]] = []
+    for name, value in named_values(data, "data="):
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        fields += [(name, _form_value(name, each)) for each in values if each is not None]
+    return fields
+
+
+def _form_value(name: str, value: Any) -> str | bytes:
+    try:
+        return encode_param(name, value)
+    except TypeError:
+        hint = ""
+        if hasattr(value, "read"):
+            hint = "; a file goes into files="
+        raise TypeError(
+            f"the form's field {name!r} must be str, bytes, int, float, bool, None or a list of "
+            f"them, not {type(value).__name__}{hint}"
+        ) from None

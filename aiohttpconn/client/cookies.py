@@ -1,0 +1,550 @@
+"""Cookies (RFC 6265bis): what a Set-Cookie asks to keep, and what a Cookie field sends back.
+
+They are kept here, by host. ``http.cookiejar`` is the way in and out, imported when it is used:
+its own jar asks every host that it knows for each request, 56 ms with 10,000 of them, and lets
+a host set cookies for all of co.uk.
+
+A cookie goes back to the host that set it, and to no other: a Domain attribute has to cover the
+host, and means no more. Which hosts of a domain have one owner only a public suffix list tells;
+with one, a cookie may be for a domain. No I/O. Layer: client.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from ..http11.grammar import FIELD_VALUE
+from .urls import SplitURL, split_url
+
+if TYPE_CHECKING:
+    from http.cookiejar import Cookie, CookieJar
+
+__all__ = ["CookieStore", "check_cookie", "cookie_pairs"]
+
+MAX_COOKIE = 4096
+"""Bytes of a name and its value: RFC 6265bis §5.6 refuses more."""
+
+MAX_ATTRIBUTE = 1024
+"""Bytes of an attribute's value: RFC 6265bis §5.6 ignores longer ones."""
+
+MAX_ATTRIBUTES = 32
+"""Attributes of a Set-Cookie that are read: RFC 6265bis knows 7, and a field has 64 KiB."""
+
+MAX_PER_HOST = 50
+"""Cookies of one host, the least that RFC 6265bis §6.1 asks for. The oldest goes."""
+
+MAX_HEADER = 8 * 1024
+"""Bytes of a Cookie field: many servers refuse a head with a longer one."""
+
+MAX_AGE = 400 * 24 * 3600
+"""Seconds that a cookie with a date is kept at most (RFC 6265bis §5.5)."""
+
+MAX_SIZE = 64 * 1024 * 1024
+"""Bytes of all cookies, about 100,000 small ones. The hosts used least recently go."""
+
+OVERHEAD = 500
+"""Bytes that a cookie takes beside its text."""
+
+MAX_NAME = 253
+"""Characters of a host's name in the DNS (RFC 1035 §2.3.4): only such a host has domains."""
+
+# What a caller may set: a name has no "=" and no blank, a value no blank at its ends.
+_NAME = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e\x80-\xff]+")
+_VALUE = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c-\x7e\x80-\xff]*(?<![\t ])")
+_PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e\x80-\xff]*")
+
+# RFC 6265bis §5.6.2: the value of Max-Age
+_SECONDS = re.compile(r"-?[0-9]+")
+
+# RFC 6265bis §5.1.1: the tokens of a date, and what parts them.
+_DELIMITERS = re.compile(r"[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
+_DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
+_YEAR = re.compile(r"([0-9]{2,4})(?![0-9])")
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+
+_now = time.time
+
+
+class _Cookie:
+    """A cookie. *domain*: its host, or "." and the domain whose hosts get it. *pair*: as sent."""
+
+    __slots__ = ("created", "domain", "expires", "http_only", "name", "pair", "path", "secure")
+
+    def __init__(
+        self,
+        name: str,
+        pair: str,
+        domain: str,
+        path: str,
+        expires: float = inf,
+        secure: bool = False,
+        http_only: bool = False,
+    ) -> None:
+        self.name = name
+        self.pair = pair
+        self.domain = domain
+        self.path = path
+        self.expires = expires
+        self.secure = secure
+        self.http_only = http_only
+        self.created = 0
+
+    def size(self) -> int:
+        """Return the bytes that it takes, roughly."""
+        return len(self.pair) + len(self.path) + OVERHEAD
+
+    def place(self) -> tuple[int, int]:
+        """RFC 6265bis §5.8.3: longer paths are sent first, then older cookies."""
+        return -len(self.path), self.created
+
+
+_Cookies = dict[tuple[str, str], _Cookie]
+"""The cookies of a host or domain by (path, name), the oldest first."""
+
+
+def cookie_pairs(set_cookie_values: Iterable[str]) -> dict[str, str]:
+    """Return the cookies that one response sets, by name; those that it takes back are left out."""
+    pairs: dict[str, str] = {}
+    now = _now()
+    for line in set_cookie_values:
+        cookie = _parse(line, now)
+        if cookie is not None:
+            pairs.pop(cookie.name, None)
+            if cookie.expires > now:
+                pairs[cookie.name] = cookie.pair[len(cookie.name) + 1 :]
+    return pairs
+
+
+class CookieStore:
+    """The cookies of a client: takes them from responses, gives them to requests.
+
+    *jar*: keep them in this ``http.cookiejar.CookieJar`` of the caller's, a ``MozillaCookieJar``
+    say. Then its policy decides about Domain attributes, and it asks every host that it knows
+    for each request.
+
+    *is_public_suffix*: called with a domain, says whether it is one like co.uk, below which
+    domains have different owners: ``publicsuffixlist.PublicSuffixList().is_public``. With it,
+    a server may set cookies for its whole domain, over https: over http, whoever is on the
+    way could do that in its name.
+    """
+
+    __slots__ = ("_created", "_hosts", "_is_public_suffix", "_jar", "_size", "_wide")
+
+    def __init__(
+        self,
+        jar: CookieJar | None = None,
+        *,
+        is_public_suffix: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._jar = jar
+        self._is_public_suffix = is_public_suffix
+        # By _Cookie.domain, the least recently used first.
+        self._hosts: dict[str, _Cookies] = {}
+        # Whether there may be cookies of a domain.
+        self._wide = False
+        self._size = 0
+        self._created = 0
+
+    def __repr__(self) -> str:
+        # Neither names nor values: they are secrets.
+        return f"<CookieStore {len(self)} cookies>"
+
+    def __len__(self) -> int:
+        if self._jar is not None:
+            return len(self._jar)
+        return sum(map(len, self._hosts.values()))
+
+    def __iter__(self) -> Iterator[Cookie]:
+        """Iterate over ``http.cookiejar.Cookie``: copies, unless the jar is the caller's."""
+        if self._jar is not None:
+            return iter(self._jar)
+        kept = [cookie for cookies in self._hosts.values() for cookie in cookies.values()]
+        return map(_to_cookie, kept)
+
+    @property
+    def jar(self) -> CookieJar:
+        """The caller's jar; without one, a new jar with copies of what is here now."""
+        if self._jar is not None:
+            return self._jar
+        from http.cookiejar import CookieJar
+
+        jar = CookieJar()
+        for cookie in self:
+            jar.set_cookie(cookie)
+        return jar
+
+    def may_have(self, host: str) -> bool:
+        """Whether ``header_for`` may find a cookie for a URL of *host*; it takes no time to tell."""
+        return self._wide or self._jar is not None or host in self._hosts
+
+    def header_for(self, url: SplitURL) -> str:
+        """Return the Cookie field of a request for *url*, "" if there is none."""
+        if self._jar is not None:
+            return _ask_jar(self._jar, url)
+        if not self._wide and url.host not in self._hosts:
+            return ""
+        return self._header(url)
+
+    def extract(self, url: SplitURL, set_cookie_values: Iterable[str]) -> None:
+        """Keep the cookies of the response for *url*, without those that it may not set."""
+        now = _now()
+        lines: list[str] = []
+        for line in set_cookie_values:
+            cookie = _parse(line, now)
+            if cookie is None or not _may_set(url, cookie):
+                continue
+            asked = cookie.domain
+            domain = self._domain_for(url, asked)
+            if domain is None:
+                continue
+            cookie.domain = domain
+            cookie.path = cookie.path or _default_path(url.target)
+            if self._jar is not None:
+                lines.append(_to_line(cookie, url.host, now))
+                continue
+            # A domain's cookie that the caller has put here is the server's to change.
+            if asked and (cookie.path, cookie.name) in self._hosts.get(f".{asked}", ()):
+                cookie.domain = f".{asked}"
+            self._receive(cookie, url, now)
+        if lines and self._jar is not None:
+            _tell_jar(self._jar, url, lines)
+
+    def set(
+        self, name: str, value: str, *, url_or_host: str, path: str = "/", secure: bool = False
+    ) -> None:
+        """Keep a cookie of the caller's, until ``clear()`` or until a server changes it.
+
+        *url_or_host*: a URL, of which the host counts, or a host; ``.example.org`` is that host
+        and all below it. *secure*: send it over https only. Raises ``ValueError`` for what
+        cannot be sent, ``InvalidURL`` for the host.
+        """
+        url = split_url(url_or_host if "://" in url_or_host else f"http://{url_or_host}")
+        check_cookie(name, value, path)
+        cookie = _Cookie(name, f"{name}={value}", url.host, path, inf, secure)
+        if self._jar is None:
+            self._put(cookie)
+            return
+        url = url._replace(scheme="https" if secure else "http", host=url.host.removeprefix("."))
+        _tell_jar(self._jar, url, [_to_line(cookie, url.host, 0)])
+
+    def load(self, cookies: Iterable[Cookie]) -> None:
+        """Put copies of *cookies* here, those of an ``http.cookiejar.CookieJar``.
+
+        Raises ``ValueError`` for a cookie that cannot be sent.
+        """
+        for cookie in cookies:
+            if self._jar is not None:
+                self._jar.set_cookie(cookie)
+            else:
+                self._put(_from_cookie(cookie))
+
+    def clear(self) -> None:
+        """Forget all cookies."""
+        if self._jar is not None:
+            self._jar.clear()
+        self._hosts.clear()
+        self._wide = False
+        self._size = 0
+
+    def _header(self, url: SplitURL) -> str:
+        now = _now()
+        secure = url.scheme == "https"
+        path = url.target.partition("?")[0]
+        found: list[_Cookie] = []
+        expired: list[_Cookie] = []
+        for cookies in self._of_host(url.host):
+            for cookie in cookies.values():
+                if cookie.expires <= now:
+                    expired.append(cookie)
+                elif (secure or not cookie.secure) and _path_matches(path, cookie.path):
+                    found.append(cookie)
+        for cookie in expired:
+            self._remove(cookie)
+        found.sort(key=_Cookie.place)
+        header = "; ".join([cookie.pair for cookie in found])
+        if (excess := len(header) - MAX_HEADER) > 0:
+            # The least specific go first, of these the oldest.
+            found.sort(key=lambda cookie: (-len(cookie.path), -cookie.created))
+            while excess > 0:
+                excess -= len(found.pop().pair) + 2
+            found.sort(key=_Cookie.place)
+            header = "; ".join([cookie.pair for cookie in found])
+        return header
+
+    def _of_host(self, host: str) -> Iterator[_Cookies]:
+        """Yield the cookies of *host* and of the domains that it is in, as used just now."""
+        if host.startswith("."):
+            # A URL's host may be written so; it must not pass for a domain.
+            return
+        keys = [host]
+        if self._wide and len(host) <= MAX_NAME and not _is_address(host):
+            labels = host.split(".")
+            keys += [f".{'.'.join(labels[at:])}" for at in range(len(labels))]
+        for key in keys:
+            cookies = self._hosts.pop(key, None)
+            if cookies is not None:
+                self._hosts[key] = cookies
+                yield cookies
+
+    def _domain_for(self, url: SplitURL, domain: str) -> str | None:
+        """Return the host, or "." and the domain, that a cookie is for; None refuses it."""
+        host = url.host
+        covers = domain in ("", host) or (host.endswith(f".{domain}") and not _is_address(host))
+        if host.startswith(".") or not covers:
+            return None
+        if not domain or _is_address(host) or "." not in host:
+            return host
+        if self._is_public_suffix is None:
+            return host if self._jar is None else f".{domain}"
+        if self._is_public_suffix(domain):
+            return host if domain == host else None
+        # A name that ends with a dot is in no list.
+        return host if url.scheme != "https" or host.endswith(".") else f".{domain}"
+
+    def _receive(self, cookie: _Cookie, url: SplitURL, now: float) -> None:
+        """Keep a server's cookie, or remove it if it has expired (RFC 6265bis §5.7)."""
+        # "Leave secure cookies alone": over http, none may be set that stands before one.
+        if url.scheme != "https" and any(
+            kept.secure and kept.name == cookie.name and _path_matches(cookie.path, kept.path)
+            for cookies in self._of_host(url.host)
+            for kept in cookies.values()
+        ):
+            return
+        if cookie.expires > now:
+            self._put(cookie)
+        elif old := self._hosts.get(cookie.domain, {}).get((cookie.path, cookie.name)):
+            self._remove(old)
+
+    def _put(self, cookie: _Cookie) -> None:
+        cookies = self._hosts[cookie.domain] = self._hosts.pop(cookie.domain, {})
+        old = cookies.get((cookie.path, cookie.name))
+        if old is None:
+            self._created += 1
+            cookie.created = self._created
+        else:
+            self._size -= old.size()
+            cookie.created = old.created
+        cookies[cookie.path, cookie.name] = cookie
+        self._size += cookie.size()
+        self._wide = self._wide or cookie.domain.startswith(".")
+        if len(cookies) > MAX_PER_HOST:
+            # Secure ones last: http must not be able to push them out.
+            self._remove(min(cookies.values(), key=lambda kept: (kept.secure, kept.created)))
+        if self._size > MAX_SIZE:
+            self._shrink()
+
+    def _remove(self, cookie: _Cookie) -> None:
+        cookies = self._hosts[cookie.domain]
+        del cookies[cookie.path, cookie.name]
+        self._size -= cookie.size()
+        if not cookies:
+            del self._hosts[cookie.domain]
+
+    def _shrink(self) -> None:
+        """Remove hosts until there is room for a while: each call walks over the oldest."""
+        for domain in list(self._hosts):
+            if self._size <= MAX_SIZE * 0.9:
+                break
+            self._size -= sum(cookie.size() for cookie in self._hosts.pop(domain).values())
+
+
+# Reading a Set-Cookie field
+
+
+def _parse(line: str, now: float) -> _Cookie | None:
+    """Take a Set-Cookie field's value apart (RFC 6265bis §5.6); None if it is refused.
+
+    Domain and path are "" where none is given that counts.
+    """
+    if not FIELD_VALUE.fullmatch(line):
+        return None
+    pair, *attributes = line.split(";", MAX_ATTRIBUTES + 1)
+    name, equals, value = pair.partition("=")
+    name, value = name.strip(" \t"), value.strip(" \t")
+    # Without a name, the value could pass for another cookie's name and value.
+    if not name or not equals or len(name) + len(value) > MAX_COOKIE:
+        return None
+    found: dict[str, str] = {}
+    for attribute in attributes[:MAX_ATTRIBUTES]:
+        key, _, text = attribute.partition("=")
+        text = text.strip(" \t")
+        if len(text) <= MAX_ATTRIBUTE:
+            found[key.strip(" \t").lower()] = text
+    domain = found.get("domain", "").lower().removeprefix(".")
+    path = found.get("path", "")
+    if not path.startswith("/"):
+        path = ""
+    expires = _expiry(found, now)
+    return _Cookie(
+        name, f"{name}={value}", domain, path, expires, "secure" in found, "httponly" in found
+    )
+
+
+def _expiry(attributes: dict[str, str], now: float) -> float:
+    """Return when a cookie ends, in seconds since the epoch: Max-Age counts before Expires."""
+    max_age = attributes.get("max-age", "")
+    if _SECONDS.fullmatch(max_age):
+        seconds = int(max_age)
+        return now + min(seconds, MAX_AGE) if seconds > 0 else -inf
+    date = _parse_date(attributes.get("expires", ""))
+    return inf if date is None else min(date, now + MAX_AGE)
+
+
+def _parse_date(text: str) -> float | None:
+    """Return the time that a cookie's date means (RFC 6265bis §5.1.1), None if it is none."""
+    clock = day = month = year = None
+    for token in _DELIMITERS.split(text):
+        if clock is None and (match := _TIME.match(token)):
+            clock = int(match[1]), int(match[2]), int(match[3])
+        elif day is None and (match := _DAY.match(token)):
+            day = int(match[1])
+        elif month is None and token[:3].lower() in _MONTHS:
+            month = _MONTHS.index(token[:3].lower()) + 1
+        elif year is None and (match := _YEAR.match(token)):
+            year = int(match[1])
+            if year < 100:
+                year += 1900 if year >= 70 else 2000
+    if clock is None or day is None or month is None or year is None or year < 1601:
+        return None
+    try:
+        return datetime(year, month, day, *clock, tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def _may_set(url: SplitURL, cookie: _Cookie) -> bool:
+    """Whether *url* may set it: Secure, and what its name promises (RFC 6265bis §4.1.3)."""
+    if cookie.secure and url.scheme != "https":
+        return False
+    name = cookie.name.lower()
+    if name.startswith("__host-"):
+        return cookie.secure and cookie.path == "/" and not cookie.domain
+    return cookie.secure or not name.startswith("__secure-")
+
+
+def _default_path(target: str) -> str:
+    """RFC 6265bis §5.1.4."""
+    path = target.partition("?")[0]
+    return path[: path.rfind("/")] or "/"
+
+
+def _path_matches(path: str, cookie_path: str) -> bool:
+    """RFC 6265bis §5.1.4: *path* is *cookie_path* or lies below it."""
+    return path.startswith(cookie_path) and (
+        cookie_path[-1] == "/" or path[len(cookie_path) : len(cookie_path) + 1] in ("", "/")
+    )
+
+
+def _is_address(host: str) -> bool:
+    """Whether a URL's host is an IP address: no name's last label is a number."""
+    return ":" in host or host.rpartition(".")[2].isdigit()
+
+
+def check_cookie(name: str, value: str, path: str = "/") -> None:
+    """Raise ``ValueError`` unless a caller's cookie can be sent. The value is never shown."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a cookie's name may have no '=', ';', blank or control: {name!r}")
+    if not _VALUE.fullmatch(value) or len(name) + len(value) > MAX_COOKIE:
+        raise ValueError(
+            f"the value of the cookie {name!r} has a ';', a control character, one outside "
+            f"ISO-8859-1 or a blank at an end, or more than {MAX_COOKIE} bytes: encode it"
+        )
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"a cookie's path must begin with '/' and have no ';': {path!r}")
+
+
+# http.cookiejar
+
+
+class _JarResponse:
+    """What ``CookieJar.extract_cookies`` wants to know of a response."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def info(self) -> _JarResponse:
+        return self
+
+    def get_all(self, name: str, default: Any = None) -> Any:
+        return self._lines if name == "Set-Cookie" else default
+
+
+def _tell_jar(jar: CookieJar, url: SplitURL, lines: list[str]) -> None:
+    from urllib.request import Request
+
+    jar.extract_cookies(_JarResponse(lines), Request(url.text))  # type: ignore[arg-type]
+
+
+def _ask_jar(jar: CookieJar, url: SplitURL) -> str:
+    """Return a jar's Cookie field, without what may not be sent and what is too much."""
+    from urllib.request import Request
+
+    request = Request(url.text)
+    jar.add_cookie_header(request)
+    pairs = (request.get_header("Cookie") or "").split("; ")
+    kept = []
+    room = MAX_HEADER + 2
+    for pair in pairs:
+        room -= len(pair) + 2
+        if room >= 0 and FIELD_VALUE.fullmatch(pair):
+            kept.append(pair)
+    return "; ".join(kept)
+
+
+def _to_line(cookie: _Cookie, host: str, now: float) -> str:
+    """Return a Set-Cookie field that asks for *cookie* and for no more."""
+    line = f"{cookie.pair}; Path={cookie.path}"
+    if cookie.domain != host:
+        line += f"; Domain={cookie.domain}"
+    if cookie.expires != inf:
+        line += f"; Max-Age={int(max(0, cookie.expires - now))}"
+    if cookie.secure:
+        line += "; Secure"
+    if cookie.http_only:
+        line += "; HttpOnly"
+    return line
+
+
+def _to_cookie(cookie: _Cookie) -> Cookie:
+    from http.cookiejar import Cookie
+
+    wide = cookie.domain.startswith(".")
+    session = cookie.expires == inf
+    return Cookie(
+        version=0,
+        name=cookie.name,
+        value=cookie.pair[len(cookie.name) + 1 :],
+        port=None,
+        port_specified=False,
+        domain=cookie.domain,
+        domain_specified=wide,
+        domain_initial_dot=wide,
+        path=cookie.path,
+        path_specified=True,
+        secure=cookie.secure,
+        expires=None if session else int(cookie.expires),
+        discard=session,
+        comment=None,
+        comment_url=None,
+        rest={"HttpOnly": ""} if cookie.http_only else {},
+    )
+
+
+def _from_cookie(cookie: Cookie) -> _Cookie:
+    value = cookie.value or ""
+    check_cookie(cookie.name, value, cookie.path)
+    return _Cookie(
+        cookie.name,
+        f"{cookie.name}={value}",
+        cookie.domain,
+        cookie.path,
+        inf if cookie.expires is None else cookie.expires,
+        cookie.secure,
+        cookie.has_nonstandard_attr("HttpOnly"),
+    )

@@ -1,0 +1,253 @@
+"""One request and its response on a connection of a pool, up to the response's head.
+
+Three ways: ``exchange`` for what is one write, ``exchange_shared`` for such requests that share a
+connection with others, ``exchange_body`` for what ``HTTPConnection`` has to send piece by piece.
+The connection goes back to the pool by itself, at the response's last byte, and is closed when the
+response is. A request on a connection that was there before, and which dies without a byte of an
+answer, is sent once more on a new one.
+
+Layer: client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..exceptions import NotProcessed
+from ..protocol import HTTP1Protocol
+from .connections import LOOK_AFTER
+from .policy import IDEMPOTENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..net.timeouts import Timeout
+    from ..response import HTTPResponse
+    from .connections import Connections
+    from .slots import Site, Slot
+
+__all__ = [
+    "DISCARD_BYTES",
+    "SHARING",
+    "Send",
+    "abandon",
+    "exchange",
+    "exchange_body",
+    "exchange_shared",
+    "lend",
+]
+
+SHARING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods whose requests may share a connection: idempotent, and without a body."""
+
+DISCARD_BYTES = 64 * 1024
+"""Of a body that nobody wants any more: so much is received to keep the connection."""
+
+DISCARD_SECONDS = 10.0
+"""Until such a body has cost the connection."""
+
+MAX_SHARED_SENDS = 4
+"""Times that a request is sent that shares connections which end without an answer to it."""
+
+
+class Send(NamedTuple):
+    """How a request is sent: what is the same for most of a client's.
+
+    *deadline*: when it must be over, on the loop's clock. *resend*: whether a request that a stale
+    connection has swallowed is sent again.
+    """
+
+    timeout: Timeout
+    deadline: float | None = None
+    resend: bool = True
+
+
+async def exchange(
+    pool: Connections, site: Site, method: str, target: str, data: bytes, send: Send
+) -> HTTPResponse:
+    """Send *data*, the whole of a request; return its response, whose head is here.
+
+    Hot: see docs/topics/design.md. From ``take`` to ``start`` nothing awaits that is not needed,
+    and whoever is cancelled has the connection closed, and its slot free, before it runs on.
+    """
+    fresh = False
+    while True:
+        slot = site.take()
+        if slot is None:
+            slot = await pool.acquire(site, send.timeout, send.deadline, method, target)
+        protocol = slot.protocol
+        dialed = None
+        if protocol is not None:
+            if fresh:
+                pool.renew(slot)
+                protocol = None
+            elif (
+                # A request that must not be sent twice gets the look in any case.
+                monotonic() - slot.idle_since > LOOK_AFTER or method not in IDEMPOTENT
+            ) and pool.is_stale(slot):
+                pool.drop(slot)
+                continue
+        if protocol is None:
+            protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
+            dialed = pool.report(slot)
+        if protocol._timeout is not send.timeout:
+            protocol.set_timeout(send.timeout)
+        response = protocol.start(method, target, data, True)
+        response.dialed = dialed
+        waiter = response._head_waiter = protocol.loop.create_future()
+        if protocol.timed:
+            protocol.begin_head_wait(response)
+            if send.deadline is not None:
+                protocol.arm_total(response, send.deadline)
+        try:
+            await waiter
+        except BaseException:
+            protocol.abort()
+            raise
+        if response._head is not None:
+            return response
+        fresh = _again(response, method, send, fresh)
+
+
+async def exchange_shared(
+    pool: Connections, site: Site, method: str, target: str, data: bytes, send: Send
+) -> HTTPResponse:
+    """Send *data* as ``exchange`` does, maybe behind requests whose answers are not here yet.
+
+    Whoever is cancelled leaves the connection to the others: its response is dropped when it
+    comes. What a connection has not answered when it ends is sent on another.
+    """
+    sends = 0
+    while True:
+        slot = site.take_shared()
+        if slot is None:
+            slot = await pool.acquire(
+                site, send.timeout, send.deadline, method, target, exclusive=False
+            )
+        protocol = slot.protocol
+        dialed = None
+        if protocol is None:
+            protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
+            dialed = pool.report(slot)
+            pool.share(slot)
+        elif slot.depth == 1:
+            if monotonic() - slot.idle_since > LOOK_AFTER and pool.is_stale(slot):
+                pool.drop(slot)
+                continue
+            pool.share(slot)
+        response = protocol.start(method, target, data, True)
+        response.dialed = dialed
+        waiter = response._head_waiter = protocol.loop.create_future()
+        if protocol.timed:
+            protocol.begin_head_wait(response)
+            if send.deadline is not None:
+                protocol.arm_total(response, send.deadline)
+        try:
+            await waiter
+        except BaseException:
+            abandon(response)
+            raise
+        if response._head is not None:
+            return response
+        sends += 1
+        if sends == MAX_SHARED_SENDS or not isinstance(response._exception, NotProcessed):
+            _again(response, method, send, sends == MAX_SHARED_SENDS)
+
+
+def _again(response: HTTPResponse, method: str, send: Send, fresh: bool) -> bool:
+    """Return True if the request of *response*, which has failed, is to be sent again; else raise.
+
+    RFC 9110 §9.2.2 and RFC 9112 §9.3.1: on a connection that was there before, without a byte of
+    an answer, and a method that may be sent twice. *fresh*: it was on a new one.
+    """
+    again = send.resend and not fresh and response.number > 1 and method in IDEMPOTENT
+    if not again or not getattr(response._exception, "unanswered", False):
+        response.raise_failure()
+        raise AssertionError("a response ends with a head or with an exception")
+    return True
+
+
+async def lend(
+    pool: Connections, site: Site, method: str, target: str, send: Send, *, fresh: bool = False
+) -> Slot:
+    """Return a slot whose connection is open, and the caller's own: the pool hears nothing of it.
+
+    Take it back with ``settle``, or ``pool.slots.remove``. *fresh* makes a new connection.
+    """
+    while True:
+        slot = site.take()
+        if slot is None:
+            slot = await pool.acquire(site, send.timeout, send.deadline, method, target)
+        if slot.protocol is not None:
+            if fresh:
+                pool.renew(slot)
+            elif pool.is_stale(slot):
+                pool.drop(slot)
+                continue
+        protocol = slot.protocol
+        if protocol is None:
+            protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
+        protocol.owner = None
+        protocol.batch_writes(False)
+        return slot
+
+
+async def exchange_body(
+    pool: Connections,
+    site: Site,
+    method: str,
+    target: str,
+    body: Any,
+    fields: Sequence[tuple[str, str]],
+    send: Send,
+    replay: Callable[[], Any] | None = None,
+) -> tuple[HTTPResponse, float]:
+    """Send a request whose body is not one write; return (response, when it was sent).
+
+    *body* and *fields* are those of ``HTTPConnection.request``. *replay* gives *body* a second
+    time, for a resend; None if that cannot be.
+    """
+    fresh = False
+    while True:
+        slot = await lend(pool, site, method, target, send, fresh=fresh)
+        conn = slot.conn
+        assert conn is not None, "a connection that is open"
+        dialed = pool.report(slot) if slot.protocol.exchanges == 0 else None  # type: ignore[union-attr]
+        conn.timeout = _left_of(send)
+        try:
+            await conn.request(method, site.prefix + target, body, fields)
+            sent = monotonic()
+            response = await conn.getresponse()
+        except BaseException as exc:
+            protocol, reused = slot.protocol, dialed is None
+            conn._give_back()
+            pool.slots.remove(slot)
+            stale = reused and getattr(exc, "unanswered", False) and protocol is not None
+            if fresh or not (stale and send.resend and method in IDEMPOTENT and replay):
+                raise
+            body = replay()
+            fresh = True
+            continue
+        response.dialed = dialed
+        pool.settle(slot, response)
+        return response, sent
+
+
+def _left_of(send: Send) -> Timeout:
+    """Return the limits of one exchange: what is left of those of the whole call."""
+    if send.deadline is None:
+        return send.timeout
+    left = send.deadline - asyncio.get_running_loop().time()
+    # Rounded, because errors show it.
+    return replace(send.timeout, total=max(round(left, 3), 0.001))
+
+
+def abandon(response: HTTPResponse) -> None:
+    """Give up *response*; if little of it is left, its connection may be used again."""
+    response.discard(DISCARD_BYTES)
+    source = response._source
+    if not response._ended and isinstance(source, HTTP1Protocol):
+        source.arm_total(response, source.loop.time() + DISCARD_SECONDS)

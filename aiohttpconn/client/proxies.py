@@ -1,0 +1,352 @@
+"""Which proxy leads to a URL: the one that the caller gives, or the environment's, read as curl's.
+
+Names are compared, never resolved. How a proxy is spoken to is net/tunnel.py's business.
+Pure. Layer: client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import unquote
+
+from ..exceptions import InvalidURL
+from ..http11.grammar import check_host
+from ..net.tunnel import Credentials, basic_authorization, socks5_authentication
+from ..request_head import bracketed
+from .urls import encode_host
+
+__all__ = ["PROXY_PORTS", "NoProxy", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]
+
+PROXY_PORTS = {"http": 1080, "https": 443, "socks5": 1080, "socks5h": 1080}
+"""The kinds of proxies that there are, by scheme, and where one is by default: curl's numbers."""
+
+MAX_NAME = 254
+"""Characters of a host name, with its last dot (RFC 1035 §2.3.4): a longer one matches nothing."""
+
+_SCHEMES = ("http", "https")
+_ALL = "all"
+
+# No raw '@', '/', '?' or '#' before the host: parsers differ in where such a URL leads.
+_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*)://)?")
+_URL = re.compile(_SCHEME.pattern + r"(?:([^/?#@]*)@)?([^/?#@]*)/?")
+_HOST_PORT = re.compile(r"(\[[^\[\]@/?#]+\]|[^:\[\]%@/?#]+)(?::([0-9]{0,5}))?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+# An entry of NO_PROXY with a port. An IPv6 address that has one is in brackets.
+_ENTRY_WITH_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*):([0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Proxy:
+    """A proxy. *scheme* is one of ``PROXY_PORTS``; *host* is without brackets.
+
+    With ``http`` and ``https`` it is spoken to in the clear or in TLS; with ``socks5`` the client
+    resolves names, with ``socks5h`` the proxy. Raises ``InvalidURL`` for what cannot be one.
+    Neither ``repr`` nor ``str`` shows user or password.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme not in PROXY_PORTS:
+            raise InvalidURL(
+                f"the proxy scheme {self.scheme!r} is not supported, {', '.join(PROXY_PORTS)} are"
+            )
+        check_host(self.host)
+        if not self.host or not 0 <= self.port <= 65535:
+            raise InvalidURL(f"not a proxy's host and port: {self.host!r}, {self.port}")
+        if self.credentials is not None:
+            encode = socks5_authentication if self.is_socks else basic_authorization
+            try:
+                encode(self.credentials)
+            except ValueError as exc:
+                raise InvalidURL(str(exc)) from None
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """Return the proxy of *url*; ``host:port`` alone is an HTTP proxy.
+
+        User and password are percent-decoded. Raises ``InvalidURL``, whose text shows neither.
+        """
+        if not isinstance(url, str):
+            raise TypeError(f"a proxy must be a str or a Proxy, not {type(url).__name__}")
+        match = _URL.fullmatch(url)
+        if _CONTROL.search(url):
+            raise _invalid(url, "it has a control character")
+        if match is None:
+            raise _invalid(
+                url,
+                "it must have no path, and '@', '/', '?' and '#' in user or password "
+                "must be percent-encoded",
+            )
+        scheme = (match[1] or "http").lower()
+        user, colon, password = (match[2] or "").partition(":")
+        try:
+            host, port = _split_host_port(match[3])
+            return cls(
+                scheme,
+                host,
+                PROXY_PORTS.get(scheme, 0) if port is None else port,
+                _decoded(user) if match[2] else None,
+                _decoded(password) if colon else None,
+            )
+        except InvalidURL as exc:
+            raise _invalid(url, str(exc)) from None
+
+    def __str__(self) -> str:
+        hidden = "" if self.credentials is None else "***@"
+        return f"{self.scheme}://{hidden}{bracketed(self.host)}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self}>"
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it is a SOCKS proxy, which makes tunnels and knows nothing of HTTP."""
+        return self.scheme.startswith("socks")
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """(user, password), or None if there is neither."""
+        if self.username is None and self.password is None:
+            return None
+        return self.username or "", self.password or ""
+
+    @property
+    def authorization(self) -> str | None:
+        """The value of ``Proxy-Authorization`` (RFC 7617, as UTF-8), or None. None for SOCKS."""
+        if self.credentials is None or self.is_socks:
+            return None
+        return basic_authorization(self.credentials)
+
+
+def _decoded(text: str) -> str:
+    # What is not UTF-8 goes out as the bytes that it is: see tunnel.Credentials.
+    return unquote(text, errors="surrogateescape")
+
+
+def _split_host_port(text: str) -> tuple[str, int | None]:
+    """Return the host, encoded, and the port if there is one."""
+    match = _HOST_PORT.fullmatch(text)
+    if match is None:
+        raise InvalidURL("it must have a host, or a host and a port")
+    port = int(match[2]) if match[2] else None
+    if port is not None and port > 65535:
+        raise InvalidURL(f"a port must be 0 to 65535, got {port}")
+    return encode_host(match[1]), port
+
+
+def _invalid(url: str, why: str) -> InvalidURL:
+    """Return the error for *url*, which is shown only where no part of it can be a password."""
+    scheme = _SCHEME.match(url)
+    assert scheme is not None, "the pattern matches nothing, too"
+    host_port = url[scheme.end() :].rpartition("@")[2]
+    if _HOST_PORT.fullmatch(host_port):
+        return InvalidURL(f"cannot use the proxy {scheme[0] + host_port!r}: {why}")
+    return InvalidURL(f"cannot use a proxy's URL (not shown, it may have a password): {why}")
+
+
+class NoProxy:
+    """The hosts that need no proxy: the text of a NO_PROXY, prepared so that thousands are cheap.
+
+    Entries stand between commas and blanks. ``example.org``, as ``.example.org`` and
+    ``*.example.org``, is that host and all below it; an address or a block (``10.0.0.0/8``,
+    ``fd00::/8``) is for hosts that are addresses; ``*`` is every host. With a port, an entry is
+    for that port only. What is none of these matches nothing: others read the variable too.
+    As in curl, ``localhost`` and loopback addresses go through the proxy unless they are listed.
+    """
+
+    __slots__ = ("_every", "_names", "_networks")
+
+    def __init__(self, text: str = "") -> None:
+        self._every = False
+        # (name, port), port 0 for any.
+        self._names: set[tuple[str, int]] = set()
+        # By (IP version, prefix length): (network, port). A lone address is its own network.
+        self._networks: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        for entry in re.split(r"[\s,]+", text):
+            self._add(entry)
+
+    def __len__(self) -> int:
+        return self._every + len(self._names) + sum(map(len, self._networks.values()))
+
+    def _add(self, entry: str) -> None:
+        if entry == "*":
+            self._every = True
+            return
+        host, port = entry, 0
+        if match := _ENTRY_WITH_PORT.fullmatch(entry):
+            host, port = match[1], int(match[2])
+        try:
+            network = ipaddress.ip_network(re.sub(r"[\[\]]", "", host), strict=False)
+        except ValueError:
+            name = host.removeprefix("*").removeprefix(".").removesuffix(".").lower()
+            if not name.isascii():
+                try:
+                    name = encode_host(name)
+                except InvalidURL:
+                    return
+            if name:
+                self._names.add((name, port))
+        else:
+            alike = self._networks.setdefault((network.version, network.prefixlen), set())
+            alike.add((int(network.network_address), port))
+
+    def matches(self, host: str, port: int) -> bool:
+        """Whether *host*, a name or an address as ``split_url`` gives it, needs no proxy."""
+        if self._every:
+            return True
+        if (address := _address(host)) is not None:
+            return self._has_address(address, port)
+        names = self._names
+        name = host.removesuffix(".").lower() if len(host) <= MAX_NAME else ""
+        while name and names:
+            if (name, 0) in names or (name, port) in names:
+                return True
+            name = name.partition(".")[2]
+        return False
+
+    def _has_address(
+        self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
+    ) -> bool:
+        for (version, length), networks in self._networks.items():
+            if version == address.version:
+                rest = address.max_prefixlen - length
+                network = int(address) >> rest << rest
+                if (network, 0) in networks or (network, port) in networks:
+                    return True
+        return False
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that *host* is, without its zone; None for a name."""
+    if ":" not in host and not host[-1:].isdigit():
+        return None
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+
+
+ProxiesLike: TypeAlias = "str | Proxy | Mapping[str, str | Proxy | None] | ProxyRules | None"
+"""A proxy for all URLs, or proxies by the keys of ``ProxyRules.of``; None is no proxy."""
+
+_Key: TypeAlias = tuple[str, str, int]
+"""(scheme, host, port) of the URLs that a proxy is for: "all", "" and 0 are for any."""
+
+
+class ProxyRules:
+    """Decide which proxy leads to an origin. Made once, by ``of`` or ``from_environment``."""
+
+    __slots__ = ("_direct", "_proxies")
+
+    def __init__(self, proxies: Mapping[_Key, Proxy | None], direct: NoProxy | None = None) -> None:
+        self._proxies = dict(proxies)
+        self._direct = direct or None
+
+    def __repr__(self) -> str:
+        rules = [f"{_shown(key)}: {proxy or 'direct'}" for key, proxy in self._proxies.items()]
+        if self._direct is not None:
+            rules.append(f"{len(self._direct)} exceptions")
+        return f"<ProxyRules {', '.join(rules) or 'direct'}>"
+
+    @classmethod
+    def of(cls, value: ProxiesLike) -> ProxyRules:
+        """Return the rules that *value* stands for.
+
+        None is no proxy at all, a URL or ``Proxy`` is for everything. The keys of a mapping are
+        "http", "https" and "all", also for one host ("https://example.org") and one port of it
+        ("all://example.org:8080"); its values are URLs, ``Proxy`` or None, which is direct. The
+        key with host and port wins, then the one with the host, then the scheme, then "all".
+        Raises ``InvalidURL`` or ``TypeError``. NO_PROXY is not for proxies that are given.
+        """
+        if isinstance(value, ProxyRules):
+            return value
+        if value is None:
+            return cls({})
+        if not isinstance(value, Mapping):
+            value = {_ALL: value}
+        return cls({_key(text): _proxy(proxy) for text, proxy in value.items()})
+
+    def proxy_for(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """Return the proxy that leads to an origin, None if none does: connect directly.
+
+        *host* is a name or an address as ``split_url`` gives it.
+        """
+        proxies = self._proxies
+        if not proxies or (self._direct is not None and self._direct.matches(host, port)):
+            return None
+        host = host.strip("[]").removesuffix(".").lower()
+        for key in (
+            (scheme, host, port),
+            (_ALL, host, port),
+            (scheme, host, 0),
+            (_ALL, host, 0),
+            (scheme, "", 0),
+        ):
+            if key in proxies:
+                return proxies[key]
+        return proxies.get((_ALL, "", 0))
+
+
+def _key(text: str) -> _Key:
+    """Return what a key of a mapping stands for."""
+    scheme, _, rest = text.lower().partition("://")
+    host, port = "", None
+    try:
+        if rest:
+            host, port = _split_host_port(rest.removesuffix("/"))
+    except InvalidURL:
+        scheme = ""
+    # A '*' may stand in a host's name, but whoever writes one means a pattern.
+    if scheme not in (*_SCHEMES, _ALL) or "*" in host:
+        raise InvalidURL(
+            "a key of proxies must be 'http', 'https', 'all', or one of them with a host "
+            f"('https://example.org'), got {text.rpartition('@')[2]!r}"
+        )
+    return scheme, host.removesuffix("."), port or 0
+
+
+def _shown(key: _Key) -> str:
+    scheme, host, port = key
+    return f"{scheme}://{bracketed(host)}{f':{port}' if port else ''}" if host else scheme
+
+
+def _proxy(value: str | Proxy | None) -> Proxy | None:
+    return value if value is None or isinstance(value, Proxy) else Proxy.parse(value)
+
+
+def from_environment(environ: Mapping[str, str]) -> ProxyRules:
+    """Return the rules of ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``.
+
+    As curl reads them: the name in lower case wins over the one in upper case, the scheme's
+    variable over ``all_proxy``, and an empty value counts as none. ``HTTP_PROXY`` is read too,
+    but not under CGI, where a ``Proxy`` field of the request sets it ("httpoxy").
+    Raises ``InvalidURL`` that names the variable.
+    """
+    # By their exact names: on Windows os.environ finds HTTP_PROXY under http_proxy, too.
+    given = {name: value.strip() for name, value in environ.items()}
+    if "REQUEST_METHOD" in given:
+        given.pop("HTTP_PROXY", None)
+    proxies: dict[_Key, Proxy | None] = {}
+    for scheme in _SCHEMES:
+        name = _first(given, f"{scheme}_proxy") or _first(given, "all_proxy")
+        if name:
+            try:
+                proxies[scheme, "", 0] = Proxy.parse(given[name])
+            except InvalidURL as exc:
+                raise InvalidURL(f"the environment's {name}: {exc}") from None
+    return ProxyRules(proxies, NoProxy(given.get(_first(given, "no_proxy"), "")))
+
+
+def _first(given: Mapping[str, str], name: str) -> str:
+    """Return *name*, or else it in upper case, whichever has a value; "" if neither does."""
+    return next((each for each in (name, name.upper()) if given.get(each)), "")

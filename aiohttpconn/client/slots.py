@@ -1,0 +1,465 @@
+"""Who gets the next connection: the pool's limits, its idle connections, and the turns of origins.
+
+A *slot* is one of the ``limit`` connections that a pool may have, or the right to make it. It is
+always one of these, and every change is made in synchronous code, so that none is ever lost:
+
+    idle     in ``site.idle`` and ``slots.idle``: connected, and nobody's
+    taken    somebody's, who gives it back (``put``) or reports it gone (``remove``)
+    gone     its connection has ended; it counts no more
+
+A *site* is what is known of one way to one origin. What needs a slot and gets none waits in the
+queue of its site. Three things hold whenever no method here is running:
+
+- a site has no idle connection while somebody waits in its queue and may begin;
+- no site has an idle connection while another waits for a slot of the pool: it is closed for it;
+- sites that wait for a slot of the pool stand in ``turns``, and get theirs in that order.
+
+A connection that comes back while others wait may stay with its site, whose next request then needs
+no handshake, but not at their expense: see ``_must_yield``. All of it costs the same however many
+slots, sites and waiters there are. No I/O, no event loop: a waiter is whatever has ``set_result``.
+Layer: client.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from ..connection import HTTPConnection
+    from ..protocol import HTTP1Protocol
+    from .pacing import Pace
+
+__all__ = ["Keeper", "Site", "Slot", "Slots", "Waiter"]
+
+STREAK = 8
+"""Requests that a site's only connection serves in a row while other sites wait for a slot."""
+
+MAX_UNUSED = 1024
+"""Sites without a connection that are remembered: for the address that worked, and for pauses."""
+
+INFINITY = float("inf")
+
+
+class Waiter(Protocol):
+    """What waits for a slot: a future."""
+
+    def set_result(self, slot: Slot, /) -> None: ...
+
+
+class Keeper(Protocol):
+    """What the pool does for its slots: the side that knows connections and clocks."""
+
+    def close(self, slot: Slot) -> None:
+        """Close the connection of *slot*, which has left the books."""
+
+    def wake_later(self, site: Site, delay: float) -> None:
+        """Call ``serve(site)`` in *delay* seconds: nothing may begin there before."""
+
+    def exchange_ended(self, slot: Slot, response: Any, count: int) -> None:
+        """*count* exchanges on *slot* have ended, and it cannot just be idle."""
+
+    def connection_ended(self, slot: Slot) -> None:
+        """The connection of *slot* has ended: ``remove`` it."""
+
+
+class Slot:
+    """A connection of the pool, or the right to make one. It owns its protocol: see ``Owner``."""
+
+    __slots__ = (
+        "born",
+        "conn",
+        "depth",
+        "gone",
+        "idle_since",
+        "keepalive",
+        "max_exchanges",
+        "plain",
+        "protocol",
+        "site",
+    )
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.conn: HTTPConnection | None = None
+        # Connected, as far as is known; None until then.
+        self.protocol: HTTP1Protocol | None = None
+        self.born = 0.0
+        self.idle_since = 0.0
+        # Seconds for which the server keeps it idle, if it says so.
+        self.keepalive = INFINITY
+        self.max_exchanges = INFINITY
+        # Whether it becomes idle after an exchange just so. Not after its first, whose response
+        # says how long it is kept.
+        self.plain = False
+        # Exchanges on their way, of a connection that is shared.
+        self.depth = 0
+        self.gone = False
+
+    def exchange_ended(self, response: Any, count: int = 1) -> None:
+        """Mirrors ``protocol.Owner``. Hot: see docs/topics/design.md."""
+        site = self.site
+        slots = site.slots
+        if self.plain and not site.waiters and not slots.turns and len(slots.idle) < slots.max_idle:
+            self.idle_since = monotonic()
+            site.idle[self] = slots.idle[self] = None
+        else:
+            slots.keeper.exchange_ended(self, response, count)
+
+    def connection_ended(self) -> None:
+        """Mirrors ``protocol.Owner``."""
+        if not self.gone:
+            self.site.slots.keeper.connection_ended(self)
+
+    def transport_lost(self, protocol: Any) -> None:
+        """Mirrors ``protocol.Owner``."""
+        self.connection_ended()
+
+
+class Site:
+    """One way to one origin: its connections, and who waits for one. ``key`` tells sites apart."""
+
+    __slots__ = (
+        "authority",
+        "dialer",
+        "fields",
+        "idle",
+        "key",
+        "open",
+        "pace",
+        "pipelining",
+        "prefix",
+        "retired",
+        "room",
+        "slots",
+        "streak",
+        "timer",
+        "waiters",
+    )
+
+    def __init__(self, key: Any, slots: Slots) -> None:
+        self.key = key
+        self.slots = slots
+        self.open = 0
+        # The last one in is the first one out: it is the least likely to be stale.
+        self.idle: dict[Slot, None] = {}
+        # In the order in which they came; whether each wants the connection for itself.
+        self.waiters: OrderedDict[Waiter, bool] = OrderedDict()
+        # Connections that are shared and take one more exchange; the last one gets it.
+        self.room: dict[Slot, None] = {}
+        # Exchanges that share a connection at most.
+        self.pipelining = 1
+        self.streak = 0
+        # When requests may begin, if that is limited, and the timer that then wakes waiters.
+        self.pace: Pace | None = None
+        self.timer: Any = None
+        # Forgotten: whoever holds it asks for another.
+        self.retired = False
+        # The pool's: what connects; what stands in a Host field, before each target and behind
+        # the Host field, if a proxy is asked for whole URLs.
+        self.dialer: Any = None
+        self.authority = ""
+        self.prefix = ""
+        self.fields = ""
+
+    def take(self) -> Slot | None:
+        """Return an idle slot or a new one; None if there is none, or others wait for it.
+
+        Hot: see docs/topics/design.md. An idle one may be stale: whoever takes it has a look.
+        """
+        if self.pace is None:
+            idle = self.idle
+            if idle:
+                slot, _ = idle.popitem()
+                del self.slots.idle[slot]
+                return slot
+            if self.waiters:
+                return None
+            return self.slots.new(self)
+        return self._take_paced()
+
+    def _take_paced(self) -> Slot | None:
+        pace = self.pace
+        assert pace is not None
+        now = monotonic()
+        if self.waiters or pace.delay(now) > 0:
+            return None
+        slot = self._idle_or_new()
+        if slot is not None:
+            pace.begin(now)
+        return slot
+
+    def _idle_or_new(self) -> Slot | None:
+        if self.idle:
+            slot, _ = self.idle.popitem()
+            del self.slots.idle[slot]
+            return slot
+        return self.slots.new(self)
+
+    def take_shared(self) -> Slot | None:
+        """Return a slot for one exchange among others: one with room, else as ``take`` does.
+
+        Hot: see docs/topics/design.md.
+        """
+        if self.waiters:
+            return None
+        if self.pace is None:
+            # Deep before wide: what shares a connection shares its writes and reads.
+            room = self.room
+            if room:
+                slot = next(reversed(room))
+                slot.depth += 1
+                if slot.depth >= self.pipelining:
+                    del room[slot]
+                return slot
+        elif self.pace.delay(monotonic()) > 0:
+            return None
+        found = self._shared_or_idle_or_new()
+        if found is not None and self.pace is not None:
+            self.pace.begin(monotonic())
+        return found
+
+    def _shared_or_idle_or_new(self) -> Slot | None:
+        if self.room:
+            slot = next(reversed(self.room))
+            slot.depth += 1
+            if slot.depth >= self.pipelining:
+                del self.room[slot]
+            return slot
+        found = self._idle_or_new()
+        if found is not None:
+            found.depth = 1
+        return found
+
+
+class Slots:
+    """The books of a pool: see the module.
+
+    *limit*: slots in all, *limit_per_host*: of one site, *max_idle*: idle ones. All may be
+    ``INFINITY``.
+    """
+
+    def __init__(
+        self, keeper: Keeper, limit: float, limit_per_host: float, max_idle: float = INFINITY
+    ) -> None:
+        self.keeper = keeper
+        self.limit = limit
+        self.limit_per_host = limit_per_host
+        self.max_idle = max_idle
+        self.open = 0
+        self.queued = 0
+        # All that are not gone.
+        self.all: set[Slot] = set()
+        # The oldest first: it is what is closed when a slot is needed.
+        self.idle: OrderedDict[Slot, None] = OrderedDict()
+        # Sites that wait for a slot of the pool.
+        self.turns: OrderedDict[Site, None] = OrderedDict()
+        self.sites: dict[Hashable, Site] = {}
+        self._unused: OrderedDict[Site, None] = OrderedDict()
+
+    # -------------------------------------------------------------------- sites
+
+    def add_site(self, key: Hashable) -> Site:
+        """Make the site *key*, and forget one that has been without use for the longest time."""
+        site = self.sites[key] = Site(key, self)
+        self._leave(site)
+        return site
+
+    def _leave(self, site: Site) -> None:
+        """*site* has no connection, and nobody waits for one."""
+        if site.retired:
+            return
+        self._unused[site] = None
+        if len(self._unused) > MAX_UNUSED:
+            oldest, _ = self._unused.popitem(last=False)
+            if oldest.pace is not None and oldest.pace.delay(monotonic()) > 0:
+                # Not before it may be asked again: it would be asked too early.
+                self._unused[oldest] = None
+            else:
+                oldest.retired = True
+                del self.sites[oldest.key]
+
+    # -------------------------------------------------------------------- slots
+
+    def new(self, site: Site) -> Slot | None:
+        """Return a new slot of *site*, if the limits allow it; for it, an idle one may go."""
+        if site.open >= self.limit_per_host:
+            return None
+        if self.open >= self.limit:
+            if not self.idle:
+                return None
+            self.close_idle(next(iter(self.idle)))
+        if not site.open:
+            self._unused.pop(site, None)
+        site.open += 1
+        self.open += 1
+        slot = Slot(site)
+        self.all.add(slot)
+        return slot
+
+    def put(self, slot: Slot) -> None:
+        """Take back *slot*, whose connection is idle and in order."""
+        site = slot.site
+        site.room.pop(slot, None)
+        slot.depth = 0
+        slot.idle_since = monotonic()
+        if site.waiters and self._may_begin(site):
+            if not self.turns or not self._must_yield(site):
+                site.streak += 1
+                self._hand(site, slot)
+                return
+        elif not self.turns:
+            self._keep(slot)
+            return
+        self._forget(slot)
+        self.keeper.close(slot)
+        # Behind those that have waited for longer.
+        self._seek_turn(site)
+        self._serve_turns()
+
+    def share(self, slot: Slot) -> None:
+        """Let others share *slot*, which has just connected or has an exchange less on its way."""
+        site = slot.site
+        while slot.depth < site.pipelining and site.waiters and self._may_begin(site):
+            if next(iter(site.waiters.values())):
+                # Who is first wants a connection for itself: this one is let run empty.
+                site.room.pop(slot, None)
+                return
+            slot.depth += 1
+            self._hand(site, slot)
+        if slot.depth < site.pipelining:
+            site.room[slot] = None
+        else:
+            site.room.pop(slot, None)
+
+    def remove(self, slot: Slot) -> None:
+        """*slot* is gone: its connection has ended, or could not be made. Harmless if repeated."""
+        if slot.gone:
+            return
+        self._forget(slot)
+        self._seek_turn(slot.site)
+        self._serve_turns()
+
+    def close_idle(self, slot: Slot) -> None:
+        """Close an idle connection. Where one is idle, nobody waits for its slot."""
+        self._forget(slot)
+        self.keeper.close(slot)
+
+    def _keep(self, slot: Slot) -> None:
+        """*slot* is idle, and nobody wants it."""
+        if len(self.idle) >= self.max_idle:
+            if not self.idle:  # max_idle=0
+                self.close_idle(slot)
+                return
+            self.close_idle(next(iter(self.idle)))
+        slot.site.idle[slot] = self.idle[slot] = None
+
+    def _forget(self, slot: Slot) -> None:
+        """Take *slot* out of the books."""
+        site = slot.site
+        slot.gone = True
+        self.all.discard(slot)
+        if slot in self.idle:
+            del self.idle[slot], site.idle[slot]
+        site.room.pop(slot, None)
+        site.open -= 1
+        self.open -= 1
+        if not site.open and not site.waiters:
+            self._leave(site)
+
+    def _hand(self, site: Site, slot: Slot) -> None:
+        """Give *slot* to who has waited longest in *site*."""
+        waiter, _ = site.waiters.popitem(last=False)
+        self.queued -= 1
+        if site.pace is not None:
+            site.pace.begin(monotonic())
+        slot.depth = slot.depth or 1
+        if not site.waiters:
+            self.turns.pop(site, None)
+        waiter.set_result(slot)
+
+    def _must_yield(self, site: Site) -> bool:
+        """Whether a connection that comes back to *site*, where others wait, goes to another site.
+
+        Yes to one that has fewer. Where each has one at most, because there are more sites than
+        slots, it serves ``STREAK`` requests first: a handshake for each request serves nobody.
+        """
+        following = next(iter(self.turns))
+        if following.open >= site.open:
+            # It is no worse off. Another may be: it is looked at next time.
+            self.turns.move_to_end(following)
+            return False
+        return site.open > 1 or site.streak >= STREAK
+
+    # ------------------------------------------------------------------ waiting
+
+    def enqueue(self, site: Site, waiter: Waiter, exclusive: bool = True) -> None:
+        """Let *waiter* get a slot when it is its turn, after ``take`` has returned None.
+
+        *exclusive*: it wants the connection for itself.
+        """
+        if not site.open:
+            self._unused.pop(site, None)
+        site.waiters[waiter] = exclusive
+        self.queued += 1
+        if self._may_begin(site):
+            self._seek_turn(site)
+
+    def cancel(self, site: Site, waiter: Waiter) -> bool:
+        """Take *waiter* out of the queue; False if it is there no more, so has got its slot."""
+        if waiter not in site.waiters:
+            return False
+        del site.waiters[waiter]
+        self.queued -= 1
+        if not site.waiters:
+            self.turns.pop(site, None)
+            if not site.open:
+                self._leave(site)
+        elif site.room:
+            # The one that wanted a connection for itself may have been in the way.
+            self.serve(site)
+        return True
+
+    def serve(self, site: Site) -> None:
+        """Give slots to those who wait in *site*, as far as may be."""
+        while site.waiters and self._may_begin(site):
+            if next(iter(site.waiters.values())):
+                slot = site._idle_or_new()
+            else:
+                slot = site._shared_or_idle_or_new()
+            if slot is None:
+                self._seek_turn(site)
+                return
+            self._hand(site, slot)
+
+    def _serve_turns(self) -> None:
+        turns = self.turns
+        while turns and self.open < self.limit:
+            site, _ = turns.popitem(last=False)
+            if not self._may_begin(site):
+                continue
+            slot = self.new(site)
+            if slot is None:
+                continue  # limit_per_host has been reached meanwhile: its own slots serve it
+            site.streak = 0
+            self._hand(site, slot)
+            self._seek_turn(site)
+
+    def _seek_turn(self, site: Site) -> None:
+        """Let *site* wait for a slot of the pool, if it wants one and may have it."""
+        if site.waiters and site.open < self.limit_per_host and site not in self.turns:
+            self.turns[site] = None
+
+    def _may_begin(self, site: Site) -> bool:
+        """Whether the pace of *site* allows a request now; if not, it is served later."""
+        if site.pace is None:
+            return True
+        delay = site.pace.delay(monotonic())
+        if delay <= 0:
+            return True
+        self.turns.pop(site, None)
+        self.keeper.wake_later(site, delay)
+        return False

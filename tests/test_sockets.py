@@ -1,0 +1,155 @@
+"""net/sockets.py: the order of attempts, and connecting with and without asking the loop.
+
+Happy Eyeballs, Unix sockets and what is left open are tested where they are used: test_dial.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+import pytest
+
+from aiohttpconn.exceptions import ConnectError, ConnectionRefused
+from aiohttpconn.net import sockets
+from aiohttpconn.net.resolver import Resolver
+from aiohttpconn.net.sockets import connect_first, preferred
+
+from .support import ScriptedServer, read_all, refusing_address
+
+
+def v4(host: str, port: int = 80):
+    return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, (host, port)
+
+
+def v6(host: str, port: int = 80):
+    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, (host, port, 0, 0)
+
+
+ADDRESSES = [v6("::1"), v4("192.0.2.1"), v6("::2"), v4("192.0.2.2")]
+
+
+# What worked before
+
+
+@pytest.mark.parametrize(
+    ("winner", "order"),
+    [
+        (None, [0, 1, 2, 3]),
+        (("::1", 80, 0, 0), [0, 1, 2, 3]),
+        (("192.0.2.1", 80), [1, 0, 2, 3]),
+        (("192.0.2.2", 80), [3, 0, 1, 2]),
+        (("::2", 80, 0, 0), [2, 0, 1, 3]),
+        (("192.0.2.2", 81), [0, 1, 2, 3]),
+        (("::2", 80, 0, 7), [0, 1, 2, 3]),
+        (("192.0.2.9", 80), [0, 1, 2, 3]),
+        ("", [0, 1, 2, 3]),
+    ],
+)
+def test_the_winner_is_first_if_it_is_still_there(winner, order):
+    given = tuple(ADDRESSES)
+    assert preferred(given, winner) == [ADDRESSES[number] for number in order]
+
+
+def test_of_no_address_none_is_preferred():
+    assert preferred([], ("192.0.2.1", 80)) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_winner_is_known_by_its_peername(host):
+    async with ScriptedServer([read_all()], host=host) as server:
+        addresses = await Resolver().resolve(host, server.port)
+        sock = await connect_first(addresses, "x")
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            asyncio.Protocol, sock=sock
+        )
+        peername = transport.get_extra_info("peername")
+        await server.wait_connections(1)
+        transport.abort()
+    other = v4("192.0.2.1", server.port)
+    assert preferred([other, *addresses], peername) == [*addresses, other]
+
+
+# Connecting
+
+
+@pytest.fixture
+def listening():
+    """The address of a server that accepts nothing: to connect, its kernel is enough."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()
+
+
+@pytest.fixture(params=["poll", "no poll"])
+def poll(request, monkeypatch):
+    """Whether the platform has ``poll``; where it has not, the loop is asked to wait."""
+    if request.param == "no poll":
+        monkeypatch.setattr(sockets, "_poll", None)
+    return request.param
+
+
+async def test_connects(poll, listening):
+    with await connect_first([v4(*listening)], "x") as sock:
+        assert sock.getpeername() == listening
+        assert sock.gettimeout() == 0
+
+
+async def test_is_refused(poll):
+    with refusing_address() as address:
+        with pytest.raises(ConnectionRefused) as info:
+            await connect_first([v4(*address)], "x")
+    assert str(info.value) == f"connection refused by 127.0.0.1:{address[1]}"
+    assert info.value.errno == errno.ECONNREFUSED
+
+
+async def test_an_address_that_cannot_be_reached(poll):
+    with pytest.raises(ConnectError) as info:
+        await connect_first([v6("fe80::1")], "x")  # no zone
+    assert str(info.value) == "cannot connect to [fe80::1]:80: invalid argument"
+    assert info.value.errno == errno.EINVAL
+
+
+async def test_cancelled_at_any_turn_it_leaves_nothing_open(poll, listening):
+    for turns in range(10):
+        task = asyncio.create_task(connect_first([v4(*listening)], "x"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not task.cancel():
+            task.result().close()
+            return
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    raise AssertionError("never connected")
+
+
+async def test_who_connects_again_and_again_lets_others_run(listening):
+    ran = []
+    asyncio.get_running_loop().call_soon(ran.append, 1)
+    with await connect_first([v4(*listening)], "x"):
+        assert ran == [1]
+
+
+async def test_waits_for_an_answer_that_takes_its_time(poll):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        pending = [socket.socket() for _ in range(16)]
+        for sock in pending:
+            sock.setblocking(False)
+            assert sock.connect_ex(listener.getsockname()) == errno.EINPROGRESS
+        # The backlog is full by now.
+        task = asyncio.create_task(connect_first([v4(*listener.getsockname())], "x"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for sock in pending:
+            sock.close()
+
+
+async def test_no_address_at_all():
+    with pytest.raises(ConnectError) as info:
+        await connect_first([], "a.test:80")
+    assert type(info.value) is ConnectError
+    assert str(info.value) == "cannot connect to a.test:80: the resolver gave no address"
