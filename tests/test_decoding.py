@@ -18,14 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttpconn.client import decoding
+from aiohttpconn.client import codecs, decoding
+from aiohttpconn.client.codecs import DECODERS, Members, accept_encoding
 from aiohttpconn.client.decoding import (
-    DECODERS,
     MAX_CODINGS,
     MAX_LENGTH,
     RATIO_FREE,
     ContentDecoder,
-    accept_encoding,
     decode,
     split_codings,
 )
@@ -36,20 +35,18 @@ from .support.strategies import cuts
 from .test_head import every_split
 
 if sys.version_info >= (3, 14):
-    from compression.zstd import ZstdCompressor
-    from compression.zstd import compress as zstd
-
-    def zstd_coder():
-        return ZstdCompressor(), ZstdCompressor.FLUSH_BLOCK
-
+    from compression.zstd import CompressionParameter, ZstdCompressor
 else:
-    from zstandard import COMPRESSOBJ_FLUSH_BLOCK, ZstdCompressor
+    from backports.zstd import CompressionParameter, ZstdCompressor
 
-    def zstd(data: bytes) -> bytes:
-        return ZstdCompressor(write_checksum=True).compress(data)
 
-    def zstd_coder():
-        return ZstdCompressor().compressobj(), COMPRESSOBJ_FLUSH_BLOCK
+def zstd(data: bytes) -> bytes:
+    compressor = ZstdCompressor(options={CompressionParameter.checksum_flag: 1})
+    return compressor.compress(data, ZstdCompressor.FLUSH_FRAME)
+
+
+def zstd_coder():
+    return ZstdCompressor(), ZstdCompressor.FLUSH_BLOCK
 
 
 MiB = 1 << 20
@@ -146,6 +143,13 @@ CASES = {
     "deflate-of-nothing": (["deflate"], b"x\x9c\x03\x00\x00\x00\x00\x01", b""),
     "raw-deflate": (["deflate"], HELLO_RAW, HELLO),
     "raw-deflate-stored": (["deflate"], b"\x01\x05\x00\xfa\xffhello", b"hello"),
+    # What looks like zlib's header at the first glance, but not at the second.
+    "raw-deflate-padded": (["deflate"], b"\x08\x02\x00\xfd\xffhi\x03\x00", b"hi"),
+    "raw-deflate-padded-more": (
+        ["deflate"],
+        b"\x88\x1c\x00\xe3\xff" + b"28 bytes: as many as it says" + b"\x03\x00",
+        b"28 bytes: as many as it says",
+    ),
     "raw-deflate-of-nothing": (["deflate"], b"\x03\x00", b""),
     "br": (["br"], HELLO_BR, HELLO),
     "br-of-nothing": (["br"], b";", b""),
@@ -277,6 +281,17 @@ def test_what_is_not_fetched_stays_pending():
     while decoder.pending:
         assert decoder.feed(b"") == b""
     decoder.finish()
+
+
+def test_no_byte_is_lost_that_was_fed_too_early():
+    body = random.Random(7).randbytes(300_000)
+    wire = gzip.compress(body)
+    decoder = ContentDecoder(["gzip"], **UNLIMITED)
+    got = decoder.feed(wire[:200_000], 10) + decoder.feed(wire[200_000:], 10)
+    while decoder.pending:
+        got += decoder.feed(b"")
+    decoder.finish()
+    assert got == body
 
 
 @pytest.mark.parametrize("max_length", [0, -1])
@@ -489,8 +504,8 @@ def fresh():
     ("missing", "expected"),
     [
         (["brotli", "brotlicffi"], "gzip, deflate, zstd"),
-        (["zstandard", "_zstd"], "gzip, deflate, br"),
-        (["brotli", "brotlicffi", "zstandard", "_zstd"], "gzip, deflate"),
+        (["backports.zstd", "_zstd"], "gzip, deflate, br"),
+        (["brotli", "brotlicffi", "backports.zstd", "_zstd"], "gzip, deflate"),
     ],
 )
 def test_accept_encoding_leaves_out_what_is_not_installed(monkeypatch, missing, expected):
@@ -522,11 +537,11 @@ def test_brotlicffi_is_used_where_brotli_is_not(monkeypatch):
 
 @pytest.mark.usefixtures("fresh")
 def test_zstd_that_is_not_installed_is_named(monkeypatch):
-    for name in ("zstandard", "_zstd"):
+    for name in ("backports.zstd", "_zstd"):
         monkeypatch.setitem(sys.modules, name, None)
     assert refused(HELLO_ZSTD, ["gzip", "zstd"]) == (
-        "the content coding 'zstd' is not installed (there is neither zstandard nor, in Python "
-        "3.14, compression.zstd), those that are: gzip, deflate, br; "
+        "the content coding 'zstd' is not installed (there is neither backports.zstd nor, in "
+        "Python 3.14, compression.zstd), those that are: gzip, deflate, br; "
         "pip install 'aiohttpconn[zstd]'"
     )
 
@@ -540,14 +555,14 @@ def test_a_coding_that_is_not_known_is_named():
 
 
 def test_importing_the_module_imports_no_codec(monkeypatch):
-    for name in ("brotli", "zstandard", "zlib"):
+    for name in ("brotli", "backports.zstd", "zlib"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     spec = importlib.util.spec_from_file_location(
-        "aiohttpconn.client.decoding_again", decoding.__file__
+        "aiohttpconn.client.codecs_again", codecs.__file__
     )
     monkeypatch.setitem(sys.modules, spec.name, module := importlib.util.module_from_spec(spec))
     spec.loader.exec_module(module)
-    assert {"brotli", "zstandard", "zlib"}.isdisjoint(sys.modules)
+    assert {"brotli", "backports.zstd", "zlib"}.isdisjoint(sys.modules)
 
 
 @pytest.mark.parametrize(
@@ -612,9 +627,21 @@ def test_a_new_coding_is_one_line(monkeypatch):
         decode(bz2.compress(bytes(MiB)), ["bzip2"], max_body=1000, max_ratio=None)
 
 
+def test_too_little_memory_is_not_the_bodys_fault(monkeypatch):
+    class Greedy:
+        needs_input, eof, unused_data = True, False, b""
+
+        def decompress(self, data, max_length):
+            return bytearray(sys.maxsize)
+
+    monkeypatch.setitem(DECODERS, "greedy", Greedy)
+    with pytest.raises(MemoryError):
+        decode(b"x", ["greedy"], **UNLIMITED)
+
+
 def test_streams_of_any_decoder_may_follow_one_another(monkeypatch):
     # As the standard library's zstd is used, where there is one.
-    monkeypatch.setitem(DECODERS, "bzip2", lambda: decoding._Members(bz2.BZ2Decompressor))
+    monkeypatch.setitem(DECODERS, "bzip2", lambda: Members(bz2.BZ2Decompressor))
     one, empty = bz2.compress(HELLO), bz2.compress(b"")
     for pieces in every_split(one + empty + one):
         for max_length in (1, 5, MAX_LENGTH):

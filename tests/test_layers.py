@@ -50,6 +50,7 @@ ORDER = [
     "client",
     "client.urls",
     "client.fields",
+    "client.codecs",
     "client.decoding",
     "client.policy",
     "client.proxies",

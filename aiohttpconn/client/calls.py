@@ -22,7 +22,7 @@ from .auth import Basic
 from .auth import of as as_auth
 from .content import encode_content
 from .cookies import check_cookie
-from .decoding import decode
+from .decoding import MAX_RATIO, decode
 from .exchange import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
 from .policy import (
     REDIRECTS,
@@ -61,10 +61,6 @@ POOL_SECONDS = 60.0
 
 DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS)
 """A client's, unless it is given one."""
-
-
-MAX_RATIO = 250.0
-"""Decoded bytes for each byte that came, beyond the first 8 MiB: text compresses to a twentieth."""
 
 
 class Request:

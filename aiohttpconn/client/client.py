@@ -23,7 +23,6 @@ from ..version import __version__
 from .auth import of as as_auth
 from .calls import (
     DEFAULT_TIMEOUT,
-    MAX_RATIO,
     Call,
     Context,
     Settings,
@@ -33,8 +32,9 @@ from .calls import (
     route_for,
     whole_body,
 )
+from .codecs import accept_encoding
 from .cookies import CookieStore
-from .decoding import accept_encoding
+from .decoding import MAX_RATIO
 from .exchange import SHARING, Send, exchange, exchange_shared
 from .fields import Fields
 from .policy import REDIRECTS, RetryBudget

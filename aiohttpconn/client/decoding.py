@@ -6,31 +6,27 @@ Layer: client; pure.
 A few bytes may stand for gigabytes, so each call of a codec says how many it may give. Of several
 codings each is asked for a piece by the next: what lies between them never exists as a whole.
 What every one has given is counted, and compared with ``max_body`` and ``max_ratio``.
-
-To add a coding is one line in ``DECODERS``.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ..exceptions import MAX_SHOWN, BodyTooLarge, ContentDecodingError, HTTPException, quote
+from .codecs import ALIASES, DECODERS, OPTIONAL, PIECE, Identity, accept_encoding
+
+if TYPE_CHECKING:
+    from .codecs import Decoder
 
 __all__ = [
-    "DECODERS",
     "MAX_CODINGS",
     "MAX_LENGTH",
     "MAX_RATIO",
-    "PIECE",
     "RATIO_FREE",
     "ContentDecoder",
-    "Decoder",
-    "accept_encoding",
     "decode",
     "split_codings",
 ]
@@ -38,16 +34,12 @@ __all__ = [
 MAX_CODINGS = 5
 """Codings of one body, over all its Content-Encoding lines: each may multiply its size and time."""
 
-PIECE = 64 * 1024
-"""Bytes that a codec is given in one call, of which zlib copies what it has not taken; and those
-that the next one asks it for."""
-
 MAX_LENGTH = 256 * 1024
 """Bytes that ``feed`` returns if it is not told otherwise: more are hardly faster."""
 
-MAX_RATIO = 100.0
-"""A client's ``max_ratio``, unless it is given one: text shrinks 3 to 20 times, zeros 1000 times
-and more."""
+MAX_RATIO = 250.0
+"""A client's ``max_ratio``, unless it is given one: text shrinks 3 to 20 times, tables sometimes a
+hundred, zeros a thousand times."""
 
 RATIO_FREE = 8 * 1024 * 1024
 """Decoded bytes for which ``max_ratio`` is not asked: small bodies of blanks have any ratio."""
@@ -59,356 +51,8 @@ NESTED_RATIO = 10
 """Bytes that come out of such a coding, for each that went in. What is encoded already hardly
 shrinks again, unless it was made to cost time: a gigabyte of empty gzip members, for one."""
 
-MAX_WINDOW_LOG = 23
-"""RFC 9659 §3: a window of zstd has at most 8 MiB, and so much memory may a body cost."""
-
 _QUOTED = 16
 """Bytes of a stream's beginning that an error shows."""
-
-
-# The codecs, behind one protocol --------------------------------------------------------------
-
-
-class Decoder(Protocol):
-    """One coding's decoder; ``bz2.BZ2Decompressor`` and the standard library's others are such.
-
-    What it raises for broken data may be of any type; ``EOFError`` is for data after the end.
-    """
-
-    @property
-    def needs_input(self) -> bool:
-        """False where ``decompress(b"", n)`` may give more, and only b"" may be passed."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the body may end here: the stream is complete, and all of it was given out."""
-
-    @property
-    def unused_data(self) -> bytes:
-        """What was passed beyond the end of the stream: any is an error."""
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Take all of *data* (keep what cannot be decoded yet); give *max_length* bytes at most."""
-
-
-class _Inflate:
-    """What zlib decodes: by *wbits* gzip (31), zlib's own format (15) or raw deflate (-15)."""
-
-    __slots__ = ("_inflater", "eof", "needs_input", "unused_data")
-
-    def __init__(self, wbits: int) -> None:
-        import zlib
-
-        self._inflater = zlib.decompressobj(wbits)
-        self.needs_input = True
-        self.eof = False
-        self.unused_data = b""
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        inflater = self._inflater
-        if self.eof:
-            raise EOFError
-        out = inflater.decompress(inflater.unconsumed_tail or data, max_length)
-        self.eof = inflater.eof
-        self.unused_data = inflater.unused_data
-        self.needs_input = len(out) < max_length and not inflater.unconsumed_tail
-        return out
-
-
-class _Deflate(_Inflate):
-    """``deflate``: zlib's format (RFC 9110 §8.4.1.2), or raw deflate, which many servers send."""
-
-    __slots__ = ("_head",)
-
-    def __init__(self) -> None:
-        super().__init__(-15)
-        # The first byte, until the second tells which of the two it is; then None.
-        self._head: bytes | None = b""
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        if self._head is not None:
-            data = self._head + data
-            if len(data) < 2:
-                self._head = data
-                return b""
-            self._head = None
-            # RFC 1950 §2.2. No raw deflate begins so: its first block would be a stored one with
-            # padding that is not zero, as no encoder writes it.
-            if data[0] & 0x8F == 0x08 and (data[0] << 8 | data[1]) % 31 == 0:
-                super().__init__(15)
-        return super().decompress(data, max_length)
-
-
-class _Members:
-    """Streams that follow one another, each with a decoder of its own, and *padding* behind them.
-
-    gzip (RFC 1952 §2.2) and zstd (RFC 8878 §3) have them. gzip files may be padded with zeros.
-    """
-
-    __slots__ = ("_decoder", "_make", "_padding", "_rest", "eof", "needs_input")
-
-    unused_data = b""
-
-    def __init__(self, make: Callable[[], Decoder], padding: bytes = b"") -> None:
-        self._make = make
-        self._padding = padding
-        self._decoder = make()
-        # What the last member left over, when it has given something too.
-        self._rest = b""
-        self.needs_input = True
-        self.eof = False
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        rest = self._rest or data
-        out = b""
-        while True:
-            decoder = self._decoder
-            if decoder.eof:
-                rest = rest.lstrip(self._padding)
-                if not rest:
-                    break
-                decoder = self._decoder = self._make()
-            out = decoder.decompress(rest, max_length)
-            rest = decoder.unused_data
-            if out or not rest:
-                break
-        self._rest = rest
-        self.eof = decoder.eof and not rest
-        self.needs_input = not rest and (decoder.eof or decoder.needs_input)
-        return out
-
-
-class _Identity:
-    """No coding: what is given comes out again, in pieces of the size that is asked for.
-
-    Below it is what holds the rest for those codecs that may give more than they were asked for.
-    """
-
-    __slots__ = ("_held", "_held_at", "eof", "needs_input")
-
-    unused_data = b""
-
-    def __init__(self) -> None:
-        self._held = b""
-        self._held_at = 0
-        self.needs_input = True
-        self.eof = False
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        out = self._give(data, max_length)
-        self.needs_input = self.eof = not self._held
-        return out
-
-    def _give(self, out: bytes, max_length: int) -> bytes:
-        """Return the next *max_length* bytes of what is held, or of *out* where nothing is."""
-        start = 0
-        if self._held:
-            out, start = self._held, self._held_at
-        end = start + max_length
-        self._held, self._held_at = (out, end) if end < len(out) else (b"", 0)
-        return out[start:end]
-
-
-class _Brotli(_Identity):
-    """``br`` (RFC 7932) by brotli or brotlicffi."""
-
-    __slots__ = ("_decoder", "_drained")
-
-    def __init__(self) -> None:
-        super().__init__()
-        module = _brotli_module()
-        if module is None:
-            raise ImportError("there is neither brotli nor brotlicffi, 1.2 or later")
-        self._decoder = module.Decompressor()
-        self._drained = True
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        if self.eof:
-            raise EOFError
-        out = b""
-        if not self._held:
-            # It fills the block in which it reaches its limit. Below the limit there may be more
-            # too, whatever can_accept_more_data() says: none is left when it gives none.
-            out = self._decoder.process(data, output_buffer_limit=min(max_length, PIECE))
-            self._drained = not out
-        out = self._give(out, max_length)
-        self.needs_input = self._drained and not self._held
-        self.eof = not self._held and self._decoder.is_finished()
-        return out
-
-
-class _Zstandard(_Identity):
-    """``zstd`` (RFC 8878) by the zstandard package, the calls of which know no limit.
-
-    It is therefore given only so many blocks as may give what was asked for: a block's header
-    tells what it gives, or else its format does, 128 KiB. No more is read of a frame here than
-    where its blocks are; whether they are right is the package's business.
-    """
-
-    __slots__ = (
-        "_charge",
-        "_checksum",
-        "_decoder",
-        "_drained",
-        "_in_frame",
-        "_left",
-        "_pos",
-        "_rest",
-    )
-
-    MAX_BLOCK = 128 * 1024
-    MAX_HEADER = 18
-
-    def __init__(self, module: Any) -> None:
-        super().__init__()
-        codec = module.ZstdDecompressor(max_window_size=1 << MAX_WINDOW_LOG)
-        self._decoder = codec.decompressobj(read_across_frames=True)
-        # Input that waits for its turn, from _pos on, and whether nothing can be made of it yet.
-        self._rest = b""
-        self._pos = 0
-        self._drained = True
-        # How far it is to the next header, and what the block before it gives at most.
-        self._left = 0
-        self._charge = 0
-        # Whether that header is a block's, and if a checksum follows the last block.
-        self._in_frame = False
-        self._checksum = False
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        if data:
-            self._rest = self._rest[self._pos :] + data
-            self._pos = 0
-        out = b""
-        if not self._held:
-            start = self._pos
-            self._drained = self._walk(max_length)
-            out = self._decoder.decompress(self._rest[start : self._pos])
-        out = self._give(out, max_length)
-        at_end = self._pos == len(self._rest) and not self._left and not self._in_frame
-        self.needs_input = self._drained and not self._held
-        self.eof = at_end and not self._held
-        return out
-
-    def _walk(self, budget: int) -> bool:
-        """Move on by blocks that give *budget* bytes or just more; return if there are less."""
-        rest = self._rest
-        while budget > 0:
-            if self._left:
-                step = min(self._left, len(rest) - self._pos)
-                if not step:
-                    return True
-                self._pos += step
-                self._left -= step
-                if not self._left:
-                    budget -= self._charge
-            else:
-                step = self._header(rest[self._pos : self._pos + self.MAX_HEADER])
-                if not step:
-                    return True
-                self._pos += step
-        return False
-
-    def _header(self, head: bytes) -> int:
-        """Find out what the next header announces; return its length, 0 if it is not whole."""
-        if self._in_frame:
-            # RFC 8878 §3.1.1.2: last block or not, its type and size: raw, one byte repeated, or
-            # compressed.
-            if len(head) < 3:
-                return 0
-            header = int.from_bytes(head[:3], "little")
-            kind, size = header >> 1 & 3, header >> 3
-            self._left = 1 if kind == 1 else size
-            self._charge = size if kind < 2 else self.MAX_BLOCK
-            if header & 1:
-                self._in_frame = False
-                self._left += 4 if self._checksum else 0
-            return 3
-        if len(head) < 8:
-            return 0  # No frame is shorter.
-        magic = int.from_bytes(head[:4], "little")
-        if magic & 0xFFFFFFF0 == 0x184D2A50:
-            # RFC 8878 §3.1.2: a skippable frame, and its size
-            self._left = int.from_bytes(head[4:8], "little")
-            self._charge = 0
-            return 8
-        if magic != 0xFD2FB528:
-            raise ValueError(f"no frame begins with {quote(head[:4])}")
-        # RFC 8878 §3.1.1.1: a window or not, 0 to 4 bytes of dictionary, 0 to 8 of a size
-        descriptor = head[4]
-        single = descriptor >> 5 & 1
-        length = 6 - single + (0, 1, 2, 4)[descriptor & 3] + (single, 2, 4, 8)[descriptor >> 6]
-        if len(head) < length:
-            return 0
-        self._in_frame = True
-        self._checksum = bool(descriptor & 4)
-        return length
-
-
-def _gzip() -> Decoder:
-    return _Members(lambda: _Inflate(31), padding=b"\0")
-
-
-def _zstd() -> Decoder:
-    name = _zstd_name()
-    if not name:
-        raise ImportError("there is neither zstandard nor, in Python 3.14, compression.zstd")
-    module: Any = importlib.import_module(name)
-    if name == "zstandard":
-        return _Zstandard(module)
-    options = {module.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
-    return _Members(lambda: module.ZstdDecompressor(options=options))
-
-
-DECODERS: dict[str, Callable[[], Decoder]] = {
-    "gzip": _gzip,
-    "deflate": _Deflate,
-    "br": _Brotli,
-    "zstd": _zstd,
-}
-"""How to make a decoder for each coding, by its name in lower case, in the order of
-Accept-Encoding. An ``ImportError`` says that it is not installed. A coding that is in ``OPTIONAL``
-too is asked for only where it is."""
-
-ALIASES = {"x-gzip": "gzip"}
-"""RFC 9110 §8.4.1.3: other names that servers give a coding."""
-
-
-def _zstd_name() -> str:
-    """Return the name of the module that decodes zstd, or "": to import zstandard takes 10 ms."""
-    from importlib.util import find_spec
-
-    if sys.version_info >= (3, 14) and find_spec("_zstd"):
-        return "compression.zstd"
-    return "zstandard" if find_spec("zstandard") else ""
-
-
-def _brotli_module() -> Any:
-    """Return brotli or brotlicffi, whichever can limit what a call gives, or None."""
-    for name in ("brotli", "brotlicffi"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        # Since 1.2, with output_buffer_limit. To import it is faster than to look up its version.
-        if hasattr(getattr(module, "Decompressor", None), "can_accept_more_data"):
-            return module
-    return None
-
-
-OPTIONAL: dict[str, tuple[Callable[[], bool], str]] = {
-    "br": (lambda: _brotli_module() is not None, "aiohttpconn[brotli]"),
-    "zstd": (lambda: bool(_zstd_name()), "aiohttpconn[zstd]"),
-}
-"""Codings that may not be installed: whether one is, and what to install."""
-
-
-@functools.cache
-def accept_encoding() -> str:
-    """Return what Accept-Encoding says: all codings that are installed. Found out once."""
-    return ", ".join(name for name in DECODERS if name not in OPTIONAL or OPTIONAL[name][0]())
-
-
-# A body, within bounds ------------------------------------------------------------------------
 
 
 def split_codings(values: Iterable[str]) -> list[str]:
@@ -495,6 +139,7 @@ class _Stage:
         self.coding = coding
         self.decoder = decoder
         self.last = last
+        # The first of the bytes that it was given, for errors; how many have come out of it.
         self.begin = b""
         self.given = 0
 
@@ -526,7 +171,7 @@ class ContentDecoder:
         # taken off in the reverse one: what comes out of the last stage is the body.
         self._stages = [
             _Stage(coding, self._make(coding), i == 0) for i, coding in enumerate(codings)
-        ][::-1] or [_Stage("identity", _Identity(), True)]
+        ][::-1] or [_Stage("identity", Identity(), True)]
         self._encoded = 0
         # What was fed and has not reached the first stage, from _pos on.
         self._input = b""
