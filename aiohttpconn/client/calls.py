@@ -259,6 +259,7 @@ class Call:
                 else:
                     raw, request, sent = first, None, first.started
                     first = None
+                    self._began_sending = True
                 head_at = monotonic()
                 if self._context.cookies is not None:
                     keep_cookies(self._context.cookies, self._url, raw)

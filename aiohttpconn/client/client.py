@@ -33,15 +33,16 @@ from .calls import (
     whole_body,
 )
 from .codecs import accept_encoding
+from .content import encode_content
 from .cookies import CookieStore
 from .decoding import MAX_RATIO
 from .exchange import SHARING, Send, exchange, exchange_shared
 from .fields import Fields
 from .policy import REDIRECTS, RetryBudget
-from .pool import DECIDING, ConnectionPool, PoolStats
+from .pool import DECIDING, SMALL_BODY, ConnectionPool, PoolStats
 from .proxies import ProxyRules, from_environment
 from .response import Response
-from .urls import PLAIN_TARGET, SplitURL, split_url
+from .urls import PLAIN_TARGET, SplitURL, add_params, split_url
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
@@ -70,7 +71,20 @@ MAX_KNOWN = 4096
 MAX_NOTES = 64
 """Heads of which is remembered whether there is anything to do about them."""
 
+MAX_MERGED = 64
+"""Combinations of a request's own fields whose text is remembered."""
+
 _PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_BODY_METHODS = frozenset({"PATCH", "POST", "PUT"})
+
+# Options that say no more than what is sent, and those of them that are a body.
+_WITHOUT_CALL = frozenset({"headers", "params", "timeout", "json", "content", "data"})
+_BODIES = ("json", "content", "data")
+
+# Fields that stand elsewhere, or decide how a request is sent.
+_OWN_FIELDS = DECIDING | {"host"}
+
+_NO_HEADERS: dict[str, str] = {}
 
 _match_target = PLAIN_TARGET.fullmatch
 
@@ -179,12 +193,10 @@ class Client:
         self._base_url = context.base_url
         self._follows = settings.follow_redirects
         self._decompresses = settings.decompress
-        self._fields, names = encode_fields(context.fields.pairs())
-        self._host_given = "host" in names
         self._send = Send(settings.timeout, None, settings.resend_stale)
         self._shares = SHARING if context.pipelining > 1 else frozenset[str]()
-        # Whether there are such requests.
-        self._plain = not (
+        # The fields of the requests of which nothing is special; None if there are none.
+        special = (
             context.params
             or settings.auth
             or settings.retry
@@ -192,9 +204,10 @@ class Client:
             or settings.on_response
             or settings.timeout.total is not None
             or settings.max_body is not None
-            or "cookie" in names
-            or not DECIDING.isdisjoint(names)
         )
+        self._fields = None if special else self._merge((), None)
+        # With those of a request's own, by these and the type of its body.
+        self._merged: dict[tuple[tuple[tuple[str, str], ...], str | None], str | None] = {}
         # By the beginning of a URL: where it leads, what stands behind the target, the origin.
         self._known: dict[str, tuple[Site, str, SplitURL]] = {}
         # By a response's head: whether there is anything to do about it.
@@ -261,7 +274,13 @@ class Client:
         Hot: see docs/topics/design.md.
         """
         began = monotonic()
-        if not options and self._plain and method in _PLAIN_METHODS:
+        asked = url
+        fields: str | None = self._fields
+        body: bytes | None = None
+        send = self._send
+        if options and fields is not None:
+            url, fields, body, send = self._with_options(url, options)
+        if fields is not None and method in (_PLAIN_METHODS if body is None else _BODY_METHODS):
             if self._base_url and url.startswith("/") and not url.startswith("//"):
                 url = self._base_url + url
             slash = url.find("/", 8)
@@ -274,26 +293,35 @@ class Client:
                 and not connections.closed
                 and not known[0].retired
             ):
-                site, rest, origin = known
+                site, host, origin = known
                 target = url[slash:]
                 cookies = self._cookies
                 if cookies is not None and cookies.may_have(origin.host):
                     header = cookies.header_for(origin._replace(target=target))
                     if header:
-                        rest = f"{rest}Cookie: {header}\r\n"
-                data = f"{method} {site.prefix}{target}{rest}\r\n".encode("latin-1")
-                if method in self._shares:
-                    raw = await exchange_shared(connections, site, method, target, data, self._send)
+                        fields = f"{fields}Cookie: {header}\r\n"
+                if body is not None:
+                    fields = f"Content-Length: {len(body)}\r\n{fields}"
+                data = f"{method} {site.prefix}{target}{host}{fields}\r\n".encode("latin-1")
+                if body:
+                    data += body
+                if body is None and method in self._shares and send is self._send:
+                    raw = await exchange_shared(connections, site, method, target, data, send)
                 else:
-                    raw = await exchange(connections, site, method, target, data, self._send)
+                    raw = await exchange(connections, site, method, target, data, send)
                 # Invariant: what follows is what Call.run() makes of a response that is neither a
                 # redirect nor, as this client has neither, to be retried or authorized.
                 head_at = monotonic()
                 if raw.status in REDIRECTS and self._follows:
-                    call = Call(self._context, method, url, {}, stream=False, began=began)
+                    call = Call(self._context, method, asked, options, stream=False, began=began)
                     return await call.run(raw)
-                if raw._ended and raw._exception is None and type(raw._first) is bytes:
-                    content = raw._first
+                content = raw._first
+                if (
+                    raw._ended
+                    and not raw._rest
+                    and raw._exception is None
+                    and type(content) is bytes
+                ):
                     raw._first = b""
                     raw._buffered = 0
                     ended = head_at
@@ -307,11 +335,61 @@ class Client:
                 if notable:
                     content = self._attend(raw, content, url, origin, target)
                 return Response(raw, url, content, began, raw.started, head_at, ended)
-        call = Call(self._context, method, url, options, stream=False, began=began)
+        call = Call(self._context, method, asked, options, stream=False, began=began)
         response = await call.run()
-        if self._plain:
+        if self._fields is not None:
             self._learn(url)
         return response
+
+    def _with_options(
+        self, url: str, options: RequestOptions
+    ) -> tuple[str, str | None, bytes | None, Send]:
+        """Return (URL, fields, body, how to send it) of a request with the simpler *options*.
+
+        The fields are None if there is more to it, which is a ``Call``'s business.
+        """
+        send = self._send
+        if not _WITHOUT_CALL.issuperset(options):
+            return url, None, None, send
+        if "timeout" in options:
+            timeout = as_timeout(options["timeout"])
+            if timeout.total is not None:
+                return url, None, None, send
+            send = send._replace(timeout=timeout)
+        given = {name: options[name] for name in _BODIES if name in options}  # type: ignore[literal-required]
+        body = kind = None
+        if given:
+            content = encode_content(**given)
+            body, kind = content.body, content.content_type
+            if type(body) is not bytes or len(body) > SMALL_BODY:
+                return url, None, None, send
+        headers = options.get("headers") or _NO_HEADERS
+        if type(headers) is not dict:
+            return url, None, None, send
+        items = tuple(headers.items())
+        key = items, kind
+        merged = self._merged
+        fields = merged.get(key)
+        if fields is None and key not in merged:
+            if len(merged) >= MAX_MERGED:
+                merged.clear()
+            fields = merged[key] = self._merge(items, kind)
+        if params := options.get("params"):
+            url = add_params(url, params)
+        return url, fields, body, send
+
+    def _merge(self, items: tuple[tuple[Any, Any], ...], kind: str | None) -> str | None:
+        """Return the fields of the client with those of a request, None if that is not all."""
+        for name, value in items:
+            # Others may be equal, and are sent differently: 1 and True are.
+            if type(name) is not str or not (value is None or type(value) is str):
+                return None
+        fields = self._context.fields.copy()
+        fields.override(items)
+        if kind is not None and "content-type" not in fields:
+            fields["Content-Type"] = kind
+        text, names = encode_fields(fields.pairs())
+        return None if "cookie" in names or not _OWN_FIELDS.isdisjoint(names) else text
 
     def _look_at(self, head: bytes | None) -> bool:
         """Return whether there is anything to do about a response with *head*; remember it."""
@@ -349,9 +427,8 @@ class Client:
             self._known.clear()
         origin = split_url(f"{prefix}/")
         site = self._connections.site(route_for(origin, self._context.settings))
-        host = "" if self._host_given else f"Host: {site.authority}\r\n"
-        rest = f" HTTP/1.1\r\n{host}{site.fields}{self._fields}"
-        self._known[prefix] = site, rest, origin
+        host = f" HTTP/1.1\r\nHost: {site.authority}\r\n{site.fields}"
+        self._known[prefix] = site, host, origin
 
     # What they return is request()'s coroutine: one around it would cost as much again.
 
