@@ -24,6 +24,7 @@ from typing import IO, TypeAlias
 
 from .. import HTTPException, HTTPResponse, HTTPSConnection, Timeout, __version__
 from .options import PROG
+from .scrape import ScrapeError, page, scrape
 
 __all__ = ["main"]
 
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
             _show("uvloop", uvloop.new_event_loop)
     except BrokenPipeError:
         raise
-    except (DemoError, HTTPException, OSError, ValueError) as exc:
+    except (DemoError, ScrapeError, HTTPException, OSError, ValueError) as exc:
         sys.stdout.flush()
         print(f"The demo failed: {str(exc) or type(exc).__name__}", file=sys.stderr)
         return 1
@@ -132,6 +133,8 @@ async def _visit(file: IO[bytes], file_hash: str) -> None:
                 response = await row.ask("GET", "/hello")
                 _check(await response.read() == GREETING, "/hello gave another greeting")
             print(f"  {response.status} {response.reason}; the proxy relayed TLS, and read nothing")
+
+        await scrape(f"https://{HOST}:{port}", trusted)
 
 
 async def _download(response: HTTPResponse, row: _Row) -> tuple[int, str]:
@@ -248,13 +251,17 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             writer.write(_response(b"200 OK", digest.hexdigest().encode()))
         elif request == b"GET /download":
             await _send_download(writer)
+        elif match := re.fullmatch(rb"GET /page/([0-9]{1,4})", request):
+            coded = b"Content-Type: text/html; charset=utf-8\r\nContent-Encoding: gzip\r\n"
+            writer.write(_response(b"200 OK", page(int(match[1])), coded))
         else:
             writer.write(_response(b"404 Not Found", b"There is nothing here.\n"))
         await writer.drain()
 
 
-def _response(status: bytes, body: bytes) -> bytes:
-    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+def _response(status: bytes, body: bytes, fields: bytes = b"") -> bytes:
+    length = len(body)
+    return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, fields, length, body)
 
 
 async def _send_download(writer: asyncio.StreamWriter) -> None:
