@@ -34,7 +34,7 @@ _LAZY = {
     "Client": "client.client",
     "ConnectionPool": "client.pool",
     "CookieStore": "client.cookies",
-    "Digest": "client.auth",
+    "Digest": "client.digest",
     "Fetched": "client.fetching",
     "Fields": "client.fields",
     "Netrc": "client.auth",
@@ -42,7 +42,7 @@ _LAZY = {
     "PoolStats": "client.pool",
     "Proxy": "client.proxies",
     "ProxyRules": "client.proxies",
-    "Request": "client.calls",
+    "Request": "client.settings",
     "Response": "client.response",
     "Retry": "client.policy",
     "Timings": "client.response",
@@ -58,16 +58,17 @@ _LAZY = {
 
 if _TYPE_CHECKING:
     from .client.api import delete, get, head, options, patch, post, put, request
-    from .client.auth import Auth, Basic, Bearer, Digest, Netrc
-    from .client.calls import Request
+    from .client.auth import Auth, Basic, Bearer, Netrc
     from .client.client import Client
     from .client.cookies import CookieStore
+    from .client.digest import Digest
     from .client.fetching import Fetched
     from .client.fields import Fields
     from .client.policy import Retry
     from .client.pool import ConnectionPool, OriginStats, PoolStats
     from .client.proxies import Proxy, ProxyRules
     from .client.response import Response, Timings
+    from .client.settings import Request
 
 
 def __getattr__(name: str) -> object:

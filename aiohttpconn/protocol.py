@@ -36,6 +36,7 @@ import os
 import sys
 import weakref
 from collections import deque
+from contextlib import suppress
 from enum import IntEnum
 from functools import lru_cache
 from time import monotonic
@@ -96,6 +97,9 @@ _SIMPLE_METHODS = ("GET", "POST", "PUT", "DELETE")
 STOP_SENDING_STATUS = 300
 """A final status from here on that arrives before the request is whole stops its sending."""
 
+DISCARD_SECONDS = 10.0
+"""Until a response that nobody wants has cost the connection, from when it is being received."""
+
 _scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = (
     weakref.WeakKeyDictionary()
 )
@@ -144,7 +148,8 @@ class Owner(Protocol):
 class HTTP1Protocol(WritingProtocol):
     """Feed the responses of one transport. Made by ``HTTPConnection``, one per connect.
 
-    Attributes: ``state``; ``exchanges``, the number begun; ``owner``, who keeps it for others.
+    Attributes: ``state``; ``exchanges``, the number begun; ``owner``, who keeps it for others;
+    ``hung_up``, whether it was the peer who has ended the connection, or has said that it would.
     """
 
     __slots__ = (
@@ -174,6 +179,7 @@ class HTTP1Protocol(WritingProtocol):
         "_view",
         "can_land",
         "exchanges",
+        "hung_up",
         "lands_pieces",
         "origin",
         "owner",
@@ -210,6 +216,7 @@ class HTTP1Protocol(WritingProtocol):
         self.peername: Any = None
         self.state: State = IDLE
         self.exchanges = 0
+        self.hung_up = False
         self.can_land = self.lands_pieces = _reads_in_one_go(loop)
         # libuv reads up to 32 times before anything else runs, a woken reader too.
         self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
@@ -341,6 +348,7 @@ class HTTP1Protocol(WritingProtocol):
 
     def eof_received(self) -> bool | None:
         """The peer will send nothing more: the response ends here, whole or not."""
+        self.hung_up = self.hung_up or self.state is not CLOSED
         self._end(None)
         return None
 
@@ -348,6 +356,7 @@ class HTTP1Protocol(WritingProtocol):
         """The transport is gone; *exc* says why, None for a plain end."""
         if exc is not None and self.state in (HEAD, BODY):
             self._salvage()
+        self.hung_up = self.hung_up or self.state is not CLOSED
         self._end(exc)
         if exc is not None:
             drop_session(self._tls, exc)
@@ -372,7 +381,7 @@ class HTTP1Protocol(WritingProtocol):
         Hot: see docs/topics/design.md.
         """
         response = self._response_class(self, method, target, self._high_water)
-        if self._response is None:
+        if self.state is IDLE:
             self._response = response
             self.state = HEAD
             # Whether more than "200, its body in the same read" has to be thought of.
@@ -407,7 +416,7 @@ class HTTP1Protocol(WritingProtocol):
         if batch:
             data = b"".join(batch)
             batch.clear()
-            if self.transport is not None:
+            if self.transport is not None and self.state is not CLOSED:
                 self.transport.write(data)
 
     def arm_total(self, response: HTTPResponse, deadline: float) -> None:
@@ -547,8 +556,11 @@ class HTTP1Protocol(WritingProtocol):
                 self.state = IDLE
                 if self._watchdog is not None:
                     self._watchdog.rest()
-            elif self._watchdog is not None:
-                self._watchdog.arm_total(response.deadline)
+                if pos < end:
+                    # Nothing asked for what follows: _receive closes the connection.
+                    return pos
+            else:
+                self._follow(response)
             if self.owner is not None:
                 self.owner.exchange_ended(done, count)
         return pos
@@ -645,20 +657,28 @@ class HTTP1Protocol(WritingProtocol):
         self._response = None
         if response.will_close or (not pending and (leftover or self.request_open)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that nothing asked for.
+            self.hung_up = response.will_close
             self._fail_pending(pending)
             # A peer that takes no more of the request would keep a polite end waiting for ever.
             self._shut(hard=self.request_open)
         elif pending:
             self._response = following = pending.popleft()
             self.state = HEAD
-            if self._watchdog is not None:
-                self._watchdog.arm_total(following.deadline)
+            self._follow(following)
             if self.owner is not None:
                 self.owner.exchange_ended(response)
         else:
             self.state = IDLE
             if self.owner is not None:
                 self.owner.exchange_ended(response)
+
+    def _follow(self, following: HTTPResponse) -> None:
+        """*following* is received from now on; its wait for bytes has been on for longer."""
+        self._held = None
+        if following._closed:
+            self.hurry(following)
+        elif self._watchdog is not None:
+            self._watchdog.arm_total(following.deadline)
 
     def _upgrade(self, response: HTTPResponse) -> None:
         """HTTP ends here. What follows waits for ``detach`` and the caller's protocol."""
@@ -772,12 +792,27 @@ class HTTP1Protocol(WritingProtocol):
             return
         if name == "write" and self._peer_takes_bytes():
             return
+        if name == "read" and response._head is not None and response._waiter is None:
+            # The wait for the head is over, and nobody waits for the body.
+            self._part(response)
+            return
         limit = getattr(self._timeout, name)
         self._fail(
             expired(name, limit, self.state is BODY),
             None,
             f"{name}={limit:g}" if limit is not None else name,
         )
+
+    def _part(self, response: HTTPResponse) -> None:
+        """Send those behind *response* elsewhere: its reader has kept them waiting for too long.
+
+        It is theirs, so none of them has failed, nor has it: the connection ends with it.
+        """
+        pending, self._pending = self._pending, None
+        if pending:
+            response.will_close = True
+            self._tell_owner()
+            self._fail_pending(pending)
 
     def close(self) -> None:
         """End the connection politely: what was written still goes out."""
@@ -877,20 +912,27 @@ class HTTP1Protocol(WritingProtocol):
         For who waits for nothing else: a body's reader tells of its own waits.
         """
         limit = self._read_timeout
-        # Behind others: those bytes that arrive for them put the end of the wait off.
-        if limit is not None and self._response is response:
+        if limit is not None:
             watchdog = self._watchdog
             if watchdog is None:
                 watchdog = self.watchdog()
-            watchdog.arm_read_at(response.started + limit)
+            # Behind others the wait that is on is its own, too: one limit for all, which bytes
+            # put off, and requests do not.
+            if self._response is response or watchdog.rests:
+                watchdog.arm_read_at(response.started + limit)
 
     def end_wait(self, reader: BodyReader) -> None:
-        """*reader* waits no more. The next exchange's wait may have begun before it noticed."""
+        """*reader* waits no more. Others' waits may be on: of the next exchange, or behind it."""
         if self._held is not reader:
             return
         self._held = None
-        if self._watchdog is not None:
+        if self._watchdog is not None and not self._pending:
             self._watchdog.rest_read()
+
+    def hurry(self, response: HTTPResponse) -> None:
+        """Nobody wants *response* any more: it may keep the connection for ``DISCARD_SECONDS``."""
+        if self._response is response:
+            self.watchdog().arm_total(self.loop.time() + DISCARD_SECONDS)
 
     def orphan(self) -> None:
         """Nobody but a response's holder knows this connection any more.
@@ -912,4 +954,7 @@ class HTTP1Protocol(WritingProtocol):
 
     def _dropped(self, _: object) -> None:
         self._response = None
-        self.abort()
+        # Later, and in the loop's thread: the collector runs in any, and in the middle of anything.
+        # Until then the state stays, so that whoever begins an exchange is behind this one.
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self.abort)

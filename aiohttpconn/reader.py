@@ -147,7 +147,7 @@ class BodyReader:
         if self._closed:
             if self._source is not None and self.received + (self.left or 0) > self._need:
                 # Later: the protocol is in the middle of this read event.
-                self._source.loop.call_soon(self._source.abort)
+                self._source.loop.call_soon(self._give_up)
             return
         if not self._buffered:
             self._first = bytes(data)
@@ -164,6 +164,11 @@ class BodyReader:
                 return  # The reader runs before the next read event.
         if buffered >= self._high_water and not self._paused:
             self._pause()
+
+    def _give_up(self) -> None:
+        """Abort the source, unless the body has ended meanwhile: then it serves others."""
+        if self._source is not None and not self._ended:
+            self._source.abort()
 
     def landed(self, size: int) -> None:
         """*size* bytes have been put into ``landing``."""

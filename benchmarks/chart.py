@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from report import Figures, Result
+from report import KIN, Figures, Result
 
 __all__ = ["THEMES", "svg"]
 
@@ -135,7 +135,7 @@ def _draw(panel: Panel, top: int, colours: dict[str, str]) -> tuple[list[str], i
     for client in panel.clients():
         bars = [bar for bar in panel.bars if bar.client == client]
         middle = y + (len(bars) * (BAR + GAP) - GAP) / 2 + 4
-        bold = "600" if client == "aiohttpconn" else ""
+        bold = "600" if client in KIN else ""
         drawn.append(_text(LABEL - 8, middle, client, colours["text"], "end", bold))
         for bar in bars:
             fill = colours[_colour(bar)]
@@ -153,7 +153,7 @@ def _draw(panel: Panel, top: int, colours: dict[str, str]) -> tuple[list[str], i
 
 
 def _colour(bar: Bar) -> str:
-    kind = "ours" if bar.client == "aiohttpconn" else "peer"
+    kind = "ours" if bar.client in KIN else "peer"
     if bar.client.startswith("floor"):
         kind = "floor"
     return kind if bar.loop != "uvloop" else f"{kind}2"

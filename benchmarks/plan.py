@@ -44,7 +44,7 @@ class Plan:
         have open: then each loop by itself, as ratios are within a loop.
         """
         entries = list(self.entries(scenario))
-        if scenario.concurrency < MANY:
+        if max(scenario.concurrency, scenario.crowd) < MANY:
             return [entries]
         first = [entry for entry in entries if entry[2] != "uvloop"]
         second = [entry for entry in entries if entry[2] == "uvloop"]
@@ -55,6 +55,8 @@ class Plan:
         for name in self.clients:
             client = CLIENTS[name]
             if client.only and scenario.name not in client.only:
+                continue
+            if scenario.only and name not in scenario.only:
                 continue
             if scenario.unit == "import":
                 if client.imports:

@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BARS", "Figures", "Result", "Verdict", "judge", "markdown", "spread"]
+__all__ = ["BARS", "KIN", "Figures", "Result", "Verdict", "judge", "markdown", "spread"]
 
 OURS, FLOOR = "aiohttpconn", "floor"
+CLIENT, NO_COOKIES = "client", "client-nocookies"
+KIN = frozenset({OURS, CLIENT, NO_COOKIES})
+"""What is ours: ``HTTPConnection``, and ``Client`` on top of it."""
+
 RUST = ("wreq", "pyreqwest")
 
 MIB = 1024 * 1024
@@ -209,6 +213,20 @@ def _against_get_x64(figures: Figures, scenario: str, loop: str) -> list[float]:
     return [statistics.median(many.cpu) / statistics.median(few.cpu)]
 
 
+def _rate_over_get_x64(*others: str) -> Callable[..., list[float]]:
+    """Return a function: the client's requests per second over the best of *others* in get_x64."""
+
+    def value(figures: Figures, scenario: str, loop: str) -> list[float]:
+        deep = figures.get(scenario, CLIENT, loop)
+        found = [figures.get("get_x64", name, loop) for name in others]
+        rates = [statistics.median(result.rate) for result in found if result is not None]
+        if deep is None or not rates:
+            return []
+        return [statistics.median(deep.rate) / max(rates)]
+
+    return value
+
+
 def _peak_over_body(figures: Figures, scenario: str, loop: str) -> list[float]:
     ours = figures.get(scenario, OURS, loop)
     return [ours.peak / ours.size] if ours is not None else []
@@ -231,6 +249,7 @@ _OVER_FLOOR = _between(OURS, FLOOR, _cpu)
 _UNDER_AIOHTTP = _between("aiohttp", OURS, _cpu)
 _OF_FLOOR = _between(OURS, FLOOR, _throughput)
 _OF_AIOHTTP = _between(OURS, "aiohttp", _throughput)
+_OPEN = ("open_10000_hot", "open_10000_spread")
 _UPLOADS = ("upload_bytes_256m", "upload_file_256m")
 _STREAMS = ("stream_256m", "readinto_256m")
 
@@ -273,6 +292,58 @@ BARS = (
         _idle_over_floor,
         4,
         unit="KiB",
+    ),
+    Bar(
+        ("get_x64",),
+        _BOTH,
+        "`Client.get`, no cookies: ≤ 1.35 × `HTTPConnection`",
+        _between(NO_COOKIES, OURS, _cpu),
+        1.35,
+    ),
+    Bar(
+        ("get_x64",),
+        _BOTH,
+        "`Client.get`: ≤ 1.5 × `HTTPConnection`",
+        _between(CLIENT, OURS, _cpu),
+        1.5,
+    ),
+    Bar(
+        ("get_x64",),
+        _BOTH,
+        "`Client.get`: ≥ 3.5 × less than aiohttp",
+        _between("aiohttp", CLIENT, _cpu),
+        3.5,
+        least=True,
+    ),
+    Bar(
+        ("pipelined_x64",),
+        ("uvloop",),
+        "`Client.get`: ≥ 1.3 × `HTTPConnection`'s requests/s in `get_x64`",
+        _rate_over_get_x64(OURS),
+        1.3,
+        least=True,
+    ),
+    Bar(
+        ("pipelined_x64",),
+        _BOTH,
+        "`Client.get`: ≥ 2.5 × the requests/s of the best in Rust in `get_x64`",
+        _rate_over_get_x64(*RUST),
+        2.5,
+        least=True,
+    ),
+    Bar(
+        _OPEN,
+        _BOTH,
+        "≤ 1.3 × that with 64 connections open",
+        _between(CLIENT, f"{CLIENT}-64-open", _cpu),
+        1.3,
+    ),
+    Bar(
+        ("queued_100000",),
+        _BOTH,
+        "≤ 1.3 × that with 1,000 queued",
+        _between(CLIENT, f"{CLIENT}-1000-queued", _cpu),
+        1.3,
     ),
 )
 

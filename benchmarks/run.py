@@ -56,6 +56,9 @@ HERE = Path(__file__).parent
 
 ALWAYS = ("floor", "aiohttpconn")
 
+TO_MANY_HOSTS = frozenset({"connect", "open_hot", "open_spread"})
+"""Actions that ask not only the one host that is for all."""
+
 
 # ---------------------------------------------------------------------- scenarios
 
@@ -149,9 +152,11 @@ class Run:
             path=scenario.path,
             size=scenario.size,
             concurrency=scenario.concurrency,
+            depth=scenario.depth,
+            crowd=scenario.crowd,
             host=addresses[0][0],
             port=addresses[0][1],
-            targets=addresses[1:] if scenario.action == "connect" else (),
+            targets=addresses[1:] if scenario.action in TO_MANY_HOSTS else (),
             cafile=endpoint.cafile if scenario.tls else "",
             file=str(file) if scenario.action == "upload_file" else "",
             document=REPLY,
@@ -172,9 +177,9 @@ class Run:
                 if not worker.alive:
                     continue
                 say(f"{scenario.name}: {worker.name} {worker.loop}, round {number + 1}/{rounds}")
-                if scenario.unit == "request":
+                if scenario.unit == "request" and not scenario.count:
                     # Its connections have waited for their turn, and so have the caches.
-                    worker.go(min(worker.count, scenario.concurrency))
+                    worker.go(min(worker.count, scenario.at_once))
                 if worker.alive and (result := worker.go(worker.count)):
                     worker.rounds.append(result)
         for worker in workers:

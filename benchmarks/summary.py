@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from report import FLOOR, MIB, OURS, Figures, Result, judge
+from report import CLIENT, FLOOR, KIN, MIB, NO_COOKIES, Figures, Result, judge
 
 __all__ = ["HOMES", "headline", "placed", "summary"]
 
@@ -33,7 +33,11 @@ HEADLINE = {
 LOOPS = ("asyncio", "uvloop")
 NOTHING = "–"
 
-NAMES = {FLOOR: "the floor: a bare protocol that parses nothing"}
+NAMES = {
+    FLOOR: "the floor: a bare protocol that parses nothing",
+    CLIENT: "aiohttpconn's `Client`",
+    NO_COOKIES: "aiohttpconn's `Client`, no cookies",
+}
 
 
 def summary(raw: dict[str, Any]) -> str:
@@ -41,6 +45,7 @@ def summary(raw: dict[str, Any]) -> str:
     figures = Figures(raw)
     tables = [
         _table(figures, "request", "CPU µs per request", lambda r: r.cpu),
+        _table(figures, "request", "CPU µs per request", lambda r: r.cpu, ours_alone=True),
         _table(figures, "bytes", "GB/s", lambda r: r.throughput),
         _table(figures, "bytes", "CPU seconds per GB", lambda r: r.cpu_per_gb),
         _table(figures, "bytes", "Peak memory, MiB", lambda r: [r.peak / MIB]),
@@ -63,7 +68,9 @@ def headline(raw: dict[str, Any]) -> str:
     rows = [f"| | {' | '.join(HEADLINE.values())} |", f"|---|{'---:|' * len(HEADLINE)}"]
     for client in sorted(cheapest, key=cheapest.__getitem__):
         cells = [_cell(figures, name, client, lambda r: r.cpu) for name in HEADLINE]
-        name = f"**{client}**" if client == OURS else NAMES.get(client, client)
+        name = NAMES.get(client, client)
+        if client in KIN:
+            name = f"**{name}**"
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*rows, ""])
 
@@ -89,9 +96,18 @@ def _table(
     unit: str,
     title: str,
     series: Callable[[Result], list[float]],
+    *,
+    ours_alone: bool = False,
 ) -> str:
-    """Return clients by scenarios; a cell is ``asyncio / uvloop``, or one number for threads."""
-    names = [name for name, scenario in figures.scenarios.items() if scenario["unit"] == unit]
+    """Return clients by scenarios; a cell is ``asyncio / uvloop``, or one number for threads.
+
+    *ours_alone*: of the scenarios that no other client takes part in.
+    """
+    names = [
+        name
+        for name, scenario in figures.scenarios.items()
+        if scenario["unit"] == unit and bool(scenario.get("only")) is ours_alone
+    ]
     clients = list(dict.fromkeys(r.client for name in names for r in figures.of(name)))
     rows = []
     for client in clients:

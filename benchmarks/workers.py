@@ -130,8 +130,15 @@ class Worker:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of children: with compiled modules, as installed packages have."""
-    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    """Return the environment of children: with compiled modules, as installed packages have.
+
+    And without proxies, which clients with their defaults would use.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONDONTWRITEBYTECODE" and not name.lower().endswith("_proxy")
+    }
 
 
 def calibrate(worker: Worker, scenario: Scenario, seconds: float) -> None:
@@ -139,7 +146,11 @@ def calibrate(worker: Worker, scenario: Scenario, seconds: float) -> None:
     if scenario.unit == "memory":
         worker.count = 1
         return
-    count = row = scenario.concurrency
+    count = row = scenario.at_once
+    if scenario.count:
+        worker.go(count)  # to warm up
+        worker.count = scenario.count
+        return
     # One row alone is a burst, all sent at once: not what a client does who is kept busy.
     least = max(row, min(4 * row, 256)) if scenario.unit == "request" else row
     if not worker.go(count):  # to warm up

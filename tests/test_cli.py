@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import io
 import os
 import re
@@ -21,11 +22,26 @@ from pathlib import Path
 
 import pytest
 
-from aiohttpconn import ConnectError, InvalidURL, TLSError, __version__
+from aiohttpconn import (
+    BodyTooLarge,
+    ConnectError,
+    ContentDecodingError,
+    InvalidURL,
+    PoolTimeout,
+    RedirectRefused,
+    StatusError,
+    TLSError,
+    TooManyRedirects,
+    __version__,
+)
 from aiohttpconn.cli import curl, main
 from aiohttpconn.cli.exits import Failed, exit_code
 from aiohttpconn.cli.options import parse
-from aiohttpconn.cli.urls import locate
+from aiohttpconn.cli.output import Output
+from aiohttpconn.cli.urls import basic_of, locate
+from aiohttpconn.client import routes
+from aiohttpconn.client.codecs import accept_encoding
+from aiohttpconn.testing import Reply, serve
 
 from .support import (
     ConnectProxy,
@@ -38,6 +54,7 @@ from .support import (
     reset,
     send,
 )
+from .support.proxies import Socks5Proxy
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,6 +69,14 @@ class Result:
     code: int
     out: bytes
     err: str
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch):
+    """What the machine's environment says of proxies is not for the tests."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture
@@ -219,6 +244,331 @@ async def test_verbose_tells_on_standard_error(cli):
     assert lines[-1].startswith("* 3 bytes of body; request sent in ")
 
 
+async def test_user_stands_for_the_one_of_the_url(cli):
+    async with answers(OK) as server:
+        await cli("-u", "me:ü:x", f"http://user:secret@127.0.0.1:{server.port}/")
+    assert b"\r\nAuthorization: Basic bWU6w7w6eA==\r\n" in server.heads[0]
+    assert server.heads[0].count(b"Authorization") == 1
+
+
+async def test_cookies_are_sent_in_one_field(cli):
+    async with answers(OK) as server:
+        await cli("-b", "a=1; b=ü", "--cookie", "c=3", server.url)
+    assert b"\r\nCookie: a=1; b=\xc3\xbc; c=3\r\n" in server.heads[0]
+
+
+async def test_a_name_need_not_be_looked_up(cli):
+    async with answers(OK) as server:
+        static = f"Example.org:{server.port}:[::1],127.0.0.1"
+        argv = ["--resolve", "example.org:80:192.0.2.1", "--resolve", static]
+        assert await cli(*argv, f"http://example.org:{server.port}/") == Result(0, b"hi\n", "")
+    assert f"\r\nHost: example.org:{server.port}\r\n".encode() in server.heads[0]
+
+
+@pytest.mark.parametrize(("options", "said"), [("-s", False), ("-sS", True), ("-S", True)])
+async def test_silent_says_nothing_of_errors(cli, options, said):
+    with refusing_address() as (host, port):
+        result = await cli(options, f"http://{host}:{port}/")
+    assert (result.code, result.err != "") == (7, said)
+
+
+# Compressed bodies -----------------------------------------------------------------------
+
+GZIPPED = gzip.compress(b"hello " * 100, mtime=0)
+
+
+def coded(body: bytes, coding: str = "gzip") -> bytes:
+    fields = f"Content-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return b"HTTP/1.1 200 OK\r\n" + fields.encode() + body
+
+
+async def test_compressed_asks_for_a_coding_and_takes_it_off(cli):
+    async with answers(coded(GZIPPED)) as server:
+        assert await cli("--compressed", server.url) == Result(0, b"hello " * 100, "")
+    assert f"\r\nAccept-Encoding: {accept_encoding()}\r\n".encode() in server.heads[0]
+
+
+async def test_a_few_bytes_may_decode_to_many(cli):
+    async with answers(coded(gzip.compress(bytes(2_000_000)))) as server:
+        assert await cli("--compressed", server.url) == Result(0, bytes(2_000_000), "")
+
+
+async def test_a_coding_that_was_not_asked_for_stays(cli):
+    async with answers(coded(GZIPPED)) as server:
+        assert await cli("-H", "Accept-Encoding: gzip", server.url) == Result(0, GZIPPED, "")
+    assert b"\r\nAccept-Encoding: gzip\r\n" in server.heads[0]
+
+
+async def test_include_writes_the_head_of_a_coded_body_as_it_came(cli):
+    response = coded(GZIPPED)
+    async with answers(response) as server:
+        result = await cli("--compressed", "-i", server.url)
+    assert result == Result(0, response.removesuffix(GZIPPED) + b"hello " * 100, "")
+
+
+async def test_a_coded_body_may_be_empty_or_not_there(cli):
+    async with answers(coded(b"")) as server:
+        assert await cli("--compressed", server.url) == Result(0, b"", "")
+    head = coded(GZIPPED).removesuffix(GZIPPED)
+    async with answers(head) as server:
+        assert await cli("--compressed", "-I", server.url) == Result(0, head, "")
+
+
+@pytest.mark.parametrize(
+    ("response", "out", "text"),
+    [
+        (coded(b"hello"), b"", "the body is not valid gzip: "),
+        (coded(GZIPPED[:-1]), b"hello " * 100, "the body is cut short: its gzip stream has no end"),
+        (coded(GZIPPED, "foo"), b"", "the content coding 'foo' is not known"),
+        (coded(GZIPPED, ",gzip" * 6), b"", "the body has 6 content codings, at most 5 are decoded"),
+    ],
+)
+async def test_a_coding_that_cannot_be_taken_off_is_61(cli, response, out, text):
+    async with answers(response) as server:
+        result = await cli("--compressed", server.url)
+    assert (result.code, result.out) == (61, out)
+    assert result.err.startswith("aiohttpconn: (61) ")
+    assert text in result.err
+
+
+async def test_writing_lets_others_run_and_ends_with_the_time(tmp_path):
+    loop = asyncio.get_running_loop()
+    ran = []
+    with Output(str(tmp_path / "page"), None) as output:
+        loop.call_soon(ran.append, "another")
+        await output.write(b"decoded")
+    assert ran == ["another"]
+    with Output(str(tmp_path / "none"), loop.time()) as output:
+        with pytest.raises(TimeoutError, match="the time was over while the output was written"):
+            await output.write(b"decoded")
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+
+
+# Redirects -------------------------------------------------------------------------------
+
+
+def redirects(*, status: int = 302, tls=None, **targets: str):
+    """Return a server of the pages that *targets* name and redirect; others are what they say."""
+
+    def respond(request):
+        if location := targets.get(request.path[1:]):
+            return Reply("moved\n", status=status, headers=[("Location", location)])
+        return f"{request.method} {request.target}\n"
+
+    return serve(respond, tls=tls)
+
+
+async def test_a_redirect_is_followed_if_it_is_asked_for(cli):
+    async with redirects(a="b?x", b="/c/d") as server:
+        assert await cli(f"{server.url}a") == Result(0, b"moved\n", "")
+        assert await cli("-L", f"{server.url}a#part") == Result(0, b"GET /c/d\n", "")
+    assert [request.target for request in server.requests] == ["/a", "/a", "/b?x", "/c/d"]
+
+
+@pytest.mark.parametrize("status", [300, 302, 304])
+async def test_a_status_that_leads_nowhere_is_the_last(cli, status):
+    fields = b"Location: /b\r\n" if status != 302 else b""
+    head = b"HTTP/1.1 %d -\r\n%bContent-Length: 0\r\n\r\n" % (status, fields)
+    async with answers(head) as server:
+        assert await cli("-Li", server.url) == Result(0, head, "")
+
+
+async def test_include_writes_the_heads_of_all_responses_and_the_last_body(cli):
+    async with redirects(a="/b") as server:
+        result = await cli("-Li", f"{server.url}a")
+        head = await cli("-LI", f"{server.url}a")
+    heads = (
+        b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 6\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
+    )
+    assert result == Result(0, heads + b"GET /b\n", "")
+    assert head.out == heads.replace(b": 7", b": 8")
+    assert [request.method for request in server.requests] == ["GET", "GET", "HEAD", "HEAD"]
+
+
+async def test_verbose_shows_each_hop(cli):
+    async with redirects(a="/b") as server:
+        result = await cli("-vL", f"{server.url}a")
+    assert result.out == b"GET /b\n"
+    lines = [line for line in result.err.splitlines() if not re.match(r"[<>] \w+-?\w*:", line)]
+    where = f"127.0.0.1, port {server.port}"
+    assert [line.partition(" (")[0].partition(";")[0] for line in lines] == [
+        f"* connecting to {where}",
+        f"* connected to 127.0.0.1:{server.port}",
+        "> GET /a HTTP/1.1",
+        ">",
+        "< HTTP/1.1 302 Found",
+        "<",
+        "* body ignored",
+        f"* redirected to {server.url}b",
+        f"* connecting to {where}",
+        f"* connected to 127.0.0.1:{server.port}",
+        "> GET /b HTTP/1.1",
+        ">",
+        "< HTTP/1.1 200 OK",
+        "<",
+        "* 7 bytes of body",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "argv", "method", "body"),
+    [
+        (302, ["-d", "a=1"], "GET", b""),
+        (303, ["-d", "a=1"], "GET", b""),
+        (307, ["-d", "a=1"], "POST", b"a=1"),
+        (308, ["-d", "a=1"], "POST", b"a=1"),
+        (302, ["-X", "PUT", "-d", "a=1"], "PUT", b"a=1"),
+        (303, ["-X", "PUT", "-d", "a=1"], "GET", b""),
+        (301, ["-X", "POST"], "GET", b""),
+        (308, ["-X", "POST"], "POST", b""),
+        (303, ["-I"], "HEAD", b""),
+    ],
+)
+async def test_which_request_follows_a_redirect(cli, status, argv, method, body):
+    async with redirects(status=status, a="/b") as server:
+        assert (await cli("-L", *argv, f"{server.url}a")).code == 0
+    last = server.requests[1]
+    assert (last.method, last.body) == (method, body)
+    described = [name for name in last.headers if name.startswith("Content-")]
+    expected = ["Content-Length"] if method == "POST" else []
+    if body:
+        expected = ["Content-Length", "Content-Type"]
+    assert described == expected
+
+
+SECRETS = ["-u", "me:secret", "-b", "a=1", "-H", "Host: example.org", "-H", "X: kept"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sent"),
+    [
+        (SECRETS, ["X"]),
+        (["-H", "Authorization: t", "-H", "Proxy-Authorization: t", "-H", "Cookie: t"], []),
+        ([*SECRETS, "--location-trusted"], ["Authorization", "Cookie", "X"]),
+    ],
+)
+async def test_what_another_server_gets(cli, argv, sent):
+    async with redirects() as other, redirects(a=f"{other.url}b") as server:
+        await cli("-L", *argv, f"{server.url}a")
+    fields = other.requests[0].headers
+    own = {"User-Agent", "Accept", "Host"}
+    assert sorted(set(fields) - own) == sent
+    assert fields["Host"] == f"127.0.0.1:{other.port}"
+
+
+async def test_the_same_server_gets_secrets_once_more_unless_they_were_elsewhere(cli):
+    async with redirects() as other, redirects(a="/b") as server:
+        other.handler = lambda request: Reply("", status=302, headers={"Location": server.url})
+        await cli("-L", *SECRETS, f"{server.url}a")
+        a, b = server.requests
+        assert a.headers.items() == b.headers.items()
+        server.handler = lambda request: (
+            "back\n"
+            if request.path == "/"
+            else Reply("", status=302, headers={"Location": other.url})
+        )
+        await cli("-L", *SECRETS, f"{server.url}a")
+    assert "Authorization" in server.requests[2].headers
+    assert "Authorization" not in server.requests[3].headers
+    assert server.requests[3].headers["Host"] == f"127.0.0.1:{server.port}"
+
+
+async def test_user_and_password_of_a_location_are_not_used(cli):
+    async with redirects() as server:
+        location = f"http://user:secret@127.0.0.1:{server.port}/b"
+        server.handler = {"/a": Reply("", status=302, headers={"Location": location}), "/b": "ok"}
+        assert (await cli("-L", f"{server.url}a")).out == b"ok"
+    assert "Authorization" not in server.requests[1].headers
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "requests"),
+    [
+        ([], 47, 51),
+        (["--max-redirs", "0"], 47, 1),
+        (["--max-redirs", "2"], 47, 3),
+        (["--max-redirs", "60"], 0, 61),
+        (["--max-redirs", "-1"], 0, 61),
+    ],
+)
+async def test_too_many_redirects_are_47(cli, tmp_path, argv, code, requests):
+    pages = {f"p{number}": f"/p{number + 1}" for number in range(60)}
+    async with redirects(**pages) as server:
+        result = await cli("-L", *argv, "-o", str(tmp_path / "page"), f"{server.url}p0")
+    assert (result.code, len(server.requests)) == (code, requests)
+    assert (tmp_path / "page").exists() == (code == 0)
+    if code:
+        page = f"{server.url}p{requests - 1} leads to {server.url}p{requests}"
+        limit = f"--max-redirs {requests - 1} are behind it"
+        assert result.err == f"aiohttpconn: (47) {page}, and {limit}\n"
+
+
+@pytest.mark.parametrize(
+    ("location", "code", "text"),
+    [
+        ("ftp://127.0.0.1/", 1, "the Location's scheme 'ftp' is not supported, http, https are"),
+        ("file:///etc/passwd", 1, "the Location's scheme 'file' is not supported"),
+        ("http://[x]/", 3, "cannot follow Location b'http://[x]/': "),
+        ("http://127.0.0.1:99999/", 3, "a port must be 0 to 65535, got 99999"),
+        ("mailto:me", 3, "not a URL to be redirected to: 'mailto:me'"),
+    ],
+)
+async def test_a_redirect_to_what_cannot_be_fetched(cli, location, code, text):
+    async with redirects(a=location) as server:
+        result = await cli("-L", f"{server.url}a")
+    assert (result.code, result.out) == (code, b"")
+    assert text in result.err
+
+
+async def test_a_redirect_from_https_to_http_has_to_be_allowed(cli, certificates):
+    plain = redirects()
+    async with plain, redirects(tls=certificates.server, a=f"{plain.url}b") as server:
+        argv = ["-L", "--cacert", certificates.ca_file, f"https://localhost:{server.port}/a"]
+        refused = await cli(*argv)
+        assert plain.requests == []
+        allowed = await cli("--proto-redir", "http", *argv)
+    assert (refused.code, refused.out) == (1, b"")
+    assert refused.err == (
+        f"aiohttpconn: (1) {plain.url}b is not encrypted, and https://localhost:{server.port}/a "
+        "is: allow_downgrade=True follows it (here: --proto-redir http)\n"
+    )
+    assert allowed == Result(0, b"GET /b\n", "")
+
+
+@pytest.mark.parametrize(
+    ("protocols", "schemes"),
+    [
+        ("=https", {"https"}),
+        ("http", {"http", "https"}),
+        ("+http", {"http", "https"}),
+        ("=http", {"http"}),
+        ("=HTTP,https", {"http", "https"}),
+        ("=http,+https,-http", {"https"}),
+        ("=https,all", {"http", "https"}),
+    ],
+)
+def test_what_protocols_mean(protocols, schemes):
+    assert parse(["--proto-redir", protocols, "example.org"]).redirect_schemes == schemes
+    assert parse(["example.org"]).redirect_schemes is None
+
+
+async def test_redirects_can_be_kept_from_http(cli):
+    async with redirects(a="/b") as server:
+        result = await cli("-L", "--proto-redir", "=https", f"{server.url}a")
+    expected = f"--proto-redir does not let {server.url}a lead to {server.url}b"
+    assert result == Result(1, b"", f"aiohttpconn: (1) {expected}\n")
+
+
+async def test_max_time_is_for_all_redirects_together(cli):
+    moved = b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n"
+    scripts = [expect_request(), send(moved), close()], [expect()]
+    async with ScriptedServer(*scripts) as server:
+        result = await cli("-L", "-m", "0.1", server.url)
+    assert result.code == 28
+    assert f"GET {server.url}next: the exchange did not end within 0.0" in result.err
+
+
 # Exit codes ------------------------------------------------------------------------------
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -307,13 +657,19 @@ async def test_max_time_ends_a_name_lookup_that_cannot_be_interrupted(cli, monke
     [
         (ConnectError("no route"), {"errno": errno.EHOSTUNREACH}, 7),
         (ConnectError("SYN was never answered"), {"errno": errno.ETIMEDOUT}, 28),
+        (PoolTimeout("no connection was free"), {}, 28),
+        (StatusError("404 Not Found"), {}, 22),
+        (ContentDecodingError("not gzip"), {}, 61),
+        (BodyTooLarge("more than max_body"), {}, 63),
+        (TooManyRedirects("more than 50"), {}, 47),
+        (RedirectRefused("not encrypted"), {}, 1),
         (TLSError("bad handshake"), {"phase": "tls"}, 35),
         (TLSError("certificate required"), {"phase": "waiting for the head"}, 56),
         (ConnectionResetError("reset"), {"phase": "sending"}, 55),
         (ConnectionResetError("reset"), {"phase": "waiting for the head"}, 56),
     ],
 )
-def test_codes_that_depend_on_more_than_the_type(exc, attributes, code):
+def test_codes_of_what_seldom_happens(exc, attributes, code):
     for name, value in attributes.items():
         setattr(exc, name, value)
     assert exit_code(exc) == code
@@ -395,6 +751,7 @@ async def test_a_proxy_can_speak_tls(cli, certificates, monkeypatch, scheme):
         return certificates.client
 
     monkeypatch.setattr(curl, "default_context", default_context)
+    monkeypatch.setattr(routes, "default_context", default_context)
     origin = answers(OK, tls=certificates.server)
     tunnel = ConnectProxy(tls=certificates.server)
     async with origin, tunnel if scheme == "https" else answers(OK, tls=tunnel.tls) as proxy:
@@ -417,7 +774,7 @@ async def test_insecure_is_not_about_the_proxy(cli, certificates, scheme):
     ("keywords", "text"),
     [
         ({"refuse": b"HTTP/1.1 403 No\r\n\r\n"}, "Tunnel connection failed: 403 No (proxy, "),
-        ({"credentials": "a:b"}, " (here: -x http://user:password@host:port)\n"),
+        ({"credentials": "a:b"}, " (here: -U user:password)\n"),
         ({"refuse": b""}, "the proxy closed the connection before answering CONNECT"),
         ({"refuse": b"220 smtp\r\n"}, "the proxy's answer to CONNECT is not valid HTTP"),
     ],
@@ -427,6 +784,107 @@ async def test_a_refused_tunnel_is_56(cli, keywords, text):
         result = await cli("-x", f"http://127.0.0.1:{proxy.port}", "https://example.org/")
     assert (result.code, result.out) == (56, b"")
     assert text in result.err
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+async def test_a_socks_proxy_makes_tunnels(cli, scheme):
+    async with answers(OK) as server:
+        target = f"example.org:{server.port}"
+        routes = {target: server.address}
+        async with Socks5Proxy(credentials="user:pass", routes=routes) as proxy:
+            argv = ["-v", "--resolve", f"{target}:127.0.0.1", f"http://{target}/"]
+            result = await cli("-x", f"{scheme}://user:pass@127.0.0.1:{proxy.port}", *argv)
+    assert (result.code, result.out) == (0, b"hi\n")
+    # With socks5h the proxy gets the name.
+    where = target if scheme == "socks5h" else f"127.0.0.1:{server.port}"
+    assert proxy.targets == [where]
+    assert server.heads[0].startswith(b"GET / HTTP/1.1\r\nHost: example.org:")
+    assert f"* tunnel to example.org, port {server.port}: 0 succeeded\n" in result.err
+
+
+@pytest.mark.parametrize(
+    ("keywords", "text"),
+    [
+        ({"refuse": 5}, "connection refused"),
+        ({"credentials": "user:other"}, " (here: -U user:password)\n"),
+    ],
+)
+async def test_a_socks_proxy_that_refuses_is_97(cli, keywords, text):
+    async with Socks5Proxy(**keywords) as proxy:
+        argv = ["-U", "user:pass", "http://127.0.0.1:1/"]
+        result = await cli("-x", f"socks5h://127.0.0.1:{proxy.port}", *argv)
+    assert (result.code, result.out) == (97, b"")
+    assert text in result.err
+
+
+async def test_a_socks_proxy_without_address_is_6(cli):
+    result = await cli("-x", "socks5h://nohost.invalid", "http://127.0.0.1/")
+    assert result.code == 6
+
+
+@pytest.mark.parametrize(
+    ("user", "credentials"), [("", b"dXNlcjpwYXNz"), ("an:other@", b"YW46b3RoZXI=")]
+)
+async def test_proxy_user_is_for_a_proxy_without_one(cli, user, credentials):
+    async with answers(OK) as proxy:
+        url = f"{user}127.0.0.1:{proxy.port}"
+        assert (await cli("-x", url, "-U", "user:pass", "example.org")).code == 0
+    assert b"\r\nProxy-Authorization: Basic %b\r\n" % credentials in proxy.heads[0]
+
+
+@pytest.mark.parametrize(
+    ("environment", "argv", "through"),
+    [
+        ({"http_proxy": "PROXY"}, [], True),
+        ({"HTTP_PROXY": "PROXY"}, [], True),
+        ({"all_proxy": "PROXY"}, [], True),
+        ({"https_proxy": "PROXY"}, [], False),
+        ({"http_proxy": "PROXY", "no_proxy": "127.0.0.1"}, [], False),
+        ({"http_proxy": "PROXY", "NO_PROXY": "127.0.0.0/8"}, ["--noproxy", ""], True),
+        ({"http_proxy": "PROXY"}, ["--noproxy", "*"], False),
+        ({"http_proxy": "PROXY"}, ["-x", ""], False),
+        ({"http_proxy": "http://192.0.2.1", "ALL_PROXY": "x://"}, ["-x", "PROXY"], True),
+        ({"NO_PROXY": "127.0.0.1"}, ["-x", "PROXY"], False),
+        ({"NO_PROXY": "127.0.0.1"}, ["-x", "PROXY", "--noproxy", "example.org"], True),
+        ({}, ["-x", "PROXY", "--noproxy", "example.org,127.0.0.1"], False),
+    ],
+)
+async def test_which_proxy_is_asked(cli, monkeypatch, environment, argv, through):
+    direct, proxied = serve(lambda request: "direct"), serve(lambda request: "through")
+    async with direct as server, proxied as proxy:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value.replace("PROXY", proxy.url))
+        argv = [part.replace("PROXY", proxy.url) for part in argv]
+        result = await cli(*argv, server.url)
+    assert result == Result(0, b"through" if through else b"direct", "")
+
+
+async def test_the_environment_names_a_proxy_for_https(cli, certificates, monkeypatch):
+    origin = answers(OK, tls=certificates.server)
+    async with origin, ConnectProxy(credentials="user:pass") as proxy:
+        monkeypatch.setenv("https_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
+        url = f"https://localhost:{origin.port}/"
+        assert await cli("--cacert", certificates.ca_file, url) == Result(0, b"hi\n", "")
+    assert proxy.targets == [f"localhost:{origin.port}"]
+
+
+async def test_an_environment_that_names_no_proxy_is_5(cli, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "user:secret@")
+    result = await cli("http://example.org/")
+    assert result.code == 5
+    assert "the environment's HTTP_PROXY: cannot use " in result.err
+    assert "secret" not in result.err
+
+
+async def test_each_redirect_has_its_own_proxy(cli):
+    async with redirects() as server:
+        moved = Reply("", status=302, headers={"Location": server.url})
+        async with serve(lambda request: moved) as proxy:
+            argv = ["-x", f"user:pass@127.0.0.1:{proxy.port}", "--noproxy", "127.0.0.1"]
+            assert (await cli("-L", *argv, "http://example.org/a")).out == b"GET /\n"
+    assert proxy.requests[0].target == "http://example.org/a"
+    assert "Proxy-Authorization" in proxy.requests[0].headers
+    assert "Proxy-Authorization" not in server.requests[0].headers
 
 
 # Standard output that is a pipe ----------------------------------------------------------
@@ -487,7 +945,9 @@ def test_without_arguments_shows_help(capsys):
 
 def test_help_and_version_are_no_errors(capsys):
     assert main(["--help"]) == 0
-    assert "--max-time SECONDS" in capsys.readouterr().out
+    help_text = capsys.readouterr().out
+    for option in ("--max-time SECONDS", "--location ", "--proxy URL", "--noproxy HOSTS"):
+        assert option in help_text
     assert main(["--version"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"aiohttpconn {__version__} (")
@@ -498,7 +958,15 @@ def test_help_and_version_are_no_errors(capsys):
     ("argv", "code", "text"),
     [
         (["-v"], 2, "no URL given"),
-        (["--location", "x.org"], 2, "unrecognized arguments: --location"),
+        (["--retry", "3", "x.org"], 2, "unrecognized arguments: --retry"),
+        (["--max-redirs", "-2", "x.org"], 2, "expected a number from -1 on, got '-2'"),
+        (["--proto-redir", "=https,ftp", "x.org"], 2, "expected http, https or all, "),
+        (["-b", "cookies.txt", "x.org"], 2, "got 'cookies.txt'; files of cookies are not read"),
+        (["-b", "a=\n", "x.org"], 2, "it has a control character"),
+        (["-u", "name", "x.org"], 2, "expected a user and a password, with ':' between them"),
+        (["-U", "name", "x.org"], 2, "expected a user and a password, with ':' between them"),
+        (["--resolve", "x.org", "x.org"], 49, "expected a name, or a name and a port"),
+        (["--resolve", "x.org:80:y.org", "x.org"], 49, "expected an IP address or a list of them"),
         (["-I", "-d", "x", "x.org"], 2, "only one of them"),
         (["-m", "soon", "x.org"], 2, "expected seconds, got 'soon'"),
         (["-m", "nan", "x.org"], 2, "expected seconds, got 'nan'"),
@@ -507,9 +975,9 @@ def test_help_and_version_are_no_errors(capsys):
         (["-H", "a b: c", "x.org"], 2, "Invalid header name 'a b'"),
         (["-H", "a: b\r\nc: d", "x.org"], 2, "it has a control character"),
         (["http://x.org:99999/"], 3, "a port must be 0 to 65535, got 99999"),
-        (["ftp://x.org/"], 1, "'ftp' is not supported"),
-        (["-x", "http://", "x.org"], 5, "the proxy: no host"),
-        (["-x", "socks5://x:1", "x.org"], 7, "the proxy: 'socks5' is not supported"),
+        (["ftp://x.org/"], 1, "the URL's scheme 'ftp' is not supported, http, https are"),
+        (["-x", "http://", "x.org"], 5, "it must have a host, or a host and a port"),
+        (["-x", "socks4://x:1", "x.org"], 7, "the proxy's scheme 'socks4' is not supported"),
         (["-d", "@/none", "x.org"], 26, "cannot read '/none': No such file or directory"),
     ],
 )
@@ -560,28 +1028,31 @@ def test_a_file_that_cannot_be_read_is_26(tmp_path):
     ("url", "absolute", "authorization"),
     [
         ("example.org", "http://example.org/", ""),
-        ("HTTPS://Example.org:443", "https://Example.org/", ""),
+        ("HTTPS://Example.org:443", "https://example.org/", ""),
         ("http://example.org:/?a#b?c", "http://example.org/?a", ""),
         ("https://example.org:80/../x", "https://example.org:80/../x", ""),
         ("localhost:8000/http://x", "http://localhost:8000/http://x", ""),
         ("http://[::1]:8000/", "http://[::1]:8000/", ""),
         ("http://[fe80::1%25eth0]/", "http://[fe80::1]/", ""),
-        ("http://exa%6dple.org/%6d", "http://example.org/%6d", ""),
+        ("http://example.org/%6d", "http://example.org/%6d", ""),
         ("http://bücher.example/ä ö".replace(" ", "%20"), None, ""),
         ("http://u@h/", "http://h/", "Basic dTo="),
         ("http://u:a:b@h/@", "http://h/@", "Basic dTphOmI="),
         ("http://%C3%BC:@h/", "http://h/", "Basic w7w6"),
+        ("http://u:%FF@h/", "http://h/", "Basic dTr/"),
+        # What a terminal has sent that is not UTF-8, as Python gives it.
+        ("http://\udcfc@h/\udce4", "http://h/%E4", "Basic /Do="),
     ],
 )
 def test_where_urls_lead(url, absolute, authorization):
-    location = locate(url)
+    url = locate(url)
     absolute = absolute or "http://xn--bcher-kva.example/%C3%A4%20%C3%B6"
-    assert (location.absolute, location.authorization) == (absolute, authorization)
+    assert (url.text, basic_of(url.userinfo) if url.userinfo else "") == (absolute, authorization)
 
 
 def test_a_zone_is_for_connecting_only():
-    location = locate("http://[fe80::1%25eth0]:8000/")
-    assert (location.host, location.authority) == ("fe80::1%eth0", "[fe80::1]:8000")
+    url = locate("http://[fe80::1%25eth0]:8000/")
+    assert (url.host, url.authority) == ("fe80::1%eth0", "[fe80::1]:8000")
 
 
 @pytest.mark.parametrize(
@@ -601,6 +1072,7 @@ def test_a_zone_is_for_connecting_only():
         "http://[nine]/",
         "http://[::1]x/",
         "http://a\\@b/",
+        "http://exa%6dple.org/",  # a name that needs no escape: others do not decode it
         "http://a%2Fb/",
         "http://a%40b/",
         "http://a／b/",  # IDNA makes it '/'
@@ -616,7 +1088,7 @@ def test_urls_that_lead_nowhere(url):
 
 
 def test_no_error_shows_a_password():
-    for url in ("http://user:secret@host/a b", "http://user:secret@host:port/"):
+    for url in ("http://u:secret@host/a b", "u:secret@host/a b", "http://u:secret@host:port/"):
         with pytest.raises(InvalidURL) as caught:
             locate(url)
         assert "host" in str(caught.value)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aiohttpconn.client import cookies
 from aiohttpconn.client.cookies import CookieStore, cookie_pairs
+from aiohttpconn.client.set_cookie import MAX_AGE, OVERHEAD
 from aiohttpconn.client.urls import split_url
 from aiohttpconn.exceptions import InvalidURL
 from aiohttpconn.http11.grammar import FIELD_VALUE
@@ -311,9 +312,9 @@ def test_the_last_cookie_of_a_name_counts(clock):
         ("Expires=Tue, 14 Nov 2023 22:14:20 GMT; Max-Age=+5", 60),
         ("Expires=Tue, 14 Nov 2023 22:14:20 GMT; Max-Age=5_0", 60),
         ("Expires=Tue, 14 Nov 2023 22:14:20 GMT; Max-Age=٣", 60),
-        ("Max-Age=" + "9" * 1000, cookies.MAX_AGE),
-        ("Expires=Fri, 31 Dec 9999 23:59:59 GMT", cookies.MAX_AGE),
-        ("Expires=Tue, 01-Jan-69 00:00:00 GMT", cookies.MAX_AGE),
+        ("Max-Age=" + "9" * 1000, MAX_AGE),
+        ("Expires=Fri, 31 Dec 9999 23:59:59 GMT", MAX_AGE),
+        ("Expires=Tue, 01-Jan-69 00:00:00 GMT", MAX_AGE),
     ],
 )
 def test_a_cookie_ends_at_its_time(clock, attributes, seconds):
@@ -350,7 +351,7 @@ def test_a_cookie_ends_at_its_time(clock, attributes, seconds):
 )
 def test_without_a_time_a_cookie_stays(clock, attributes):
     store = received("http://a.test/", f"a=1; {attributes}")
-    clock.now = NOW + 10 * cookies.MAX_AGE
+    clock.now = NOW + 10 * MAX_AGE
     assert header(store, "http://a.test/") == "a=1"
 
 
@@ -413,7 +414,7 @@ def test_a_field_may_have_8_kib_exactly(make_jar, left):
 
 
 def test_hosts_that_were_not_used_for_long_go_when_there_are_too_many(monkeypatch):
-    monkeypatch.setattr(cookies, "MAX_SIZE", 100 * (cookies.OVERHEAD + 5))
+    monkeypatch.setattr(cookies, "MAX_SIZE", 100 * (OVERHEAD + 5))
     store = CookieStore()
     for n in range(100):
         received(f"http://h{n}.test/", "abc=", store=store)
@@ -434,7 +435,7 @@ def test_the_size_is_what_is_kept(clock):
     clock.now += 3
     for n in range(2):
         header(store, f"https://h{n}.test/")
-    kept = sum(len(f"{c.name}={c.value}") + len(c.path) + cookies.OVERHEAD for c in store)
+    kept = sum(len(f"{c.name}={c.value}") + len(c.path) + OVERHEAD for c in store)
     assert store._size == kept > 0
 
 

@@ -30,8 +30,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import aiohttpconn
+from aiohttpconn.client.pool import PoolOptions
+from aiohttpconn.client.settings import RequestOptions
 
 from .support.site import Site
+from .test_layers import ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,6 +100,11 @@ def pages(*languages: str) -> list[Any]:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        for each in (name, name.upper()):
+            # First set, so that what an example sets is taken back, too.
+            monkeypatch.setenv(each, "")
+            monkeypatch.delenv(each)
     monkeypatch.setattr("aiohttpconn.net.tls._contexts", {})
     # What one page adds to the process must not be there for the next test. An audit hook cannot
     # be removed, so none is added: sys.audit, as the package calls it, knows those of the page.
@@ -200,7 +208,8 @@ def test_commands_do_what_is_shown(
 
 
 def masked(output: str) -> str:
-    """Replace the numbers, and the blanks that align them: times differ, and so do ports."""
+    """Replace numbers, the blanks that align them, and bars: times differ, and so do ports."""
+    output = re.sub(r"[ \t]*█+", "", output)
     return re.sub(r"[ \t]*(?<!\w)[\d.:]*\d(?!\w)", " N", output)
 
 
@@ -285,11 +294,21 @@ def test_design_names_every_module() -> None:
     assert {name for name in names if name not in design} == set()
 
 
+def test_design_has_the_layers_in_their_order() -> None:
+    layers = next(block.text for block in blocks(ROOT / "docs/topics/design.md"))
+    shown = re.findall(r"(?m)^ {0,2}(\w+)\.py ", layers)
+    folders = {"http11", "net", "client", "__main__", "testing.*", "cli.*"}
+    assert shown == [name.rpartition(".")[2] for name in ORDER if name not in folders]
+
+
 REFERENCE = ROOT / "docs" / "reference.md"
 
 
-def missing_in_reference(names: Iterable[str]) -> set[str]:
+def missing_in_reference(names: Iterable[str], heading: str = "") -> set[str]:
+    """Return those of *names* that are not there, or not in the section below *heading*."""
     text = REFERENCE.read_text(encoding="utf-8")
+    if heading:
+        text = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return {name for name in names if not re.search(rf"\b{name}\b", text)}
 
 
@@ -298,7 +317,10 @@ def test_the_reference_has_every_public_name() -> None:
 
 
 def arguments(thing: Any) -> set[str]:
-    return set(inspect.signature(thing).parameters) - {"self", "options"}
+    """Return the names of its arguments; what ``**options`` may be is for other tests."""
+    parameters = inspect.signature(thing).parameters.values()
+    named = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
+    return named - {"self", "cls"}
 
 
 def test_the_reference_has_every_argument() -> None:
@@ -320,6 +342,68 @@ def test_the_reference_has_every_method_and_its_arguments() -> None:
             if not name.startswith("_"):
                 wanted = {name, *(arguments(value) if inspect.isfunction(value) else ())}
                 assert missing_in_reference(wanted) == set(), f"{kind.__name__}.{name}"
+
+
+NOT_MADE_BY_CALLERS = {"ProxyRules", "Request", "Response"}
+
+IN_SECTIONS = {
+    "Authentication": ["Auth", "Basic", "Bearer", "Digest", "Netrc"],
+    "Client": ["Client", "Fetched", "Fields", "Request"],
+    "ConnectionPool": ["ConnectionPool", "OriginStats", "PoolStats"],
+    "Cookies": ["CookieStore"],
+    "Proxies": ["Proxy", "ProxyRules"],
+    "Resolver": ["Resolver"],
+    "Response": ["Response", "Timings"],
+    "Retry": ["Retry"],
+}
+
+
+@pytest.mark.parametrize("heading", IN_SECTIONS)
+def test_the_reference_has_what_the_client_layer_has(heading: str) -> None:
+    wanted = set()
+    for kind in IN_SECTIONS[heading]:
+        thing = getattr(aiohttpconn, kind)
+        wanted.add(kind)
+        if kind not in NOT_MADE_BY_CALLERS:
+            wanted |= arguments(thing)
+        for name, value in vars(thing).items():
+            if not name.startswith("_"):
+                method = getattr(value, "__func__", value)
+                wanted |= {name, *(arguments(method) if inspect.isfunction(method) else ())}
+    assert missing_in_reference(wanted, heading) == set()
+
+
+def test_the_reference_has_every_option() -> None:
+    assert missing_in_reference(RequestOptions.__annotations__, "Client") == set()
+    assert missing_in_reference(PoolOptions.__annotations__, "ConnectionPool") == set()
+
+
+def test_every_class_of_the_client_layer_is_in_a_section() -> None:
+    of_the_client_layer = {
+        name
+        for name in aiohttpconn.__all__
+        if inspect.isclass(thing := getattr(aiohttpconn, name))
+        and thing.__module__.startswith("aiohttpconn.client.")
+    }
+    assert of_the_client_layer - {kind for kinds in IN_SECTIONS.values() for kind in kinds} == set()
+
+
+SIGNATURES = [
+    pytest.param(match, id=match[1])
+    for block in blocks(REFERENCE)
+    if (match := re.fullmatch(r"(\w+)\((.*?)(?:, \.\.\.)?\)\n", block.text, re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("shown", SIGNATURES)
+def test_signatures_in_the_reference_have_the_defaults_of_the_code(shown: re.Match[str]) -> None:
+    names = {name: getattr(aiohttpconn, name) for name in aiohttpconn.__all__}
+    exec(f"def made({shown[2]}): pass", names)
+    actual = inspect.signature(names[shown[1]]).parameters
+    for name, parameter in inspect.signature(names["made"]).parameters.items():
+        if parameter.default is not ...:
+            assert parameter.default == actual[name].default, name
+        assert parameter.kind is actual[name].kind, name
 
 
 def test_the_reference_has_what_a_response_has_of_http_client() -> None:

@@ -185,7 +185,8 @@ def test_a_407_has_a_hint():
     error = refused([b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"])
     assert str(error) == "Tunnel connection failed: 407 Proxy Authentication Required"
     assert error.hint == (
-        "Pass the proxy's credentials: set_tunnel(..., headers={'Proxy-Authorization': ...})"
+        "Pass the proxy's credentials: in its URL (http://user:password@...), "
+        "or set_tunnel(..., credentials=(user, password))"
     )
 
 

@@ -1,37 +1,50 @@
 """One URL, fetched as curl would: ``python -m aiohttpconn URL``.
 
-Uses what the package offers to everybody, and shows how: an own dialer to see the transport,
-``putrequest`` to decide on every field, ``iter_bytes`` to stream.
+Uses what the package is made of, and shows how: the client's decisions, where redirects lead, which
+proxy is asked, what is decoded, around ``HTTPConnection``, where a command line can say what every
+field is, and sees each connect and each interim response.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
-from time import perf_counter
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from .. import (
     CertificateError,
     Destination,
     DialReport,
+    Fields,
     HTTPConnection,
     HTTPException,
     HTTPResponse,
-    HTTPSConnection,
+    RedirectRefused,
     Timeout,
-    TunnelError,
+    TooManyRedirects,
     __version__,
-    dial,
     responses,
     run,
 )
+from ..client.codecs import accept_encoding
+from ..client.decoding import ContentDecoder, split_codings
+from ..client.policy import REDIRECTS, follow, strip_body, strip_secrets
+from ..client.pool import forwards
+from ..client.routes import Dialer, Maker, Route
+from ..client.urls import PORTS
 from ..net.threads import DaemonThreads
 from ..net.tls import default_context
-from .exits import BAD_CA_FILE, HTTP_ERROR, Failed, exit_code
+from .exits import BAD_CA_FILE, HTTP_ERROR, UNSUPPORTED_PROTOCOL, Failed, exit_code
 from .options import Options, parse
 from .output import Notes, Output
+from .urls import check_scheme
+
+if TYPE_CHECKING:
+    from ..client.policy import Redirect
+    from ..net.resolver import Resolves
 
 __all__ = ["main"]
 
@@ -40,40 +53,62 @@ _EXPECTING_BODY = ("PATCH", "POST", "PUT")
 
 def main(argv: Sequence[str]) -> int:
     """Fetch what *argv* says; return the exit code."""
+    silent = False
     try:
         options = parse(argv)
-        try:
-            run(_Transfer(options).run())
-        except (HTTPException, OSError, ValueError) as exc:
-            text = (str(exc) or type(exc).__name__) + _hint(exc, options)
-            raise Failed(exit_code(exc, proxied=options.proxy is not None), text) from exc
+        silent = options.silent
+        _fetch(options)
     except SystemExit as exc:
         return int(exc.code or 0)
     except Failed as failed:
-        if failed.text:
+        if failed.text and not silent:
             Notes().error(failed.code, failed.text)
         return failed.code
     return 0
 
 
-def _hint(exc: Exception, options: Options) -> str:
+def _fetch(options: Options) -> None:
+    """Fetch what *options* say; ``Failed`` if that cannot be done."""
+    transfer = _Transfer(options)
+    try:
+        run(transfer.run())
+    except (HTTPException, OSError, ValueError) as exc:
+        route = transfer.route
+        text = (str(exc) or type(exc).__name__) + _hint(exc, route)
+        raise Failed(exit_code(exc, route.proxy), text) from exc
+
+
+def _hint(exc: Exception, route: Route) -> str:
     """Return how to do on a command line what the hint of *exc* says about the library."""
     if isinstance(exc, CertificateError):
-        if options.asks_proxy or getattr(exc, "phase", "") == "proxy":
+        if route.forward or getattr(exc, "phase", "") == "proxy":
             return " (here: SSL_CERT_FILE in the environment; --cacert and -k are for the server)"
         return " (here: --cacert FILE, or -k to verify nothing)"
-    if isinstance(exc, TunnelError) and exc.status == 407:
-        return " (here: -x http://user:password@host:port)"
+    text = str(exc)
+    if "the proxy's credentials" in text:
+        return " (here: -U user:password)"
+    if "allow_downgrade=" in text:
+        return " (here: --proto-redir http)"
     return ""
 
 
 class _Transfer:
-    """One request and its response."""
+    """A request, and those that follow from redirects."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._notes = Notes(options.verbose)
         self._deadline: float | None = None
+
+        # What redirects change
+        self._url = options.url
+        self._method = options.method
+        self._body = options.body
+        self._fields = _fields(options)
+        self._redirects = 0
+
+        # Per request
+        self.route = Route(*options.url.origin)
         # The heads of 1xx responses, which -i shows in front of the final one.
         self._interim = b""
 
@@ -84,58 +119,63 @@ class _Transfer:
         loop.set_default_executor(DaemonThreads(2))
         if options.max_time is not None:
             self._deadline = loop.time() + options.max_time
-        async with await self._connection() as conn:
+        timeout = Timeout(total=options.max_time)
+        with Output(options.output, self._deadline) as output:
+            while redirect := await self._exchange(timeout, output):
+                self._follow(redirect)
+                timeout = self._left()
+
+    async def _exchange(self, timeout: Timeout, output: Output) -> Redirect | None:
+        """Send one request; return where its response leads, or None: that was the last one."""
+        async with await self._connection(timeout) as conn:
             await conn.connect()
-            if self._deadline is not None:
-                # What connecting took is the request's no more. Rounded, because errors show it.
-                left = max(round(self._deadline - loop.time(), 3), 0.001)
-                conn.timeout = Timeout(total=left)
-            started = perf_counter()  # uvloop's own clock counts milliseconds
+            # What connecting took is the request's no more.
+            conn.timeout = self._left()
+            began = monotonic()
             await self._send(conn)
-            sent = perf_counter()
-            response = await conn.getresponse()
-            answered = perf_counter()
-            with response, Output(options.output, self._deadline) as output:
-                size = await self._receive(response, output)
+            sent = monotonic()
+            with await conn.getresponse() as response:
+                answered = monotonic()
+                await self._show_head(response, output)
+                redirect = self._redirect(response)
+                body = "body ignored"
+                if redirect is None:
+                    body = f"{await self._receive(response, output)} bytes of body"
             self._notes.note(
-                f"{size} bytes of body; request sent in {_ms(sent - started)}, head after "
-                f"{_ms(answered - sent)}, body in {_ms(perf_counter() - answered)}"
+                f"{body}; request sent in {_ms(sent - began)}, head after "
+                f"{_ms(answered - sent)}, body in {_ms(monotonic() - answered)}"
             )
+            return redirect
+
+    def _left(self) -> Timeout:
+        """Return what is left of ``--max-time``."""
+        if self._deadline is None:
+            return Timeout()
+        # Rounded, because errors show it.
+        left = round(self._deadline - asyncio.get_running_loop().time(), 3)
+        return Timeout(total=max(left, 0.001))
 
     # -------------------------------------------------------------------- connecting
 
-    async def _connection(self) -> HTTPConnection:
+    async def _connection(self, timeout: Timeout) -> HTTPConnection:
         """Return the connection that leads to the URL, not connected yet."""
-        options = self._options
-        url, proxy = options.url, options.proxy
-        settings: dict[str, Any] = {
-            "timeout": Timeout(total=options.max_time),
-            "dialer": self._dial,
-            "on_informational": self._informational,
-        }
-        context = proxy_context = None
-        if url.scheme == "https":
-            context = await self._context()
-        if proxy is not None and proxy.scheme == "https":
-            # As in curl: what -k and --cacert say is not about the proxy.
-            proxy_context = await default_context()
-        if proxy is None:
-            if context is None:
-                return HTTPConnection(url.host, url.port, **settings)
-            return HTTPSConnection(url.host, url.port, context=context, **settings)
-        if context is None:
-            # The proxy itself is asked for the URL.
-            if proxy_context is None:
-                return HTTPConnection(proxy.host, proxy.port, **settings)
-            return HTTPSConnection(proxy.host, proxy.port, context=proxy_context, **settings)
-        conn = HTTPSConnection(
-            proxy.host, proxy.port, context=context, proxy_context=proxy_context, **settings
+        options, url = self._options, self._url
+        proxy = options.proxies.proxy_for(*url.origin)
+        if proxy is not None and proxy.credentials is None and options.proxy_user is not None:
+            user, password = options.proxy_user
+            proxy = replace(proxy, username=user, password=password)
+        forward = proxy is not None and forwards(proxy, url.scheme)
+        self.route = Route(*url.origin, proxy, forward=forward)
+        # As in curl, what -k and --cacert say is not about the proxy.
+        maker = Maker(
+            resolver=options.resolver,
+            on_connect=None,
+            context=await self._context() if url.scheme == "https" else None,
+            cafile=None,
+            proxy_context=None,
+            options={"timeout": timeout, "on_informational": self._informational},
         )
-        fields = {"User-Agent": f"aiohttpconn/{__version__}"}
-        if proxy.authorization:
-            fields["Proxy-Authorization"] = proxy.authorization
-        conn.set_tunnel(url.host, url.port, fields)
-        return conn
+        return await maker.make(self.route, _Dialer(options.resolver, self._notes, self.route))
 
     async def _context(self) -> ssl.SSLContext:
         if self._options.insecure:
@@ -149,15 +189,125 @@ class _Transfer:
         except OSError as exc:
             raise Failed(BAD_CA_FILE, str(exc)) from exc
 
-    async def _dial(
+    # ----------------------------------------------------------------------- sending
+
+    async def _send(self, conn: HTTPConnection) -> None:
+        method, route, url = self._method, self.route, self._url
+        target = url.text if route.forward else url.target
+        fields = self._fields_for(route)
+        conn.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in fields:
+            conn.putheader(name, value)
+        self._notes.head(">", f"{method} {target} HTTP/1.1", fields)
+        chunked = "transfer-encoding" in self._fields
+        await conn.endheaders(self._body, encode_chunked=chunked)
+
+    def _fields_for(self, route: Route) -> list[tuple[str, str]]:
+        """Return the fields of a request on its way: those of all, after those for *route*."""
+        own = {"Host": route.authority}
+        if route.forward and route.proxy is not None and route.proxy.authorization:
+            own["Proxy-Authorization"] = route.proxy.authorization
+        removed = {name.lower() for name, value in self._options.fields if value is None}
+        return [
+            (name, value)
+            for name, value in own.items()
+            if name not in self._fields and name.lower() not in removed
+        ] + self._fields.pairs()
+
+    # --------------------------------------------------------------------- receiving
+
+    def _informational(self, status: int, headers: Any) -> None:
+        status_line = f"HTTP/1.1 {status} {responses.get(status, '')}".rstrip()
+        fields = list(headers.items())
+        self._interim += _head(status_line, fields)
+        self._notes.head("<", status_line, fields)
+
+    async def _show_head(self, response: HTTPResponse, output: Output) -> None:
+        options = self._options
+        status_line = f"HTTP/1.{response.version - 10} {response.status} {response.reason}".rstrip()
+        fields = response.raw_headers
+        self._notes.head("<", status_line, fields)
+        if options.include or options.head_only:
+            await output.write(self._interim + _head(status_line, fields))
+        self._interim = b""
+
+    async def _receive(self, response: HTTPResponse, output: Output) -> int:
+        """Write the body of the last response to *output*; return its size."""
+        options = self._options
+        if options.fail and response.status >= 400:
+            raise Failed(HTTP_ERROR, f"{response.url}: {response.status} {response.reason}")
+        # A file that was asked for is made also if there is nothing to write.
+        output.open()
+        size = 0
+        if not options.head_only:
+            decoder = _decoder(response) if options.compressed else None
+            async for piece in response.iter_bytes():
+                for data in (piece,) if decoder is None else _decoded(decoder, piece):
+                    await output.write(data)
+                    size += len(data)
+            if decoder is not None:
+                decoder.finish()
+        return size
+
+    # --------------------------------------------------------------------- redirects
+
+    def _redirect(self, response: HTTPResponse) -> Redirect | None:
+        """Return where *response* leads, if it is followed. Raises ``RedirectRefused``."""
+        options = self._options
+        if response.status not in REDIRECTS or not options.follow:
+            return None
+        locations = response.headers.get_all("Location", [])
+        for location in locations:
+            check_scheme("Location", location, PORTS, UNSUPPORTED_PROTOCOL)
+        schemes = options.redirect_schemes
+        downgrade = schemes is not None and "http" in schemes
+        redirect = follow(
+            response.status, self._method, self._url, locations, allow_downgrade=downgrade
+        )
+        if redirect is None:
+            return None
+        target = redirect.url
+        if schemes is not None and target.scheme not in schemes:
+            raise RedirectRefused(
+                f"--proto-redir does not let {self._url.text} lead to {target.text}"
+            )
+        if self._redirects >= options.max_redirects:
+            raise TooManyRedirects(
+                f"{self._url.text} leads to {target.text}, and --max-redirs "
+                f"{options.max_redirects} are behind it"
+            )
+        return redirect
+
+    def _follow(self, redirect: Redirect) -> None:
+        """Make the next request the one that *redirect* wants."""
+        self._redirects += 1
+        if not redirect.keeps_body:
+            self._body = None
+            strip_body(self._fields)
+        if redirect.crosses and self._options.trusted:
+            self._fields.pop("host", None)
+        elif redirect.crosses:
+            strip_secrets(self._fields)
+        self._method = redirect.method
+        self._url = redirect.url
+        self._notes.note(f"redirected to {self._url.text}")
+
+
+class _Dialer(Dialer):
+    """Does what every connection of a client does, and tells about it."""
+
+    def __init__(self, resolver: Resolves, notes: Notes, route: Route) -> None:
+        super().__init__(resolver, on_connect=None)
+        self._note = notes.note
+        self._proxied = " (the proxy)" if route.proxy is not None else ""
+
+    async def __call__(
         self, factory: Callable[[], Any], destination: Destination, report: DialReport
     ) -> tuple[asyncio.Transport, Any]:
-        """Do what every connection does, and tell about it."""
-        note = self._notes.note
+        note = self._note
         tunnel = destination.tunnel
-        proxied = " (the proxy)" if self._options.proxy is not None else ""
-        note(f"connecting to {destination.host}, port {destination.port}{proxied}")
-        transport, protocol = await dial(factory, destination, report)
+        note(f"connecting to {destination.host}, port {destination.port}{self._proxied}")
+        transport, protocol = await super().__call__(factory, destination, report)
         times = ", ".join(f"{name} {_ms(taken)}" for name, taken in report.durations.items())
         note(f"connected to {_address(transport.get_extra_info('peername'))} ({times})")
         reply = report.proxy_reply
@@ -173,68 +323,41 @@ class _Transfer:
             )
         return transport, protocol
 
-    # ----------------------------------------------------------------------- sending
 
-    async def _send(self, conn: HTTPConnection) -> None:
-        options = self._options
-        target = options.url.absolute if options.asks_proxy else options.url.target
-        fields = self._fields()
-        conn.putrequest(options.method, target, skip_host=True, skip_accept_encoding=True)
-        for name, value in fields:
-            conn.putheader(name, value)
-        self._notes.head(">", f"{options.method} {target} HTTP/1.1", fields)
-        chunked = any(name.lower() == "transfer-encoding" for name, _ in fields)
-        await conn.endheaders(options.body, encode_chunked=chunked)
+def _fields(options: Options) -> Fields:
+    """Return the fields that all requests have: those of ``-H``, after ours that it leaves."""
+    fields = Fields()
+    if options.authorization:
+        fields["Authorization"] = options.authorization
+    fields["User-Agent"] = f"aiohttpconn/{__version__}"
+    fields["Accept"] = "*/*"
+    if options.compressed:
+        fields["Accept-Encoding"] = accept_encoding()
+    if options.cookies:
+        fields["Cookie"] = "; ".join(options.cookies)
+    body = options.body
+    has_length = all(name.lower() != "transfer-encoding" for name, _ in options.fields)
+    # RFC 9110 §8.6: a method that expects a body says also that there is none.
+    if has_length and (body is not None or options.method in _EXPECTING_BODY):
+        fields["Content-Length"] = len(body or b"")
+    if body is not None:
+        fields["Content-Type"] = "application/x-www-form-urlencoded"
+    fields.override(options.fields)  # type: ignore[arg-type]  # None takes one away
+    return fields
 
-    def _fields(self) -> list[tuple[str, str]]:
-        """Return the request's fields: those of ``-H``, after ours that it leaves."""
-        options = self._options
-        url, proxy, body = options.url, options.proxy, options.body
-        given = {name.lower() for name, _ in options.fields} | options.removed
-        own = {"Host": url.authority}
-        if proxy is not None and url.scheme == "http" and proxy.authorization:
-            own["Proxy-Authorization"] = proxy.authorization
-        if url.authorization:
-            own["Authorization"] = url.authorization
-        own["User-Agent"] = f"aiohttpconn/{__version__}"
-        own["Accept"] = "*/*"
-        if "transfer-encoding" not in given and (body is not None or self._expects_body()):
-            own["Content-Length"] = str(len(body or b""))
-        if body is not None:
-            own["Content-Type"] = "application/x-www-form-urlencoded"
-        kept = [(name, value) for name, value in own.items() if name.lower() not in given]
-        return kept + options.fields
 
-    def _expects_body(self) -> bool:
-        """Whether the method is one that says "Content-Length: 0" (RFC 9110 §8.6)."""
-        return self._options.method in _EXPECTING_BODY
+def _decoder(response: HTTPResponse) -> ContentDecoder:
+    """Return what decodes the body. Without limits: nothing of it is kept."""
+    codings = split_codings(response.headers.get_all("Content-Encoding", []))
+    context = f"{response.method} {response.url}"
+    return ContentDecoder(codings, max_body=None, max_ratio=None, context=context)
 
-    # --------------------------------------------------------------------- receiving
 
-    def _informational(self, status: int, headers: Any) -> None:
-        status_line = f"HTTP/1.1 {status} {responses.get(status, '')}".rstrip()
-        fields = list(headers.items())
-        self._interim += _head(status_line, fields)
-        self._notes.head("<", status_line, fields)
-
-    async def _receive(self, response: HTTPResponse, output: Output) -> int:
-        """Write the response to *output*; return the size of its body."""
-        options = self._options
-        status_line = f"HTTP/1.{response.version - 10} {response.status} {response.reason}".rstrip()
-        fields = response.raw_headers
-        self._notes.head("<", status_line, fields)
-        if options.include or options.head_only:
-            await output.write(self._interim + _head(status_line, fields))
-        if options.fail and response.status >= 400:
-            raise Failed(HTTP_ERROR, f"{response.url}: {response.status} {response.reason}")
-        # A file that was asked for is made also if there is nothing to write.
-        output.open()
-        size = 0
-        if not options.head_only:
-            async for piece in response.iter_bytes():
-                await output.write(piece)
-                size += len(piece)
-        return size
+def _decoded(decoder: ContentDecoder, data: bytes) -> Iterator[bytes]:
+    """Iterate over what *data*, the next of a body, decodes to."""
+    yield decoder.feed(data)
+    while decoder.pending:
+        yield decoder.feed(b"")
 
 
 def _head(first_line: str, fields: list[tuple[str, str]]) -> bytes:

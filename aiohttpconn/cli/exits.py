@@ -6,23 +6,32 @@ See "EXIT CODES" in curl(1). The table here is how our exceptions become them.
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from ..exceptions import (
     BadStatusLine,
     BodyLengthError,
+    BodyTooLarge,
     CertificateError,
     ConnectError,
+    ContentDecodingError,
     HeadTooLarge,
     HTTPException,
     IncompleteRead,
     InvalidURL,
+    RedirectRefused,
     RemoteDisconnected,
     ResolveError,
+    StatusError,
     TLSError,
+    TooManyRedirects,
     TunnelError,
     UnknownProtocol,
     UnknownTransferEncoding,
 )
+
+if TYPE_CHECKING:
+    from ..client.proxies import Proxy
 
 __all__ = ["Failed", "exit_code"]
 
@@ -39,16 +48,20 @@ WRITE_ERROR = 23
 READ_ERROR = 26
 TIMEOUT = 28
 TLS_FAILED = 35
+TOO_MANY_REDIRECTS = 47
+BAD_SETTING = 49
 EMPTY_REPLY = 52
 SEND_FAILED = 55
 RECEIVE_FAILED = 56
 CERTIFICATE_REFUSED = 60
 BAD_CODING = 61
+BODY_TOO_LARGE = 63
 BAD_CA_FILE = 77
+PROXY_FAILED = 97
 
 # The first that fits counts: subclasses stand above their bases.
 _CODES: list[tuple[type[BaseException], int]] = [
-    (TimeoutError, TIMEOUT),
+    (TimeoutError, TIMEOUT),  # PoolTimeout is one, too
     (ResolveError, HOST_NOT_RESOLVED),
     (CertificateError, CERTIFICATE_REFUSED),
     (TunnelError, RECEIVE_FAILED),
@@ -58,6 +71,11 @@ _CODES: list[tuple[type[BaseException], int]] = [
     (BodyLengthError, USAGE),
     (UnknownProtocol, UNSUPPORTED_PROTOCOL),
     (UnknownTransferEncoding, BAD_CODING),
+    (ContentDecodingError, BAD_CODING),
+    (BodyTooLarge, BODY_TOO_LARGE),
+    (StatusError, HTTP_ERROR),
+    (TooManyRedirects, TOO_MANY_REDIRECTS),
+    (RedirectRefused, UNSUPPORTED_PROTOCOL),
     (HeadTooLarge, RECEIVE_FAILED),
     (RemoteDisconnected, EMPTY_REPLY),
     (BadStatusLine, UNSUPPORTED_PROTOCOL),
@@ -77,12 +95,16 @@ class Failed(Exception):
         self.text = text
 
 
-def exit_code(exc: BaseException, *, proxied: bool = False) -> int:
-    """Return curl's exit code for *exc*. *proxied*: what we connected to was a proxy."""
+def exit_code(exc: BaseException, proxy: Proxy | None = None) -> int:
+    """Return curl's exit code for *exc*. *proxy*: what we connected to, if it was one."""
     code = next(code for kind, code in _CODES if isinstance(exc, kind))
     phase = getattr(exc, "phase", "")
-    if code == HOST_NOT_RESOLVED and proxied:
+    if code == HOST_NOT_RESOLVED and proxy is not None and not proxy.is_socks:
         code = PROXY_NOT_RESOLVED
+    elif isinstance(exc, TunnelError) and proxy is not None and proxy.is_socks:
+        code = PROXY_FAILED
+    elif isinstance(exc, RedirectRefused) and exc.__cause__ is not None:
+        code = MALFORMED_URL
     elif code == NOT_CONNECTED and getattr(exc, "errno", None) == errno.ETIMEDOUT:
         code = TIMEOUT
     elif (code == PARTIAL and exc.__cause__ is not None) or (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import re
@@ -13,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
+from ..client.proxies import PROXY_PORTS, Proxy, ProxyRules, from_environment
+from ..client.urls import PORTS, SplitURL
 from ..exceptions import InvalidURL
 from ..http11.grammar import check_field, check_method
+from ..net.resolver import Resolver
 from .exits import (
+    BAD_SETTING,
     MALFORMED_URL,
     NOT_CONNECTED,
     PROXY_NOT_RESOLVED,
@@ -24,14 +29,15 @@ from .exits import (
     USAGE,
     Failed,
 )
-from .urls import Location, locate
+from .urls import basic, basic_of, check_scheme, locate, typed
 
 __all__ = ["PROG", "Options", "parse"]
 
 PROG = "python -m aiohttpconn"
 
-PROXY_PORTS = {"http": 1080, "https": 443}
-"""Where a proxy is by default: curl's numbers."""
+MAX_REDIRECTS = 50
+"""Redirects that are followed unless ``--max-redirs`` says otherwise: curl's number, not the
+client's 10, because a chain that curl follows is to be followed here."""
 
 DESCRIPTION = "Fetch URL and write the body to standard output. `demo` shows the package at work."
 
@@ -39,39 +45,54 @@ EPILOG = """\
 examples:
   python -m aiohttpconn https://example.org/
   python -m aiohttpconn -i -H 'Accept: text/plain' localhost:8000/page
+  python -m aiohttpconn -fsSL --compressed -o page.html example.org
   python -m aiohttpconn -d name=Ada -d @more.txt http://localhost:8000/form
   python -m aiohttpconn -v -o page.html -x http://user:password@proxy:3128 https://example.org/
   python -m aiohttpconn demo
 
 Options mean what they mean in curl, and the exit code is the one that curl would give:
-6 name not resolved, 7 not connected, 22 an HTTP error (with -f), 28 timeout, 60 certificate.
-Redirects are not followed, and the environment names no proxy: both come with the client layer.
+6 name not resolved, 7 not connected, 22 an HTTP error (with -f), 28 timeout, 47 too many
+redirects, 60 certificate, 61 broken compression.
+
+Where it is more careful than curl: a redirect does not lead from https to http, unless
+--proto-redir http allows it, and a user and password in it are not used. -X is not the method of
+what follows a redirect that asks for GET. A compressed body that is cut short is an error.
+
+http_proxy, https_proxy and all_proxy in the environment, in upper case too, name proxies, and
+no_proxy the hosts that need none. -x stands for the former, --noproxy for the latter.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for. ``fields`` are those of ``-H``, ``removed`` the names it takes away."""
+    """What was asked for. A field of ``-H`` without a value is one that must not be sent.
 
-    url: Location
-    proxy: Location | None
+    ``redirect_schemes``: where a redirect may lead; None leaves it to the client's policy.
+    """
+
+    url: SplitURL
+    authorization: str
+    proxies: ProxyRules
+    proxy_user: tuple[str, str] | None
+    resolver: Resolver
     method: str
-    fields: list[tuple[str, str]]
-    removed: frozenset[str]
+    fields: list[tuple[str, str | None]]
+    cookies: list[str]
     body: bytes | None
     output: str
     head_only: bool
     include: bool
     verbose: bool
     fail: bool
+    silent: bool
     insecure: bool
     cafile: str | None
     max_time: float | None
-
-    @property
-    def asks_proxy(self) -> bool:
-        """Whether the proxy itself is asked for the URL, not for a tunnel."""
-        return self.proxy is not None and self.url.scheme == "http"
+    compressed: bool
+    follow: bool
+    trusted: bool
+    max_redirects: float
+    redirect_schemes: frozenset[str] | None
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -89,21 +110,31 @@ def parse(argv: Sequence[str]) -> Options:
     if args.head and args.data:
         parser.error("-I asks for the head, -d sends a body: only one of them, please")
     method = args.request or ("HEAD" if args.head else "POST" if args.data else "GET")
+    url = _url(args.url)
     return Options(
-        url=_url(args.url),
-        proxy=_proxy(args.proxy) if args.proxy else None,
+        url=url,
+        authorization=args.user or (basic_of(url.userinfo) if url.userinfo else ""),
+        proxies=_proxies(args.proxy, args.noproxy),
+        proxy_user=args.proxy_user,
+        resolver=_resolver(args.resolve),
         method=method,
-        fields=[(name, value) for name, value in args.header if value is not None],
-        removed=frozenset(name.lower() for name, value in args.header if value is None),
+        fields=args.header,
+        cookies=args.cookie,
         body=b"&".join(_part(*part) for part in args.data) if args.data else None,
         output=args.output,
         head_only=args.head,
         include=args.include,
         verbose=args.verbose,
         fail=args.fail,
+        silent=args.silent and not args.show_error,
         insecure=args.insecure,
         cafile=args.cacert,
         max_time=args.max_time or None,
+        compressed=args.compressed,
+        follow=args.location or args.location_trusted,
+        trusted=args.location_trusted,
+        max_redirects=args.max_redirs,
+        redirect_schemes=args.proto_redir,
     )
 
 
@@ -153,17 +184,68 @@ def _parser() -> argparse.ArgumentParser:
         type=lambda text: ("raw", text),
         help="the same, but @ means nothing",
     )
+    add(
+        *("-b", "--cookie"),
+        metavar="DATA",
+        action="append",
+        default=[],
+        type=_cookies,
+        help="send these cookies, 'NAME=VALUE; ...'; those that a server sets are not kept",
+    )
+    add("-u", "--user", metavar="USER:PASSWORD", type=_user, help="log in, with Basic")
+    add("--compressed", action="store_true", help="ask for a compressed body, and decode it")
+    add("-L", "--location", action="store_true", help="follow redirects")
+    add(
+        "--location-trusted",
+        action="store_true",
+        help="the same, and send user, password and cookies to other servers too",
+    )
+    add(
+        "--max-redirs",
+        metavar="NUMBER",
+        type=_count,
+        default=MAX_REDIRECTS,
+        help="follow so many at most, %(default)s by default; -1 is any number",
+    )
+    add(
+        "--proto-redir",
+        metavar="PROTOCOLS",
+        type=_protocols,
+        help="let redirects lead to http, https or all: '=https' to nothing else, "
+        "'http' from https too",
+    )
     add("-o", "--output", metavar="FILE", default="-", help="write to FILE; - is standard output")
     add("-i", "--include", action="store_true", help="write the response's head, too")
     add("-I", "--head", action="store_true", help="ask for the head only, with HEAD, and write it")
     add("-v", "--verbose", action="store_true", help="tell on standard error what happens")
     add("-f", "--fail", action="store_true", help="end with 22 for a status of 400 or more")
+    add("-s", "--silent", action="store_true", help="say nothing of errors")
+    add("-S", "--show-error", action="store_true", help="say it even with -s")
     add("-k", "--insecure", action="store_true", help="do not verify the server's certificate")
     add("--cacert", metavar="FILE", help="trust the authorities in this PEM file instead")
     add(
         *("-x", "--proxy"),
         metavar="URL",
-        help="[http[s]://][user:password@]host[:port], port 1080 by default (https: 443)",
+        help="[scheme://][user:password@]host[:port]; http, https, socks5 or socks5h, port 1080 "
+        "by default (https: 443); '' is none",
+    )
+    add(
+        *("-U", "--proxy-user"),
+        metavar="USER:PASSWORD",
+        type=_proxy_user,
+        help="for a proxy whose URL has no user",
+    )
+    add(
+        "--noproxy",
+        metavar="HOSTS",
+        help="need no proxy: names, addresses and blocks, with commas between them; * is all",
+    )
+    add(
+        "--resolve",
+        metavar="HOST:PORT:ADDRESS",
+        action="append",
+        default=[],
+        help="do not look this name up; ADDRESS[,ADDRESS]..., HOST * is every name",
     )
     add("-m", "--max-time", metavar="SECONDS", type=_seconds, help="give up after this time")
     add("-V", "--version", action="store_true", help="show versions, and end")
@@ -181,24 +263,44 @@ def _versions() -> str:
     return f"aiohttpconn {__version__} ({python}, {ssl.OPENSSL_VERSION}, {loop})"
 
 
-def _url(text: str) -> Location:
+def _url(text: str) -> SplitURL:
+    check_scheme("URL", text, PORTS, UNSUPPORTED_PROTOCOL)
     try:
-        url = locate(text)
+        return locate(text)
     except InvalidURL as exc:
         raise Failed(MALFORMED_URL, str(exc)) from exc
-    if url.scheme not in ("http", "https"):
-        raise Failed(UNSUPPORTED_PROTOCOL, f"{url.scheme!r} is not supported, http and https are")
-    return url
 
 
-def _proxy(text: str) -> Location:
+def _proxies(proxy: str | None, noproxy: str | None) -> ProxyRules:
+    """Return the environment's rules, with ``-x`` and ``--noproxy`` in their place."""
+    environ = dict(os.environ)
+    given = {
+        "no_proxy": noproxy,
+        **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), proxy),
+    }
+    for name, value in given.items():
+        if value is not None:
+            environ[name] = environ[name.upper()] = typed(value)
     try:
-        proxy = locate(text, ports=PROXY_PORTS)
+        if proxy:
+            check_scheme("proxy", proxy, PROXY_PORTS, NOT_CONNECTED)
+            Proxy.parse(typed(proxy))  # its error does not name the environment
+        return from_environment(environ)
     except InvalidURL as exc:
-        raise Failed(PROXY_NOT_RESOLVED, f"the proxy: {exc}") from exc
-    if proxy.scheme not in ("http", "https"):
-        raise Failed(NOT_CONNECTED, f"the proxy: {proxy.scheme!r} is not supported")
-    return proxy
+        raise Failed(PROXY_NOT_RESOLVED, str(exc)) from exc
+
+
+def _resolver(entries: Sequence[str]) -> Resolver:
+    """Return what looks names up; *entries* are those of ``--resolve``, the last of a name wins."""
+    static: dict[str, list[str]] = {}
+    for entry in entries:
+        host, _, rest = entry.removeprefix("+").partition(":")
+        port, _, addresses = rest.partition(":")
+        static[f"{host.lower()}:{port}"] = [text.strip("[]") for text in addresses.split(",")]
+    try:
+        return Resolver(static=static)
+    except ValueError as exc:
+        raise Failed(BAD_SETTING, f"--resolve HOST:PORT:ADDRESS: {exc}") from exc
 
 
 def _method(text: str) -> str:
@@ -224,6 +326,53 @@ def _field(text: str) -> tuple[str, str | None]:
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
     return name, None if colon and not value else value
+
+
+def _cookies(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(
+            f"expected 'NAME=VALUE; ...', got {text!r}; files of cookies are not read"
+        )
+    return _field(f"Cookie: {text}")[1] or ""
+
+
+def _user(text: str) -> str:
+    _split_user(text)
+    return basic(os.fsencode(text))
+
+
+def _proxy_user(text: str) -> tuple[str, str]:
+    return _split_user(typed(text))
+
+
+def _split_user(text: str) -> tuple[str, str]:
+    user, colon, password = text.partition(":")
+    if not colon:
+        # Not what was got: it may be a password.
+        raise argparse.ArgumentTypeError("expected a user and a password, with ':' between them")
+    return user, password
+
+
+def _count(text: str) -> float:
+    if text == "-1":
+        return math.inf
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"expected a number from -1 on, got {text!r}")
+    return int(text)
+
+
+def _protocols(text: str) -> frozenset[str]:
+    """Return the schemes of ``--proto-redir``: curl's list, in which + adds, - takes, = sets."""
+    schemes = frozenset(PORTS)
+    for item in text.lower().split(","):
+        sign, name = re.fullmatch(r"([+=-]?)(.*)", item, re.DOTALL).groups()  # type: ignore[union-attr]
+        if name not in (*PORTS, "all"):
+            raise argparse.ArgumentTypeError(
+                f"expected http, https or all, each after +, - or = or nothing, got {item!r}"
+            )
+        named = frozenset(PORTS if name == "all" else (name,))
+        schemes = named if sign == "=" else schemes - named if sign == "-" else schemes | named
+    return schemes
 
 
 def _seconds(text: str) -> float:

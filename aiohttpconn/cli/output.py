@@ -23,7 +23,7 @@ class Output:
 
     The file is made by ``open()``, which may be called again. A slow reader of standard output
     makes ``write()`` wait, and so the server; it never blocks the event loop, so that time
-    limits and Ctrl-C work. *deadline* is when such a wait ends, by the loop's clock.
+    limits and Ctrl-C work. *deadline* is when all writing ends, by the loop's clock.
     """
 
     def __init__(self, path: str, deadline: float | None) -> None:
@@ -62,6 +62,10 @@ class Output:
 
     async def write(self, data: bytes) -> None:
         """Write all of *data*; ``Failed`` if that cannot be done, silent where nobody reads."""
+        # A few bytes may decode to more than anybody has room for: nothing else waits meanwhile.
+        await asyncio.sleep(0)
+        if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
+            raise TimeoutError("the time was over while the output was written")
         self.open()
         view = memoryview(data)
         while view:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Unpack
 from .client import Client
 
 if TYPE_CHECKING:
-    from .calls import RequestOptions
     from .response import Response
+    from .settings import RequestOptions
 
 __all__ = ["delete", "get", "head", "options", "patch", "post", "put", "request"]
 

@@ -10,19 +10,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..exceptions import RedirectRefused, TooManyRedirects, describe
 from ..http11.head import encode_fields
-from ..net.timeouts import Timeout
 from .auth import Basic
-from .auth import of as as_auth
 from .content import encode_content
 from .cookies import check_cookie
-from .decoding import MAX_RATIO, decode
+from .decoding import decode
 from .exchange import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
 from .policy import (
     REDIRECTS,
@@ -34,136 +31,29 @@ from .policy import (
     strip_secrets,
 )
 from .pool import DECIDING, SMALL_BODY, forwards, request_head
-from .proxies import ProxyRules
 from .response import Response, codings_of, read_body
 from .routes import Route
+from .settings import Request, check_options, merge_params
 from .urls import SplitURL, add_params, join_base, split_url
 
 if TYPE_CHECKING:
-    import ssl
-
     from ..response import HTTPResponse
-    from ..types import BodyLike, HeadersLike
-    from .auth import Auth, AuthLike
-    from .connections import Connections
-    from .content import Content, DataLike
+    from .content import Content
     from .cookies import CookieStore
-    from .fields import Fields
-    from .multipart import FilesLike
-    from .policy import Redirect, Retry, RetryBudget
-    from .proxies import ProxiesLike
+    from .policy import Redirect, Retry
+    from .settings import Context, Settings
     from .urls import ParamsLike
 
-__all__ = ["Call", "Context", "OnRequest", "OnResponse", "Request", "RequestOptions", "Settings"]
+__all__ = ["Call"]
 
-POOL_SECONDS = 60.0
-"""Until a request that waits for a connection has failed, where the caller gives no ``Timeout``."""
+MAX_CHALLENGES = 10
+"""Times that a call is authorized anew: an ``Auth`` of the caller's may do so after any 401."""
 
-DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS)
-"""A client's, unless it is given one."""
+# Methods are case-sensitive, and nobody means another one than these (https://fetch.spec.whatwg.org
+# does the same).
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
-
-class Request:
-    """What is about to be sent, for ``on_request`` and for auth; ``headers`` may be changed."""
-
-    __slots__ = ("headers", "method", "url")
-
-    def __init__(self, method: str, url: str, headers: Fields) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-
-    def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url}>"
-
-
-OnRequest = Callable[[Request], Any]
-"""Called, and awaited if it can be, before each request of a call."""
-
-OnResponse = Callable[[Response], Any]
-"""Called, and awaited if it can be, with each response of a call, those that redirect too."""
-
-
-class RequestOptions(TypedDict, total=False):
-    """What a single request may be given; most of it replaces the client's own setting."""
-
-    headers: HeadersLike | None
-    params: ParamsLike | None
-    content: BodyLike | None
-    json: Any
-    data: DataLike | None
-    files: FilesLike | None
-    cookies: Mapping[str, str] | None
-    timeout: float | Timeout | None
-    auth: AuthLike
-    follow_redirects: bool
-    max_redirects: int
-    allow_downgrade: bool
-    decompress: bool
-    max_body: int | None
-    max_ratio: float | None
-    retry: Retry | None
-    proxy: ProxiesLike
-    context: ssl.SSLContext | None
-    resend_stale: bool
-    on_request: OnRequest | None
-    on_response: OnResponse | None
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a call is made, as the client has it or as the call's options change it."""
-
-    timeout: Timeout = DEFAULT_TIMEOUT
-    auth: Auth | None = None
-    follow_redirects: bool = True
-    max_redirects: int = 10
-    allow_downgrade: bool = False
-    decompress: bool = True
-    max_body: int | None = None
-    max_ratio: float | None = MAX_RATIO
-    retry: Retry | None = None
-    proxies: ProxyRules | None = None
-    context: ssl.SSLContext | None = None
-    resend_stale: bool = True
-    on_request: OnRequest | None = None
-    on_response: OnResponse | None = None
-
-    def changed(self, options: Mapping[str, Any]) -> Settings:
-        """Return the settings with those that *options* has replaced."""
-        given = {name: options[name] for name in _SETTINGS if name in options}
-        if "timeout" in given:
-            given["timeout"] = as_timeout(given["timeout"])
-        if "auth" in given:
-            given["auth"] = as_auth(given["auth"])
-        if "proxy" in options:
-            given["proxies"] = ProxyRules.of(options["proxy"])
-        return replace(self, **given) if given else self
-
-
-_SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
-_KNOWN = frozenset(RequestOptions.__annotations__)
-
-
-def as_timeout(value: float | Timeout | None) -> Timeout:
-    """Return a client's *timeout*: a number is for each operation, but not for the pool's queue."""
-    if isinstance(value, Timeout) or value is None:
-        return Timeout.of(value)
-    return Timeout(connect=value, read=value, write=value, pool=POOL_SECONDS)
-
-
-@dataclass(slots=True)
-class Context:
-    """What the calls of a client share."""
-
-    connections: Connections
-    settings: Settings
-    fields: Fields
-    base_url: str
-    params: ParamsLike | None
-    cookies: CookieStore | None
-    budget: RetryBudget
-    pipelining: int
+_BODIES = ("content", "json", "data", "files")
 
 
 class Call:
@@ -179,50 +69,51 @@ class Call:
         stream: bool,
         began: float,
     ) -> None:
-        unknown = options.keys() - _KNOWN
-        if unknown:
-            raise TypeError(
-                f"unknown options: {', '.join(sorted(unknown))}; there are "
-                f"{', '.join(sorted(_KNOWN))}"
-            )
+        check_options(options)
         self._context = context
         self._stream = stream
         self._settings = settings = context.settings.changed(options)
         self._began = began
-        # Whether all is as other requests of the client have it, so that it may share.
-        self._shares = context.pipelining > 1 and "timeout" not in options
-        self._method = method
+        # Whether all is as other requests of the client have it, so that it may share. A stream
+        # may not: those behind it would wait for its reader.
+        self._shares = context.pipelining > 1 and "timeout" not in options and not stream
+        upper = method.upper()
+        self._method = upper if upper in _METHODS else method
         self._url = self._target_url(url, options.get("params"))
-        self._fields = context.fields.copy()
-        if headers := options.get("headers"):
-            self._fields.override(headers)
+        self._fields = context.fields_for(settings, options.get("headers"))
         self._content = self._encode(options)
         self._auth = settings.auth
         if self._url.userinfo:
             if "auth" not in options:
                 self._auth = _basic(self._url.userinfo)
             self._url = self._url._replace(userinfo="")
-        self._own_cookies = _cookie_header(options.get("cookies"))
+        own = options.get("cookies", {})
+        self._own_cookies = _cookie_header(own)
+        self._cookies = None if own is None else context.cookies
         self._began_sending = False
         # When the request that is under way was first wanted.
         self._asked = began
         self._history: list[Response] = []
+        self._challenges = 0
         self._deadline: float | None = None
+
+    @property
+    def url(self) -> str:
+        """What is asked for next, without user and password."""
+        return self._url.text
 
     def _target_url(self, url: str, params: ParamsLike | None) -> SplitURL:
         context = self._context
-        if context.base_url:
+        if context.base_url and isinstance(url, str):
             url = join_base(context.base_url, url)
-        for each in (context.params, params):
-            if each:
-                url = add_params(url, each)
+        pairs = merge_params(context.params, params)
+        if pairs and isinstance(url, str):
+            url = add_params(url, pairs)
         return split_url(url)
 
     def _encode(self, options: Mapping[str, Any]) -> Content | None:
         """Return the body, if one is given, and put what describes it into the fields."""
-        given = {name: options[name] for name in ("content", "data", "files") if name in options}
-        if "json" in options:
-            given["json"] = options["json"]
+        given = {name: options[name] for name in _BODIES if options.get(name) is not None}
         if not given:
             return None
         content = encode_content(**given)
@@ -261,8 +152,8 @@ class Call:
                     first = None
                     self._began_sending = True
                 head_at = monotonic()
-                if self._context.cookies is not None:
-                    keep_cookies(self._context.cookies, self._url, raw)
+                if self._cookies is not None:
+                    keep_cookies(self._cookies, self._url, raw)
                 redirect = self._redirect(raw)
                 again = redirect is not None or self._challenged(request, raw)
                 if not again:
@@ -284,7 +175,11 @@ class Call:
             else:
                 response.history = tuple(self._history)
                 if settings.on_response is not None:
-                    await _called(settings.on_response, response)
+                    try:
+                        await _called(settings.on_response, response)
+                    except BaseException:
+                        self._give_up(raw)
+                        raise
                 if redirect is not None:
                     self._history.append(response)
                     self._follow(redirect)
@@ -313,6 +208,10 @@ class Call:
         target, method = self._url.target, self._method
         body = self._body()
         text, names = encode_fields(pairs)
+        if method == "CONNECT" or "upgrade" in names:
+            raise ValueError(
+                "what leaves HTTP needs a connection of its own: client.pool.connection(url)"
+            )
         small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
         if small and DECIDING.isdisjoint(names):
             data = request_head(site, method, target, names, text, body)
@@ -345,14 +244,14 @@ class Call:
     async def _finish(self, raw: HTTPResponse, sent: float, head_at: float) -> Response:
         """Return the call's response: whole, or as a stream."""
         settings, url = self._settings, self._url.text
+        codings = codings_of(raw, url) if settings.decompress else []
         if self._stream:
             response = Response(raw, url, None, self._asked, sent, head_at, None)
-            codings = codings_of(raw) if settings.decompress else []
             response._begin_stream(codings, settings.max_body, settings.max_ratio)
             return response
-        content = await whole_body(raw, settings.max_body, self._shares)
+        content = await whole_body(raw, settings.max_body, self._shares, bool(codings))
         ended = monotonic()
-        if settings.decompress:
+        if codings:
             content = decoded(raw, content, url, settings)
         return Response(raw, url, content, self._asked, sent, head_at, ended)
 
@@ -368,7 +267,7 @@ class Call:
         """Add a Cookie field, unless the caller has one."""
         if "cookie" in request.headers:
             return
-        store = self._context.cookies
+        store = self._cookies
         kept = store.header_for(self._url) if store is not None else ""
         if cookies := "; ".join(filter(None, (kept, self._own_cookies))):
             request.headers["Cookie"] = cookies
@@ -435,7 +334,8 @@ class Call:
         content = self._content
         if content is not None and not content.can_replay:
             return False
-        return self._auth.challenged(request, raw)
+        self._challenges += 1
+        return self._challenges <= MAX_CHALLENGES and self._auth.challenged(request, raw)
 
     # -------------------------------------------------------------------- retries
 
@@ -481,10 +381,12 @@ def route_for(url: SplitURL, settings: Settings) -> Route:
     return Route(*url.origin, proxy, settings.context, None, forward)
 
 
-async def whole_body(raw: HTTPResponse, max_body: int | None, shared: bool) -> bytes:
+async def whole_body(
+    raw: HTTPResponse, max_body: int | None, shared: bool, coded: bool = False
+) -> bytes:
     """Read the body of *raw*; on any failure its connection is given up, unless it is shared."""
     try:
-        return await read_body(raw, max_body)
+        return await read_body(raw, max_body, coded)
     except BaseException:
         if shared:
             abandon(raw)
@@ -495,7 +397,7 @@ async def whole_body(raw: HTTPResponse, max_body: int | None, shared: bool) -> b
 
 def decoded(raw: HTTPResponse, content: bytes, url: str, settings: Settings) -> bytes:
     """Return *content*, the body of *raw*, without its content codings."""
-    codings = codings_of(raw)
+    codings = codings_of(raw, url)
     if not codings or not content:
         return content
     return decode(

@@ -8,55 +8,53 @@ A request of which nothing is special is one ``exchange`` and one look at its re
 from __future__ import annotations
 
 import os
-import re
 from asyncio import get_running_loop
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
+from copy import copy
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from ..exceptions import InvalidURL, redact
 from ..http11.head import encode_fields
 from ..http11.limits import Limits
+from ..net.timeouts import Timeout
 from ..types import UNSET, Unset
 from ..version import __version__
 from .auth import of as as_auth
-from .calls import (
-    DEFAULT_TIMEOUT,
-    Call,
-    Context,
-    Settings,
-    as_timeout,
-    decoded,
-    keep_cookies,
-    route_for,
-    whole_body,
-)
-from .codecs import accept_encoding
+from .calls import Call, decoded, keep_cookies, route_for, whole_body
 from .content import encode_content
 from .cookies import CookieStore
 from .decoding import MAX_RATIO
 from .exchange import SHARING, Send, exchange, exchange_shared
 from .fields import Fields
 from .policy import REDIRECTS, RetryBudget
-from .pool import DECIDING, SMALL_BODY, ConnectionPool, PoolStats
+from .pool import DECIDING, SMALL_BODY, ConnectionPool, PoolOptions, PoolStats
 from .proxies import ProxyRules, from_environment
 from .response import Response
+from .settings import (
+    DEFAULT_TIMEOUT,
+    Context,
+    Settings,
+    as_pairs,
+    as_timeout,
+    check_options,
+    default_coding,
+    merge_params,
+)
 from .urls import PLAIN_TARGET, SplitURL, add_params, split_url
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
-    from ..net.timeouts import Timeout
-    from ..response import HTTPResponse
     from ..types import HeadersLike
     from .auth import AuthLike
-    from .calls import OnRequest, OnResponse, RequestOptions
     from .download import Progress
     from .fetching import FetchMany, Items
     from .policy import Retry
-    from .pool import PoolOptions
     from .proxies import ProxiesLike
+    from .settings import OnRequest, OnResponse, RequestOptions
     from .slots import Site
     from .urls import ParamsLike
 
@@ -70,6 +68,9 @@ MAX_KNOWN = 4096
 
 MAX_NOTES = 64
 """Heads of which is remembered whether there is anything to do about them."""
+
+MAX_NOTE = 4096
+"""Bytes of such a head: no server is to fill memory with larger ones."""
 
 MAX_MERGED = 64
 """Combinations of a request's own fields whose text is remembered."""
@@ -85,11 +86,11 @@ _BODIES = ("json", "content", "data")
 _OWN_FIELDS = DECIDING | {"host"}
 
 _NO_HEADERS: dict[str, str] = {}
+_NO_PARAMS: dict[str, Any] = {}
+
+_REREADABLE = frozenset({bytes, dict, list, str, tuple, type(None)})
 
 _match_target = PLAIN_TARGET.fullmatch
-
-# The beginning of a URL, up to its path, where it is nothing but an origin.
-_ORIGIN = re.compile(r"[A-Za-z]+://[^/?#@\\\s]+")
 
 
 class Client:
@@ -100,9 +101,10 @@ class Client:
 
     Arguments, all by keyword; each that is about requests can be given to a request too:
         base_url: what URLs without a scheme are below.
-        headers, params: sent with every request; a request's own replace headers of their names.
+        headers, params: sent with every request; a request's own replace those of their names.
         timeout: a ``Timeout``, or seconds for each operation; 10 s to connect, 30 s to read and
-            write, 60 s to wait for a connection by default. None waits for ever.
+            write by default. None waits for ever. A number leaves the wait for a connection as it
+            is: 60 s, or what ``Timeout(pool=)`` of the client says.
         follow_redirects, max_redirects: whether, and how many; ``TooManyRedirects`` beyond.
         allow_downgrade: whether a redirect may lead from https to http.
         decompress: decode gzip, deflate, and what is installed of br and zstd; ask for it.
@@ -144,7 +146,16 @@ class Client:
         resend_stale: bool = True,
         **pool: Unpack[PoolOptions],
     ) -> None:
+        if unknown := pool.keys() - PoolOptions.__annotations__.keys():
+            raise TypeError(
+                f"Client() has no argument {', '.join(sorted(unknown))}: see help(Client)"
+            )
         base = split_url(base_url) if base_url else None
+        if base is not None and ("?" in base_url or "#" in base_url):
+            raise InvalidURL(
+                f"base_url must have neither a query nor a fragment, got {redact(base_url)!r}: "
+                "params= are sent with every request"
+            )
         if not isinstance(proxy, Unset):
             rules: ProxyRules | None = ProxyRules.of(proxy)
         else:
@@ -167,7 +178,7 @@ class Client:
         pool.setdefault("limits", CLIENT_LIMITS)
         self._pool = ConnectionPool(**pool)
         self._cookies = _store(cookies, base)
-        fields = Fields({"Accept-Encoding": accept_encoding() if decompress else "identity"})
+        fields = Fields({"Accept-Encoding": default_coding(decompress)})
         fields["Accept"] = "*/*"
         fields["User-Agent"] = f"aiohttpconn/{__version__}"
         if headers:
@@ -178,7 +189,7 @@ class Client:
                 settings=settings,
                 fields=fields,
                 base_url=base_url.rstrip("/"),
-                params=params,
+                params=as_pairs(params),
                 cookies=self._cookies,
                 budget=RetryBudget(),
                 pipelining=pool.get("pipelining", 1),
@@ -216,19 +227,23 @@ class Client:
     def _derived(self, options: RequestOptions) -> Client:
         """Return a client on the same pool that makes each request with *options*.
 
-        What they cost is paid once. It need not be closed.
+        What they cost is paid once. It need not be closed. A body and cookies are no settings.
         """
         context = self._context
-        fields = context.fields.copy()
-        if headers := options.get("headers"):
-            fields.override(headers)
-        made = object.__new__(type(self))
-        made._pool, made._cookies = self._pool, self._cookies
-        made._prepare(replace(context, settings=context.settings.changed(options), fields=fields))
+        settings = context.settings.changed(options)
+        made = copy(self)
+        made._prepare(
+            replace(
+                context,
+                settings=settings,
+                fields=context.fields_for(settings, options.get("headers")),
+                params=merge_params(context.params, options.get("params")),
+            )
+        )
         return made
 
     def __repr__(self) -> str:
-        base = f"{self._base_url} " if self._base_url else ""
+        base = f"{redact(self._base_url)} " if self._base_url else ""
         return f"<Client {base}{self._connections!r}>"
 
     async def __aenter__(self) -> Self:
@@ -262,8 +277,9 @@ class Client:
         """Send a request, and return its response when its body is here, decoded.
 
         *options*: ``headers`` (None as a value takes one away), ``params``; a body as ``content``,
-        ``json``, ``data`` (a form) and ``files`` (multipart); ``cookies``; and, for this request
-        alone, the client's ``timeout``, ``auth``, ``follow_redirects``, ``max_redirects``,
+        ``json``, ``data`` (a form) and ``files`` (multipart), None for none; ``cookies`` to send
+        beside those that are kept, None to send and keep none; and, for this request alone, the
+        client's ``timeout``, ``auth``, ``follow_redirects``, ``max_redirects``,
         ``allow_downgrade``, ``decompress``, ``max_body``, ``max_ratio``, ``retry``, ``proxy``,
         ``context``, ``resend_stale``, ``on_request``, ``on_response``.
 
@@ -280,7 +296,11 @@ class Client:
         send = self._send
         if options and fields is not None:
             url, fields, body, send = self._with_options(url, options)
-        if fields is not None and method in (_PLAIN_METHODS if body is None else _BODY_METHODS):
+        if (
+            fields is not None
+            and method in (_PLAIN_METHODS if body is None else _BODY_METHODS)
+            and type(url) is str
+        ):
             if self._base_url and url.startswith("/") and not url.startswith("//"):
                 url = self._base_url + url
             slash = url.find("/", 8)
@@ -315,6 +335,12 @@ class Client:
                 if raw.status in REDIRECTS and self._follows:
                     call = Call(self._context, method, asked, options, stream=False, began=began)
                     return await call.run(raw)
+                head = raw._head
+                notable = self._notes.get(head)  # type: ignore[arg-type]
+                if notable is None:
+                    notable = self._look_at(head)
+                if notable and cookies is not None:
+                    keep_cookies(cookies, origin._replace(target=target), raw)
                 content = raw._first
                 if (
                     raw._ended
@@ -328,12 +354,8 @@ class Client:
                 else:
                     content = await whole_body(raw, None, method in self._shares)
                     ended = monotonic()
-                head = raw._head
-                notable = self._notes.get(head)  # type: ignore[arg-type]
-                if notable is None:
-                    notable = self._look_at(head)
-                if notable:
-                    content = self._attend(raw, content, url, origin, target)
+                if notable and self._decompresses:
+                    content = decoded(raw, content, url, self._context.settings)
                 return Response(raw, url, content, began, raw.started, head_at, ended)
         call = Call(self._context, method, asked, options, stream=False, began=began)
         response = await call.run()
@@ -349,32 +371,43 @@ class Client:
         The fields are None if there is more to it, which is a ``Call``'s business.
         """
         send = self._send
-        if not _WITHOUT_CALL.issuperset(options):
+        if type(url) is not str or not _WITHOUT_CALL.issuperset(options):
             return url, None, None, send
         if "timeout" in options:
-            timeout = as_timeout(options["timeout"])
+            timeout = as_timeout(options["timeout"], send.timeout.pool)
             if timeout.total is not None:
                 return url, None, None, send
             send = send._replace(timeout=timeout)
-        given = {name: options[name] for name in _BODIES if name in options}  # type: ignore[literal-required]
+        given: dict[str, Any] = {
+            name: options[name]  # type: ignore[literal-required]
+            for name in _BODIES
+            if options.get(name) is not None
+        }
         body = kind = None
         if given:
+            # What can be read once is for the Call, which may have to follow.
+            if not _REREADABLE.issuperset(map(type, (given.get("data"), given.get("content")))):
+                return url, None, None, send
             content = encode_content(**given)
             body, kind = content.body, content.content_type
             if type(body) is not bytes or len(body) > SMALL_BODY:
                 return url, None, None, send
         headers = options.get("headers") or _NO_HEADERS
-        if type(headers) is not dict:
+        params = options.get("params") or _NO_PARAMS
+        if type(headers) is not dict or type(params) not in (dict, list):
             return url, None, None, send
         items = tuple(headers.items())
         key = items, kind
         merged = self._merged
-        fields = merged.get(key)
+        try:
+            fields = merged.get(key)
+        except TypeError:  # a value such as a list: the Call says what is wrong with it
+            return url, None, None, send
         if fields is None and key not in merged:
             if len(merged) >= MAX_MERGED:
                 merged.clear()
             fields = merged[key] = self._merge(items, kind)
-        if params := options.get("params"):
+        if params:
             url = add_params(url, params)
         return url, fields, body, send
 
@@ -384,12 +417,12 @@ class Client:
             # Others may be equal, and are sent differently: 1 and True are.
             if type(name) is not str or not (value is None or type(value) is str):
                 return None
-        fields = self._context.fields.copy()
-        fields.override(items)
+        fields = self._context.fields_for(self._context.settings, items)
         if kind is not None and "content-type" not in fields:
             fields["Content-Type"] = kind
         text, names = encode_fields(fields.pairs())
-        return None if "cookie" in names or not _OWN_FIELDS.isdisjoint(names) else text
+        plain = "accept-encoding" in names and "cookie" not in names
+        return text if plain and _OWN_FIELDS.isdisjoint(names) else None
 
     def _look_at(self, head: bytes | None) -> bool:
         """Return whether there is anything to do about a response with *head*; remember it."""
@@ -398,21 +431,11 @@ class Client:
         notable = (self._cookies is not None and b"\nset-cookie:" in lower) or (
             self._decompresses and b"\ncontent-encoding:" in lower
         )
-        notes = self._notes
-        if len(notes) >= MAX_NOTES:
-            notes.clear()
-        notes[head] = notable
+        if len(head) <= MAX_NOTE:
+            if len(self._notes) >= MAX_NOTES:
+                self._notes.clear()
+            self._notes[head] = notable
         return notable
-
-    def _attend(
-        self, raw: HTTPResponse, content: bytes, url: str, origin: SplitURL, target: str
-    ) -> bytes:
-        """Keep the cookies of *raw*; return *content*, decoded."""
-        if self._cookies is not None:
-            keep_cookies(self._cookies, origin._replace(target=target), raw)
-        if self._decompresses:
-            return decoded(raw, content, url, self._context.settings)
-        return content
 
     def _learn(self, url: str) -> None:
         """Remember the beginning of *url*, an origin that has answered: see ``request``."""
@@ -420,12 +443,15 @@ class Client:
             url = self._base_url + url
         slash = url.find("/", 8)
         prefix = url[:slash]
-        # What stands there must be an origin and nothing else.
-        if slash < 0 or prefix in self._known or not _ORIGIN.fullmatch(prefix):
+        known = self._known.get(prefix)
+        if slash < 0 or (known is not None and not known[0].retired):
+            return
+        origin = split_url(f"{prefix}/")
+        # What stands there must be an origin and nothing else, as it is written in text.
+        if origin.text != f"{prefix}/":
             return
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        origin = split_url(f"{prefix}/")
         site = self._connections.site(route_for(origin, self._context.settings))
         host = f" HTTP/1.1\r\nHost: {site.authority}\r\n{site.fields}"
         self._known[prefix] = site, host, origin
@@ -481,20 +507,29 @@ class Client:
         """Fetch many URLs: ``async for result in client.fetch_many(urls)``.
 
         *items*: an iterable or async iterable of URLs, or of (method, URL), or of (method, URL,
-        options); without an end if need be, as no more are taken than *concurrency* needs. Each
-        result is a ``Fetched``: its ``item``, and its ``response`` or its ``error``. They come as
-        they are finished, or, if *ordered*, as the items came. *options* are ``request``'s, for
-        all. Requests wait for a connection for as long as it takes, unless a ``timeout`` is given.
+        options); without an end if need be, as no more than 2 × *concurrency* are taken before
+        their results are. Each result is a ``Fetched``: its ``item``, and its ``response`` or its
+        ``error``. They come as they are finished, or, if *ordered*, as the items came. *options*
+        are ``request``'s, for all. Requests wait for a connection for as long as it takes, unless
+        a ``Timeout(pool=)`` is given.
 
         Leaving the loop ends what is under way. An error of *items* is raised when the results
         before it have been given.
         """
         from .fetching import FetchMany
 
-        if "timeout" not in options:
+        check_options(options)
+        client = self
+        if not isinstance(options.get("timeout"), Timeout):
             # They wait for each other: that is no failure.
-            options["timeout"] = replace(self._context.settings.timeout, pool=None)
-        return FetchMany(self._derived(options), items, concurrency, ordered)
+            patience = replace(self._context.settings.timeout, pool=None)
+            client = self._derived({"timeout": patience})
+        own: Any = {
+            name: options.pop(name)
+            for name in ("content", "json", "data", "files", "cookies")
+            if name in options
+        }
+        return FetchMany(client._derived(options), items, concurrency, ordered, own)
 
     async def download(
         self,
@@ -508,13 +543,18 @@ class Client:
         """Download *url* to the file *path*; return the response, whose body is in the file.
 
         Until it is whole it is in ``path.part``. With *resume*, a part that is there already, of
-        this URL and not changed since, is continued, and so is a download that breaks off.
-        *progress*: called with (bytes there, bytes in all or None). Raises ``StatusError`` for
-        4xx and 5xx, ``OSError`` of the file, and what ``request`` raises.
+        this URL and not changed since, is continued, and so is a download that breaks off; the
+        response is then the last one: 206, or 416 if nothing was missing.
+        *progress*: called, and awaited if need be, with (bytes there, bytes in all or None).
+        Raises ``StatusError`` for all but 2xx, ``OSError`` of the file, and what ``request`` does.
         """
         from .download import download
 
-        return await download(self, url, path, resume, progress, options)
+        check_options(options)
+        # An iterator can be read once, and each attempt is a request.
+        options["params"] = params = as_pairs(options.get("params"))
+        whole = Call(self._context, "GET", url, {"params": params}, stream=True, began=0.0).url
+        return await download(self, url, path, resume, progress, options, whole)
 
 
 class _Stream(AbstractAsyncContextManager[Response]):
@@ -545,13 +585,18 @@ def _store(
     if isinstance(cookies, Unset):
         return CookieStore()
     if isinstance(cookies, Mapping):
-        if base is None:
-            raise ValueError(
-                "cookies= a dict needs base_url=, whose host gets them; for others call "
-                "client.cookies.set(name, value, url_or_host=...)"
-            )
         store = CookieStore()
         for name, value in cookies.items():
+            if base is None:
+                raise ValueError(
+                    "cookies= a dict needs base_url=, whose host gets them; for others call "
+                    "client.cookies.set(name, value, url_or_host=...)"
+                )
             store.set(name, value, url_or_host=base.text, secure=base.scheme == "https")
         return store
+    if not hasattr(cookies, "extract_cookies"):
+        raise TypeError(
+            "cookies must be None, a dict, a CookieStore or an http.cookiejar.CookieJar, not "
+            f"{type(cookies).__name__}"
+        )
     return CookieStore(cookies)

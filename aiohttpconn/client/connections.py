@@ -10,19 +10,16 @@ from __future__ import annotations
 import asyncio
 import re
 import select
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import (
-    PoolClosed,
-    PoolTimeout,
-    RemoteDisconnected,
-    TotalTimeout,
-    describe,
-)
+from ..exceptions import PoolClosed, RemoteDisconnected, describe
 from ..protocol import CLOSED, IDLE
+from .closing import Closing
 from .pacing import Pace
 from .policy import retry_after
+from .queueing import Queue
 from .slots import INFINITY, Site, Slot, Slots
 
 if TYPE_CHECKING:
@@ -57,43 +54,33 @@ _TIMEOUT = re.compile(rb"(?i)[:,;\t ]timeout[\t ]*=[\t ]*([0-9]{1,9})")
 _MAX = re.compile(rb"(?i)[:,;\t ]max[\t ]*=[\t ]*([0-9]{1,9})")
 
 
-class _Waiter:
-    """Who waits for a slot. The slot is here even if the future was cancelled a moment before."""
-
-    __slots__ = ("future", "slot")
-
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self.future = future
-        self.slot: Slot | None = None
-
-    def set_result(self, slot: Slot) -> None:
-        self.slot = slot
-        if not self.future.done():
-            self.future.set_result(None)
+def _at_least(least: int, name: str, value: float | None) -> float:
+    """Return a setting, ``INFINITY`` for None; ``ValueError`` if it is below *least*."""
+    if value is None:
+        return INFINITY
+    if not value >= least:
+        raise ValueError(f"{name} must be {least} or more, or None, got {value!r}")
+    return value
 
 
-class _Closing:
-    """Sockets that are closing. The owner of their protocols."""
+class _Loan:
+    """Owns a connection that is lent (``protocol.Owner``): it hears, and leaves it as it is."""
 
-    def __init__(self) -> None:
-        self.protocols: set[HTTP1Protocol] = set()
-        self.waiter: asyncio.Future[None] | None = None
+    __slots__ = ("_connections", "_slot")
 
-    def add(self, protocol: HTTP1Protocol) -> None:
-        if protocol.transport is not None:
-            protocol.owner = self
-            self.protocols.add(protocol)
+    def __init__(self, connections: Connections, slot: Slot) -> None:
+        self._connections = connections
+        self._slot = slot
 
     def exchange_ended(self, response: Any, count: int = 1) -> None:
-        """A response that was read to its end although its connection had left the pool."""
+        self._connections.heed(self._slot, response, count)
 
     def connection_ended(self) -> None:
-        """Known."""
+        if self._slot.protocol is not None:
+            self._connections.closing.add(self._slot.protocol)
 
     def transport_lost(self, protocol: HTTP1Protocol) -> None:
-        self.protocols.discard(protocol)
-        if not self.protocols and self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        """Known since ``connection_ended``."""
 
 
 class Connections:
@@ -118,22 +105,21 @@ class Connections:
         maker: Maker,
     ) -> None:
         # Configuration
-        for name, value in (("limit", limit), ("limit_per_host", limit_per_host)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 connection or more, or None, got {value!r}")
-        if pipelining < 1:
-            raise ValueError(f"pipelining must be 1 exchange or more, got {pipelining!r}")
         Pace(min_interval, rate)  # raises here, and not at the first request
+        idle = _at_least(0, "max_idle", max_idle)
+        self._keepalive_timeout = _at_least(0, "keepalive_timeout", keepalive_timeout)
         self.slots = Slots(
             self,
-            INFINITY if limit is None else limit,
-            INFINITY if limit_per_host is None else limit_per_host,
-            INFINITY if max_idle is None else max_idle,
+            _at_least(1, "limit", limit),
+            _at_least(1, "limit_per_host", limit_per_host),
+            # A timer would find the connections that are kept for no time at all too late.
+            idle if self._keepalive_timeout else 0,
         )
         self.closed = False
-        self._keepalive_timeout = keepalive_timeout
-        self._max_requests = INFINITY if max_requests is None else max_requests
-        self._max_age = INFINITY if max_age is None else max_age
+        self._max_requests = _at_least(1, "max_requests", max_requests)
+        self._max_age = _at_least(0, "max_age", max_age)
+        if pipelining < 1:
+            raise ValueError(f"pipelining must be 1 exchange or more, got {pipelining!r}")
         self._pipelining = pipelining
         self._min_interval = min_interval
         self._rate = rate
@@ -143,7 +129,9 @@ class Connections:
         # Per loop
         self.loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._closing = _Closing()
+        self.closing = Closing()
+        self._queue = Queue(self.slots, self.bind, self.give_back)
+        self.acquire = self._queue.acquire
         self._poll = select.poll() if hasattr(select, "poll") else None
 
     # -------------------------------------------------------------------- sites
@@ -183,76 +171,12 @@ class Connections:
 
     # ------------------------------------------------------------------ getting
 
-    async def acquire(
-        self,
-        site: Site,
-        timeout: Timeout,
-        deadline: float | None,
-        method: str,
-        target: str,
-        *,
-        exclusive: bool = True,
-    ) -> Slot:
-        """Wait for a slot of *site*, after ``take`` gave none; the caller owns it then.
-
-        *method* and *target* are for errors. Raises ``PoolTimeout``, ``TotalTimeout``,
-        ``PoolClosed``. Cancelled, it leaves the slot to others, also if it just got one.
-        """
-        loop = self.bind()
-        began = loop.time()
-        when = INFINITY if timeout.pool is None else began + timeout.pool
-        kind: type[TotalTimeout | PoolTimeout] = PoolTimeout
-        if deadline is not None and deadline < when:
-            when, kind = deadline, TotalTimeout
-        while True:
-            waiter = _Waiter(loop.create_future())
-            self.slots.enqueue(site, waiter, exclusive)
-            timer = None
-            if when < INFINITY:
-                timer = loop.call_at(when, self._expired, waiter, kind)
-            try:
-                await waiter.future
-            except BaseException as exc:
-                if not self.slots.cancel(site, waiter) and waiter.slot is not None:
-                    self.give_back(waiter.slot)
-                if isinstance(exc, (PoolTimeout, TotalTimeout)):
-                    describe(
-                        exc,
-                        f"no connection was free within {when - began:g} s",
-                        method=method,
-                        url=f"{site.key.origin}{target}",
-                        phase="waiting for a connection",
-                        elapsed=loop.time() - began,
-                        notes=self._crowd(site),
-                    )
-                raise
-            finally:
-                if timer is not None:
-                    timer.cancel()
-            slot = waiter.slot
-            assert slot is not None, "woken without a slot"
-            if not slot.gone:
-                return slot
-            # Its connection has ended in the turn between.
-
-    def _expired(self, waiter: _Waiter, kind: type[Exception]) -> None:
-        if waiter.slot is None and not waiter.future.done():
-            waiter.future.set_exception(kind())
-
-    def _crowd(self, site: Site) -> str:
-        """Return who has the connections, and how many wait: for a timeout's text."""
-        slots = self.slots
-        return (
-            f"{site.open} of {slots.limit_per_host} connections to {site.authority}, "
-            f"{slots.open} of {slots.limit} in all, {slots.queued} more waiting"
-        )
-
     def give_back(self, slot: Slot) -> None:
         """Take back *slot*, whose owner has not used it."""
         if slot.gone:
             return
         if slot.protocol is None:
-            self.slots.remove(slot)
+            self._connect_failed(slot)
         elif slot.depth > 1:
             slot.depth -= 1
             self.slots.share(slot)
@@ -261,6 +185,10 @@ class Connections:
         else:
             self.drop(slot)
 
+    def _connect_failed(self, slot: Slot) -> None:
+        self.slots.remove(slot)
+        self.closing.connect_ended(slot)
+
     async def open(
         self, slot: Slot, timeout: Timeout, deadline: float | None, method: str, target: str
     ) -> HTTP1Protocol:
@@ -268,16 +196,14 @@ class Connections:
 
         If it fails or is cancelled, the slot is gone. Raises what ``HTTPConnection.connect`` does.
         """
-        loop = self.bind()
         route: Route = slot.site.key
         try:
             conn = slot.conn = await self._maker.make(route, slot.site.dialer)
+            loop = self.bind()  # it may be closed meanwhile
             conn.timeout = timeout
             protocol = await conn._open(deadline, method, f"{slot.site.prefix}{target}")
-            if self.closed:
-                conn.close()
-                raise PoolClosed("the pool was closed")
             if protocol.state is not IDLE:
+                self.closing.add(protocol)
                 raise describe(
                     RemoteDisconnected("the server closed the connection before the request"),
                     method=method,
@@ -285,12 +211,19 @@ class Connections:
                     phase="connected",
                 )
         except BaseException:
-            self.slots.remove(slot)
+            self._connect_failed(slot)
             raise
-        self._adopt(slot, protocol)
-        if self._timer is None:
+        slot.protocol = protocol
+        slot.born = monotonic()
+        slot.plain = False
+        slot.left = self._max_requests
+        slot.keepalive = self._keepalive_timeout
+        protocol.owner = slot
+        if self._timer is None and 0 < self._keepalive_timeout < INFINITY:
             self._timer = loop.call_later(self._keepalive_timeout, self._expire)
         return protocol
+
+    # ------------------------------------------------------------------ lending
 
     def report(self, slot: Slot) -> DialReport | None:
         """Return how the connection of *slot* was made."""
@@ -300,54 +233,41 @@ class Connections:
         """Let others share the connection of *slot* from now on."""
         if slot.protocol is not None:
             slot.protocol.batch_writes(True)
-            slot.plain = False
         self.slots.share(slot)
 
+    def lend(self, slot: Slot) -> None:
+        """Let the connection of *slot*, which is open, be the caller's alone."""
+        protocol = slot.protocol
+        assert protocol is not None, "a connection that is open"
+        protocol.owner = _Loan(self, slot)
+        protocol.batch_writes(False)
+
     def settle(self, slot: Slot, response: HTTPResponse) -> None:
-        """Take back *slot*, lent by ``exchange.lend``, with *response* on its way or whole."""
-        conn = slot.conn
-        assert conn is not None, "a connection that was lent"
-        protocol = conn._protocol
-        if protocol is None:
-            # It is the response's, and ends with it.
-            protocol, conn._closing = conn._closing, None
+        """Take back *slot*, lent for one exchange, with *response* on its way or whole."""
+        conn, protocol = slot.conn, slot.protocol
+        assert conn is not None and protocol is not None, "a connection that was lent"
         conn._response = None
-        if protocol is None or protocol.state is CLOSED:
-            slot.protocol = protocol
+        if protocol.state is CLOSED:
             self.connection_ended(slot)
             return
-        if protocol is slot.protocol:
-            protocol.owner = slot
-        else:
-            self._adopt(slot, protocol)
+        protocol.owner = slot
         if protocol.state is IDLE:
-            self.exchange_ended(slot, response, 1)
+            self._put(slot)
 
     def take_back(self, slot: Slot) -> None:
         """Take back *slot*, lent to somebody who may have done anything with its connection."""
         conn = slot.conn
         assert conn is not None, "a connection that was lent"
         protocol = conn._give_back()
-        if protocol is None:
-            self.slots.remove(slot)
-        else:
-            if protocol is slot.protocol:
-                protocol.owner = slot
-            else:
-                self._adopt(slot, protocol)
-            if protocol.exchanges >= slot.max_exchanges or self.closed:
-                self.drop(slot)
-            else:
-                self.slots.put(slot)
-
-    def _adopt(self, slot: Slot, protocol: HTTP1Protocol) -> None:
-        """*slot* has a new connection."""
-        slot.protocol = protocol
-        slot.born = monotonic()
-        slot.plain = False
-        slot.max_exchanges = self._max_requests
-        slot.keepalive = self._keepalive_timeout
-        protocol.owner = slot
+        if protocol is not None and protocol is slot.protocol:
+            protocol.owner = slot
+            self._put(slot)
+            return
+        # Ended; or another one that the caller has opened, who knows where to.
+        conn.close()
+        if conn._closing is not None:
+            self.closing.add(conn._closing)
+        self.slots.remove(slot)
 
     # ------------------------------------------------------------------ keeping
 
@@ -389,54 +309,63 @@ class Connections:
         """Mirrors ``slots.Keeper``."""
         protocol = slot.protocol
         if protocol is not None:
-            self._closing.add(protocol)
+            self.closing.add(protocol)
             protocol.close()
 
     def connection_ended(self, slot: Slot) -> None:
         """Mirrors ``slots.Keeper``."""
-        protocol = slot.protocol
+        protocol, site = slot.protocol, slot.site
         if protocol is not None:
-            self._closing.add(protocol)
-            if slot.depth > 1 and protocol.exchanges - slot.depth < slot.site.pipelining:
+            self.closing.add(protocol)
+            if protocol.state is not CLOSED and slot.conn is not None:
+                # It still receives a last response, whose it is now.
+                slot.conn._protocol = None
+            answered = protocol.exchanges - slot.depth
+            if protocol.hung_up and slot.depth > 1 and answered < site.pipelining:
                 # It has left more unanswered than it was worth: RFC 9112 §9.3.2 allows a server
                 # to end a connection whenever it likes, and some do after each response.
-                slot.site.pipelining = 1
+                site.pipelining = 1
+                site.room.clear()
         self.slots.remove(slot)
 
     def exchange_ended(self, slot: Slot, response: Any, count: int) -> None:
         """Mirrors ``slots.Keeper``."""
-        protocol = slot.protocol
-        assert protocol is not None, "an exchange on no connection"
-        if response.number == count:
-            self._heed_hints(slot, response._head)
-        if self._heed_retry_after and response.status in (429, 503):
-            self._pause(slot.site, response)
-        ends = protocol.exchanges >= slot.max_exchanges
+        self.heed(slot, response, count)
         if slot.depth > count:
             slot.depth -= count
-            if not ends:
-                self.slots.share(slot)
-            else:
-                slot.site.room.pop(slot, None)
-        elif ends or monotonic() - slot.born > self._max_age:
+            slot.idle_since = monotonic()  # who is handed it may find it idle
+            self.slots.share(slot)
+        else:
+            self._put(slot)
+
+    def _put(self, slot: Slot) -> None:
+        """Let *slot*, whose connection is idle, serve others, if it may."""
+        if slot.left <= 0 or monotonic() - slot.born > self._max_age:
             self.drop(slot)
         else:
             self.slots.put(slot)
 
-    def _heed_hints(self, slot: Slot, head: bytes | None) -> None:
-        """Take over what the server says in Keep-Alive: how long, and for how many requests."""
-        hint = _HINT.search(head or b"")
-        if hint is not None:
-            if seconds := _TIMEOUT.search(hint[0]):
-                lasting = max(float(seconds[1]) - KEEP_ALIVE_MARGIN, 0.0)
-                slot.keepalive = min(slot.keepalive, lasting)
-            if requests := _MAX.search(hint[0]):
-                slot.max_exchanges = min(slot.max_exchanges, 1 + int(requests[1]))
-        slot.plain = (
-            slot.site.pipelining == 1
-            and slot.max_exchanges == self._max_age == INFINITY
-            and not self._heed_retry_after
-        )
+    def heed(self, slot: Slot, response: Any, count: int) -> None:
+        """Take over what *response*, the last of *count* that have ended, says of the next ones.
+
+        Keep-Alive tells how long the server keeps the connection, and for how many requests.
+        """
+        slot.left -= count
+        if response.number == count:
+            hint = _HINT.search(response._head or b"")
+            if hint is not None:
+                if seconds := _TIMEOUT.search(hint[0]):
+                    lasting = max(float(seconds[1]) - KEEP_ALIVE_MARGIN, 0.0)
+                    slot.keepalive = min(slot.keepalive, lasting)
+                if requests := _MAX.search(hint[0]):
+                    slot.left = min(slot.left, int(requests[1]))
+            slot.plain = (
+                slot.site.pipelining == 1
+                and slot.left == self._max_age == INFINITY
+                and not self._heed_retry_after
+            )
+        if self._heed_retry_after and response.status in (429, 503):
+            self._pause(slot.site, response)
 
     def _pause(self, site: Site, response: Any) -> None:
         """Let nothing begin at *site* for as long as Retry-After says (RFC 9110 §10.2.3)."""
@@ -477,50 +406,42 @@ class Connections:
     def shut(self) -> None:
         """Close everything, without waiting: who waits or is served gets an exception."""
         self.closed = True
-        if self.loop is None or self.loop.is_closed():
+        if self.loop is None:
+            return
+        if self.loop.is_closed():
+            self._abandon()
             return
         self._stop_timers()
-        for site in list(self.slots.sites.values()):
-            for waiter in list(site.waiters):
-                self.slots.cancel(site, waiter)
-                if isinstance(waiter, _Waiter) and not waiter.future.done():
-                    waiter.future.set_exception(PoolClosed("the pool was closed"))
+        self._queue.close()
+        self.closing.abort_open()
         for slot in list(self.slots.all):
-            idle = slot in self.slots.idle
-            if slot.protocol is not None:
-                self._closing.add(slot.protocol)
-            if slot.conn is not None:
-                # Also ends a connect that is under way.
-                slot.conn.close()
-            if slot.protocol is not None and not idle:
-                slot.protocol.abort()
-            if slot.protocol is not None:
-                self.slots.remove(slot)
+            self._end(slot)
+
+    def _end(self, slot: Slot) -> None:
+        """Close the connection of *slot*, politely if it is idle."""
+        conn, protocol = slot.conn, slot.protocol
+        idle = slot in self.slots.idle
+        if protocol is None:
+            # Whose task has to run first, and takes the slot out of the books.
+            self.closing.add_connect(slot)
+        else:
+            self.closing.add(protocol)
+            self.slots.remove(slot)
+        if conn is not None:
+            # Also ends a connect that is under way.
+            conn.close()
+            conn.auto_open = 0
+            if conn._closing is not None:
+                self.closing.add(conn._closing)
+        if protocol is not None and not idle:
+            protocol.abort()
 
     async def wait_closed(self) -> None:
         """Wait until all sockets are gone, ``CLOSE_SECONDS`` for the polite end of them."""
-        loop = asyncio.get_running_loop()
-        closing = self._closing
-        if loop is not self.loop:
-            return
-        for hard in (False, True):
-            if hard:
-                for protocol in list(closing.protocols):
-                    protocol.abort()
-            if not closing.protocols:
-                break
-            closing.waiter = loop.create_future()
-            timer = loop.call_later(CLOSE_SECONDS, self._give_up, closing.waiter)
-            try:
-                await closing.waiter
-            finally:
-                timer.cancel()
-                closing.waiter = None
-
-    @staticmethod
-    def _give_up(waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
+        if asyncio.get_running_loop() is self.loop:
+            await self.closing.wait(CLOSE_SECONDS)
+            self.closing.abort()
+            await self.closing.wait(CLOSE_SECONDS)
 
     def _stop_timers(self) -> None:
         if self._timer is not None:
@@ -534,15 +455,15 @@ class Connections:
     def _abandon(self) -> None:
         """Forget what belongs to a loop that was closed: nothing of it will be told any more."""
         self._timer = None
-        self._closing = _Closing()
+        self.closing = Closing()
+        self._queue.forget()
         for site in self.slots.sites.values():
             site.timer = None
-            for waiter in list(site.waiters):
-                self.slots.cancel(site, waiter)
         for slot in list(self.slots.all):
             if slot.protocol is not None:
                 slot.protocol.owner = None
-                slot.protocol.abort()
+                with suppress(RuntimeError):  # who waits there cannot be woken
+                    slot.protocol.abort()
             self.slots.remove(slot)
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""Cookies (RFC 6265bis): what a Set-Cookie asks to keep, and what a Cookie field sends back.
+"""Cookies (RFC 6265bis): those that responses set are kept, and go back in Cookie fields.
 
-They are kept here, by host. ``http.cookiejar`` is the way in and out, imported when it is used:
-its own jar asks every host that it knows for each request, 56 ms with 10,000 of them, and lets
-a host set cookies for all of co.uk.
+They are kept here, by host; what a Set-Cookie says is set_cookie.py's business. ``http.cookiejar``
+is the way in and out, imported when it is used: its own jar asks every host that it knows for each
+request, 56 ms with 10,000 of them, and lets a host set cookies for all of co.uk.
 
 A cookie goes back to the host that set it, and to no other: a Domain attribute has to cover the
 host, and means no more. Which hosts of a domain have one owner only a public suffix list tells;
@@ -14,11 +14,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..http11.grammar import FIELD_VALUE
+from .set_cookie import (
+    MAX_COOKIE,
+    StoredCookie,
+    default_path,
+    is_address,
+    may_set,
+    parse_set_cookie,
+    path_matches,
+)
 from .urls import SplitURL, split_url
 
 if TYPE_CHECKING:
@@ -26,29 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CookieStore", "check_cookie", "cookie_pairs"]
 
-MAX_COOKIE = 4096
-"""Bytes of a name and its value: RFC 6265bis §5.6 refuses more."""
-
-MAX_ATTRIBUTE = 1024
-"""Bytes of an attribute's value: RFC 6265bis §5.6 ignores longer ones."""
-
-MAX_ATTRIBUTES = 32
-"""Attributes of a Set-Cookie that are read: RFC 6265bis knows 7, and a field has 64 KiB."""
-
 MAX_PER_HOST = 50
 """Cookies of one host, the least that RFC 6265bis §6.1 asks for. The oldest goes."""
 
 MAX_HEADER = 8 * 1024
 """Bytes of a Cookie field: many servers refuse a head with a longer one."""
 
-MAX_AGE = 400 * 24 * 3600
-"""Seconds that a cookie with a date is kept at most (RFC 6265bis §5.5)."""
-
 MAX_SIZE = 64 * 1024 * 1024
 """Bytes of all cookies, about 100,000 small ones. The hosts used least recently go."""
-
-OVERHEAD = 500
-"""Bytes that a cookie takes beside its text."""
 
 MAX_NAME = 253
 """Characters of a host's name in the DNS (RFC 1035 §2.3.4): only such a host has domains."""
@@ -58,53 +51,9 @@ _NAME = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e\x80-\xff]+")
 _VALUE = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c-\x7e\x80-\xff]*(?<![\t ])")
 _PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e\x80-\xff]*")
 
-# RFC 6265bis §5.6.2: the value of Max-Age
-_SECONDS = re.compile(r"-?[0-9]+")
-
-# RFC 6265bis §5.1.1: the tokens of a date, and what parts them.
-_DELIMITERS = re.compile(r"[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
-_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
-_DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
-_YEAR = re.compile(r"([0-9]{2,4})(?![0-9])")
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-
 _now = time.time
 
-
-class _Cookie:
-    """A cookie. *domain*: its host, or "." and the domain whose hosts get it. *pair*: as sent."""
-
-    __slots__ = ("created", "domain", "expires", "http_only", "name", "pair", "path", "secure")
-
-    def __init__(
-        self,
-        name: str,
-        pair: str,
-        domain: str,
-        path: str,
-        expires: float = inf,
-        secure: bool = False,
-        http_only: bool = False,
-    ) -> None:
-        self.name = name
-        self.pair = pair
-        self.domain = domain
-        self.path = path
-        self.expires = expires
-        self.secure = secure
-        self.http_only = http_only
-        self.created = 0
-
-    def size(self) -> int:
-        """Return the bytes that it takes, roughly."""
-        return len(self.pair) + len(self.path) + OVERHEAD
-
-    def place(self) -> tuple[int, int]:
-        """RFC 6265bis §5.8.3: longer paths are sent first, then older cookies."""
-        return -len(self.path), self.created
-
-
-_Cookies = dict[tuple[str, str], _Cookie]
+_Cookies = dict[tuple[str, str], StoredCookie]
 """The cookies of a host or domain by (path, name), the oldest first."""
 
 
@@ -113,7 +62,7 @@ def cookie_pairs(set_cookie_values: Iterable[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     now = _now()
     for line in set_cookie_values:
-        cookie = _parse(line, now)
+        cookie = parse_set_cookie(line, now)
         if cookie is not None:
             pairs.pop(cookie.name, None)
             if cookie.expires > now:
@@ -144,7 +93,7 @@ class CookieStore:
     ) -> None:
         self._jar = jar
         self._is_public_suffix = is_public_suffix
-        # By _Cookie.domain, the least recently used first.
+        # By StoredCookie.domain, the least recently used first.
         self._hosts: dict[str, _Cookies] = {}
         # Whether there may be cookies of a domain.
         self._wide = False
@@ -180,7 +129,7 @@ class CookieStore:
         return jar
 
     def may_have(self, host: str) -> bool:
-        """Whether ``header_for`` may find a cookie for a URL of *host*; it takes no time to tell."""
+        """Whether ``header_for`` may find a cookie for a URL of *host*: a quick look."""
         return self._wide or self._jar is not None or host in self._hosts
 
     def header_for(self, url: SplitURL) -> str:
@@ -196,15 +145,15 @@ class CookieStore:
         now = _now()
         lines: list[str] = []
         for line in set_cookie_values:
-            cookie = _parse(line, now)
-            if cookie is None or not _may_set(url, cookie):
+            cookie = parse_set_cookie(line, now)
+            if cookie is None or not may_set(url, cookie):
                 continue
             asked = cookie.domain
             domain = self._domain_for(url, asked)
             if domain is None:
                 continue
             cookie.domain = domain
-            cookie.path = cookie.path or _default_path(url.target)
+            cookie.path = cookie.path or default_path(url.target)
             if self._jar is not None:
                 lines.append(_to_line(cookie, url.host, now))
                 continue
@@ -226,7 +175,7 @@ class CookieStore:
         """
         url = split_url(url_or_host if "://" in url_or_host else f"http://{url_or_host}")
         check_cookie(name, value, path)
-        cookie = _Cookie(name, f"{name}={value}", url.host, path, inf, secure)
+        cookie = StoredCookie(name, f"{name}={value}", url.host, path, inf, secure)
         if self._jar is None:
             self._put(cookie)
             return
@@ -256,24 +205,24 @@ class CookieStore:
         now = _now()
         secure = url.scheme == "https"
         path = url.target.partition("?")[0]
-        found: list[_Cookie] = []
-        expired: list[_Cookie] = []
+        found: list[StoredCookie] = []
+        expired: list[StoredCookie] = []
         for cookies in self._of_host(url.host):
             for cookie in cookies.values():
                 if cookie.expires <= now:
                     expired.append(cookie)
-                elif (secure or not cookie.secure) and _path_matches(path, cookie.path):
+                elif (secure or not cookie.secure) and path_matches(path, cookie.path):
                     found.append(cookie)
         for cookie in expired:
             self._remove(cookie)
-        found.sort(key=_Cookie.place)
+        found.sort(key=StoredCookie.place)
         header = "; ".join([cookie.pair for cookie in found])
         if (excess := len(header) - MAX_HEADER) > 0:
             # The least specific go first, of these the oldest.
             found.sort(key=lambda cookie: (-len(cookie.path), -cookie.created))
             while excess > 0:
                 excess -= len(found.pop().pair) + 2
-            found.sort(key=_Cookie.place)
+            found.sort(key=StoredCookie.place)
             header = "; ".join([cookie.pair for cookie in found])
         return header
 
@@ -283,7 +232,7 @@ class CookieStore:
             # A URL's host may be written so; it must not pass for a domain.
             return
         keys = [host]
-        if self._wide and len(host) <= MAX_NAME and not _is_address(host):
+        if self._wide and len(host) <= MAX_NAME and not is_address(host):
             labels = host.split(".")
             keys += [f".{'.'.join(labels[at:])}" for at in range(len(labels))]
         for key in keys:
@@ -295,10 +244,10 @@ class CookieStore:
     def _domain_for(self, url: SplitURL, domain: str) -> str | None:
         """Return the host, or "." and the domain, that a cookie is for; None refuses it."""
         host = url.host
-        covers = domain in ("", host) or (host.endswith(f".{domain}") and not _is_address(host))
+        covers = domain in ("", host) or (host.endswith(f".{domain}") and not is_address(host))
         if host.startswith(".") or not covers:
             return None
-        if not domain or _is_address(host) or "." not in host:
+        if not domain or is_address(host) or "." not in host:
             return host
         if self._is_public_suffix is None:
             return host if self._jar is None else f".{domain}"
@@ -307,11 +256,11 @@ class CookieStore:
         # A name that ends with a dot is in no list.
         return host if url.scheme != "https" or host.endswith(".") else f".{domain}"
 
-    def _receive(self, cookie: _Cookie, url: SplitURL, now: float) -> None:
+    def _receive(self, cookie: StoredCookie, url: SplitURL, now: float) -> None:
         """Keep a server's cookie, or remove it if it has expired (RFC 6265bis §5.7)."""
         # "Leave secure cookies alone": over http, none may be set that stands before one.
         if url.scheme != "https" and any(
-            kept.secure and kept.name == cookie.name and _path_matches(cookie.path, kept.path)
+            kept.secure and kept.name == cookie.name and path_matches(cookie.path, kept.path)
             for cookies in self._of_host(url.host)
             for kept in cookies.values()
         ):
@@ -321,7 +270,7 @@ class CookieStore:
         elif old := self._hosts.get(cookie.domain, {}).get((cookie.path, cookie.name)):
             self._remove(old)
 
-    def _put(self, cookie: _Cookie) -> None:
+    def _put(self, cookie: StoredCookie) -> None:
         cookies = self._hosts[cookie.domain] = self._hosts.pop(cookie.domain, {})
         old = cookies.get((cookie.path, cookie.name))
         if old is None:
@@ -339,7 +288,7 @@ class CookieStore:
         if self._size > MAX_SIZE:
             self._shrink()
 
-    def _remove(self, cookie: _Cookie) -> None:
+    def _remove(self, cookie: StoredCookie) -> None:
         cookies = self._hosts[cookie.domain]
         del cookies[cookie.path, cookie.name]
         self._size -= cookie.size()
@@ -352,98 +301,6 @@ class CookieStore:
             if self._size <= MAX_SIZE * 0.9:
                 break
             self._size -= sum(cookie.size() for cookie in self._hosts.pop(domain).values())
-
-
-# Reading a Set-Cookie field
-
-
-def _parse(line: str, now: float) -> _Cookie | None:
-    """Take a Set-Cookie field's value apart (RFC 6265bis §5.6); None if it is refused.
-
-    Domain and path are "" where none is given that counts.
-    """
-    if not FIELD_VALUE.fullmatch(line):
-        return None
-    pair, *attributes = line.split(";", MAX_ATTRIBUTES + 1)
-    name, equals, value = pair.partition("=")
-    name, value = name.strip(" \t"), value.strip(" \t")
-    # Without a name, the value could pass for another cookie's name and value.
-    if not name or not equals or len(name) + len(value) > MAX_COOKIE:
-        return None
-    found: dict[str, str] = {}
-    for attribute in attributes[:MAX_ATTRIBUTES]:
-        key, _, text = attribute.partition("=")
-        text = text.strip(" \t")
-        if len(text) <= MAX_ATTRIBUTE:
-            found[key.strip(" \t").lower()] = text
-    domain = found.get("domain", "").lower().removeprefix(".")
-    path = found.get("path", "")
-    if not path.startswith("/"):
-        path = ""
-    expires = _expiry(found, now)
-    return _Cookie(
-        name, f"{name}={value}", domain, path, expires, "secure" in found, "httponly" in found
-    )
-
-
-def _expiry(attributes: dict[str, str], now: float) -> float:
-    """Return when a cookie ends, in seconds since the epoch: Max-Age counts before Expires."""
-    max_age = attributes.get("max-age", "")
-    if _SECONDS.fullmatch(max_age):
-        seconds = int(max_age)
-        return now + min(seconds, MAX_AGE) if seconds > 0 else -inf
-    date = _parse_date(attributes.get("expires", ""))
-    return inf if date is None else min(date, now + MAX_AGE)
-
-
-def _parse_date(text: str) -> float | None:
-    """Return the time that a cookie's date means (RFC 6265bis §5.1.1), None if it is none."""
-    clock = day = month = year = None
-    for token in _DELIMITERS.split(text):
-        if clock is None and (match := _TIME.match(token)):
-            clock = int(match[1]), int(match[2]), int(match[3])
-        elif day is None and (match := _DAY.match(token)):
-            day = int(match[1])
-        elif month is None and token[:3].lower() in _MONTHS:
-            month = _MONTHS.index(token[:3].lower()) + 1
-        elif year is None and (match := _YEAR.match(token)):
-            year = int(match[1])
-            if year < 100:
-                year += 1900 if year >= 70 else 2000
-    if clock is None or day is None or month is None or year is None or year < 1601:
-        return None
-    try:
-        return datetime(year, month, day, *clock, tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
-
-
-def _may_set(url: SplitURL, cookie: _Cookie) -> bool:
-    """Whether *url* may set it: Secure, and what its name promises (RFC 6265bis §4.1.3)."""
-    if cookie.secure and url.scheme != "https":
-        return False
-    name = cookie.name.lower()
-    if name.startswith("__host-"):
-        return cookie.secure and cookie.path == "/" and not cookie.domain
-    return cookie.secure or not name.startswith("__secure-")
-
-
-def _default_path(target: str) -> str:
-    """RFC 6265bis §5.1.4."""
-    path = target.partition("?")[0]
-    return path[: path.rfind("/")] or "/"
-
-
-def _path_matches(path: str, cookie_path: str) -> bool:
-    """RFC 6265bis §5.1.4: *path* is *cookie_path* or lies below it."""
-    return path.startswith(cookie_path) and (
-        cookie_path[-1] == "/" or path[len(cookie_path) : len(cookie_path) + 1] in ("", "/")
-    )
-
-
-def _is_address(host: str) -> bool:
-    """Whether a URL's host is an IP address: no name's last label is a number."""
-    return ":" in host or host.rpartition(".")[2].isdigit()
 
 
 def check_cookie(name: str, value: str, path: str = "/") -> None:
@@ -497,7 +354,7 @@ def _ask_jar(jar: CookieJar, url: SplitURL) -> str:
     return "; ".join(kept)
 
 
-def _to_line(cookie: _Cookie, host: str, now: float) -> str:
+def _to_line(cookie: StoredCookie, host: str, now: float) -> str:
     """Return a Set-Cookie field that asks for *cookie* and for no more."""
     line = f"{cookie.pair}; Path={cookie.path}"
     if cookie.domain != host:
@@ -511,7 +368,7 @@ def _to_line(cookie: _Cookie, host: str, now: float) -> str:
     return line
 
 
-def _to_cookie(cookie: _Cookie) -> Cookie:
+def _to_cookie(cookie: StoredCookie) -> Cookie:
     from http.cookiejar import Cookie
 
     wide = cookie.domain.startswith(".")
@@ -536,10 +393,10 @@ def _to_cookie(cookie: _Cookie) -> Cookie:
     )
 
 
-def _from_cookie(cookie: Cookie) -> _Cookie:
+def _from_cookie(cookie: Cookie) -> StoredCookie:
     value = cookie.value or ""
     check_cookie(cookie.name, value, cookie.path)
-    return _Cookie(
+    return StoredCookie(
         cookie.name,
         f"{cookie.name}={value}",
         cookie.domain,

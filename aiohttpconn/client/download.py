@@ -13,27 +13,37 @@ import json
 import os
 import re
 from collections.abc import Callable
+from inspect import isawaitable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
 
-from ..exceptions import HTTPException, IncompleteRead, RequestTimeout, TotalTimeout
-from .policy import Retry, backoff
+from ..exceptions import HTTPException, StatusError
+from ..http11.grammar import FIELD_VALUE
+from .policy import Retry, backoff, may_retry
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from .calls import RequestOptions
     from .response import Response
+    from .settings import RequestOptions
 
 __all__ = ["Progress", "download"]
 
 Progress = Callable[[int, int | None], object]
-"""Called with (bytes there, bytes in all or None) whenever some were written."""
+"""Called, and awaited if it can be, with (bytes there, bytes in all or None) when some were
+written."""
 
 BLOCK = 1024 * 1024
 """Bytes that are written at once, in a thread: a slow disk stops nobody else."""
 
+FLUSH_SECONDS = 0.5
+"""After which fewer bytes are written, too: of a slow download there is progress to be shown."""
+
 ATTEMPTS = Retry(attempts=5, backoff=0.2, max_backoff=5.0)
 """How often a download is continued that breaks off without another byte, and after how long."""
+
+# RFC 9110 §8.8.3, of strong ones only.
+_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 # RFC 9110 §14.4
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
@@ -50,7 +60,7 @@ class Streamer(Protocol):
 
 
 class _Part:
-    """The file that a download is written to until it is whole."""
+    """The file that a download of *url* is written to until it is whole."""
 
     def __init__(self, path: str, url: str) -> None:
         self.path = f"{path}.part"
@@ -66,7 +76,7 @@ class _Part:
         try:
             with open(self.info, encoding="utf-8") as file:
                 info = json.load(file)
-            if info["url"] == self.url and isinstance(info["validator"], str):
+            if info["url"] == self.url and FIELD_VALUE.fullmatch(info["validator"]):
                 self.size = os.path.getsize(self.path)
                 self.validator = info["validator"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -91,10 +101,15 @@ class _Part:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.info)
 
+    def forget(self) -> None:
+        """The part is of no use: the next attempt begins anew."""
+        self.remember("")
+        self.size = 0
+
     async def write(self, data: bytearray) -> None:
         """Write *data* whole. Cancelled, it goes on in its thread, and the file is closed then."""
         loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(None, self._write, bytes(data))
+        self._writing = loop.run_in_executor(None, self._write, data)
         try:
             await asyncio.shield(self._writing)
         finally:
@@ -102,7 +117,7 @@ class _Part:
                 self._writing = None
         self.size += len(data)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytearray) -> None:
         view = memoryview(data)
         while view:
             assert self._file is not None, "the file is open"
@@ -132,97 +147,161 @@ async def download(
     resume: bool,
     progress: Progress | None,
     options: RequestOptions,
+    whole_url: str,
 ) -> Response:
-    """Mirrors ``Client.download``."""
+    """Mirrors ``Client.download``. *whole_url* tells what a part is of."""
     target = os.fspath(path)
-    part = _Part(target, url)
+    part = _Part(target, whole_url)
     if resume:
         part.find()
-    # Ranges are of the coded body: only one that is not coded can be continued.
-    headers = dict(options.get("headers") or {})
-    options = {**options, "headers": {"Accept-Encoding": "identity", **headers}}
-    attempt = 1
+    fields = _own_fields(options)
+    best, attempt = part.size, 1
     try:
         while True:
-            before = part.size
             try:
-                response = await _attempt(client, part, options, progress)
-            except (IncompleteRead, ConnectionError, RequestTimeout) as exc:
-                attempt = 1 if part.size > before else attempt + 1
-                over = not resume or not part.validator or attempt > ATTEMPTS.attempts
-                if over or isinstance(exc, TotalTimeout):
+                response = await _attempt(client, url, part, fields, options, progress)
+                if response is not None:
+                    part.finish(target)
+                    return response
+                failure: Exception = HTTPException(
+                    f"GET {whole_url}: the server sends nothing of what is missing from byte "
+                    f"{part.size} on"
+                )
+            except Exception as exc:
+                if not (resume and part.validator and may_retry(exc, "GET", ATTEMPTS)):
                     raise
-                await asyncio.sleep(backoff(ATTEMPTS, attempt))
-                continue
-            part.finish(target)
-            return response
+                failure = exc
+            # Only more than there ever was counts: a server that begins anew each time must end.
+            attempt = 1 if part.size > best else attempt + 1
+            best = max(best, part.size)
+            if attempt > ATTEMPTS.attempts:
+                raise failure
+            await asyncio.sleep(backoff(ATTEMPTS, attempt))
     finally:
         part.close()
 
 
+def _own_fields(options: RequestOptions) -> list[tuple[Any, Any]]:
+    """Return the caller's fields, with Accept-Encoding unless it is among them."""
+    given: Any = options.get("headers") or ()
+    pairs = list(given.items() if hasattr(given, "items") else given)
+    names = {name.lower() for name, _ in pairs}
+    if not names.isdisjoint(("range", "if-range", b"range", b"if-range")):
+        raise ValueError("a download asks for ranges by itself: give no Range and no If-Range")
+    if names.isdisjoint(("accept-encoding", b"accept-encoding")):
+        # Ranges are of the coded body: only one that is not coded can be continued.
+        pairs.append(("Accept-Encoding", "identity"))
+    return pairs
+
+
 async def _attempt(
-    client: Streamer, part: _Part, options: RequestOptions, progress: Progress | None
-) -> Response:
-    """Fetch what is missing of *part*; return the response when it is whole."""
-    if part.size and part.validator:
-        fields = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
-        headers: Any = {**dict(options.get("headers") or {}), **fields}
-        asked: RequestOptions = {**options, "headers": headers}
+    client: Streamer,
+    url: str,
+    part: _Part,
+    fields: list[tuple[Any, Any]],
+    options: RequestOptions,
+    progress: Progress | None,
+) -> Response | None:
+    """Fetch what is missing of *part*; return the response if it is whole then."""
+    continued = part.size > 0 and part.validator != ""
+    if continued:
+        fields = [*fields, ("Range", f"bytes={part.size}-"), ("If-Range", part.validator)]
     else:
         part.size = 0
-        asked = options
-    async with client.stream("GET", part.url, **asked) as response:
-        if response.status == 416 and asked is not options:
+    asked: RequestOptions = {**options, "headers": fields}
+    async with client.stream("GET", url, **asked) as response:
+        if response.status == 416 and continued:
             # Nothing is missing, or what is there is not what it was.
             match = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", ""))
             if match is not None and int(match[1]) == part.size:
                 part.open(part.size)
                 return response
-            part.remember("")
-            return await _attempt(client, part, options, progress)
+            part.forget()
+            return None
         response.raise_for_status()
-        total = _begin(response, part, asked is not options)
+        if response.status >= 300:
+            raise _status_error(response, "this is nothing to download")
+        if response.status != 206:
+            total = _begin(response, part)
+        elif not continued:
+            raise _status_error(response, "a part, although the whole was asked for")
+        else:
+            match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if match is None or int(match[1]) != part.size or _is_of_another(response, part):
+                part.forget()
+                return None
+            part.open(part.size)
+            total = None if match[2] == "*" else int(match[2])
         await _receive(response, part, total, progress)
-        return response
+        # RFC 9110 §14.2: a server may send less of a range than was asked for.
+        return response if total is None or part.size == total else None
 
 
-def _begin(response: Response, part: _Part, continued: bool) -> int | None:
-    """Prepare *part* for what *response* brings; return the size of the whole, if it tells."""
-    if response.status == 206:
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if not continued or match is None or int(match[1]) != part.size:
-            raise HTTPException(
-                f"GET {response.url}: 206 with Content-Range "
-                f"{response.headers.get('Content-Range')!r}, asked for bytes from {part.size} on"
-            )
-        part.open(part.size)
-        return None if match[2] == "*" else int(match[2])
+def _status_error(response: Response, why: str) -> StatusError:
+    error = StatusError(f"GET {response.url}: {response.status}: {why}")
+    error.status = response.status
+    error.response = response
+    return error
+
+
+def _is_of_another(response: Response, part: _Part) -> bool:
+    """Whether a 206 is of another version than *part*, or encoded: If-Range was not heeded."""
+    etag = response.headers.get("ETag", part.validator)
+    differs = part.validator.startswith('"') and etag != part.validator
+    return differs or _is_coded(response)
+
+
+def _is_coded(response: Response) -> bool:
+    return bool(response.headers.get("Content-Encoding", "identity") != "identity")
+
+
+def _begin(response: Response, part: _Part) -> int | None:
+    """Prepare *part* for the whole of *response*; return its size, if that is known."""
     part.open(0)
-    headers = response.headers
-    etag = headers.get("ETag", "")
-    validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
-    coded = headers.get("Content-Encoding", "identity") != "identity"
-    refuses = headers.get("Accept-Ranges", "") == "none"
-    part.remember("" if coded or refuses else validator)
+    coded = _is_coded(response)
+    refuses = response.headers.get("Accept-Ranges", "") == "none"
+    part.remember("" if coded or refuses else _validator(response))
     return None if coded else response.raw.length
+
+
+def _validator(response: Response) -> str:
+    """Return what tells this version from all others, "" if nothing does (RFC 9110 §13.1.5)."""
+    headers = response.headers
+    etag = headers.get("ETag")
+    if etag is not None:
+        # Where there is one, a date must not stand in for it.
+        return etag if _ETAG.fullmatch(etag) else ""
+    from email.utils import parsedate_to_datetime
+
+    modified = headers.get("Last-Modified", "")
+    try:
+        age = parsedate_to_datetime(headers.get("Date", "")) - parsedate_to_datetime(modified)
+        # RFC 9110 §8.8.2.2: within the same second there may be several versions.
+        return modified if age.total_seconds() >= 1 else ""
+    except (ValueError, TypeError, OverflowError):
+        return ""
 
 
 async def _receive(
     response: Response, part: _Part, total: int | None, progress: Progress | None
 ) -> None:
     kept = bytearray()
+    flushed = monotonic()
 
     async def flush() -> None:
-        nonlocal kept
+        nonlocal kept, flushed
         data, kept = kept, bytearray()
         await part.write(data)
+        flushed = monotonic()
         if progress is not None:
-            progress(part.size, total)
+            result = progress(part.size, total)
+            if isawaitable(result):
+                await result
 
     try:
         async for piece in response.iter_bytes():
             kept += piece
-            if len(kept) >= BLOCK:
+            if len(kept) >= BLOCK or monotonic() - flushed >= FLUSH_SECONDS:
                 await flush()
     except (HTTPException, OSError):
         # What came before a failure need not come again.

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import NotProcessed
+from ..failures import expired
 from ..protocol import HTTP1Protocol
 from .connections import LOOK_AFTER
 from .policy import IDEMPOTENT
@@ -24,6 +25,7 @@ from .policy import IDEMPOTENT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..net.dial import DialReport
     from ..net.timeouts import Timeout
     from ..response import HTTPResponse
     from .connections import Connections
@@ -46,11 +48,9 @@ SHARING = frozenset({"GET", "HEAD", "OPTIONS"})
 DISCARD_BYTES = 64 * 1024
 """Of a body that nobody wants any more: so much is received to keep the connection."""
 
-DISCARD_SECONDS = 10.0
-"""Until such a body has cost the connection."""
-
 MAX_SHARED_SENDS = 4
-"""Times that a request is sent that shares connections which end without an answer to it."""
+"""Times that a request is sent on connections which end before its turn. The next one it has alone.
+"""
 
 
 class Send(NamedTuple):
@@ -66,14 +66,20 @@ class Send(NamedTuple):
 
 
 async def exchange(
-    pool: Connections, site: Site, method: str, target: str, data: bytes, send: Send
+    pool: Connections,
+    site: Site,
+    method: str,
+    target: str,
+    data: bytes,
+    send: Send,
+    fresh: bool = False,
 ) -> HTTPResponse:
     """Send *data*, the whole of a request; return its response, whose head is here.
 
     Hot: see docs/topics/design.md. From ``take`` to ``start`` nothing awaits that is not needed,
     and whoever is cancelled has the connection closed, and its slot free, before it runs on.
+    *fresh* makes a new connection.
     """
-    fresh = False
     while True:
         slot = site.take()
         if slot is None:
@@ -105,11 +111,13 @@ async def exchange(
         try:
             await waiter
         except BaseException:
-            protocol.abort()
+            # Aborts the connection, unless the answer was whole: it serves somebody else by now.
+            response.close()
             raise
         if response._head is not None:
             return response
-        fresh = _again(response, method, send, fresh)
+        _check_resend(response, method, send)
+        fresh = True
 
 
 async def exchange_shared(
@@ -121,7 +129,7 @@ async def exchange_shared(
     comes. What a connection has not answered when it ends is sent on another.
     """
     sends = 0
-    while True:
+    while sends < MAX_SHARED_SENDS:
         slot = site.take_shared()
         if slot is None:
             slot = await pool.acquire(
@@ -137,62 +145,86 @@ async def exchange_shared(
             if monotonic() - slot.idle_since > LOOK_AFTER and pool.is_stale(slot):
                 pool.drop(slot)
                 continue
+            if protocol._timeout is not send.timeout:
+                protocol.set_timeout(send.timeout)
             pool.share(slot)
         response = protocol.start(method, target, data, True)
         response.dialed = dialed
         waiter = response._head_waiter = protocol.loop.create_future()
+        timer = None
         if protocol.timed:
             protocol.begin_head_wait(response)
             if send.deadline is not None:
-                protocol.arm_total(response, send.deadline)
+                # Its own: the connection's is for the one that is being received.
+                timer = protocol.loop.call_at(
+                    send.deadline, _late, waiter, protocol, response, send.timeout.total
+                )
         try:
             await waiter
         except BaseException:
             abandon(response)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
         if response._head is not None:
+            if send.deadline is not None and not response._ended:
+                protocol.arm_total(response, send.deadline)
             return response
+        if not isinstance(response._exception, NotProcessed):
+            _check_resend(response, method, send)
+            break
         sends += 1
-        if sends == MAX_SHARED_SENDS or not isinstance(response._exception, NotProcessed):
-            _again(response, method, send, sends == MAX_SHARED_SENDS)
+    return await exchange(pool, site, method, target, data, send, fresh=True)
 
 
-def _again(response: HTTPResponse, method: str, send: Send, fresh: bool) -> bool:
-    """Return True if the request of *response*, which has failed, is to be sent again; else raise.
+def _late(
+    waiter: asyncio.Future[None],
+    protocol: HTTP1Protocol,
+    response: HTTPResponse,
+    total: float | None,
+) -> None:
+    """The time of a request that shares a connection is over."""
+    if not waiter.done():
+        exc = expired("total", total, False)
+        waiter.set_exception(protocol.describe(exc, response, notes=f"total={total:g}"))
+
+
+def _check_resend(response: HTTPResponse, method: str, send: Send) -> None:
+    """Raise what has ended *response* before its head, unless its request is to be sent again.
 
     RFC 9110 §9.2.2 and RFC 9112 §9.3.1: on a connection that was there before, without a byte of
-    an answer, and a method that may be sent twice. *fresh*: it was on a new one.
+    an answer, and a method that may be sent twice.
     """
-    again = send.resend and not fresh and response.number > 1 and method in IDEMPOTENT
+    again = send.resend and response.dialed is None and method in IDEMPOTENT
     if not again or not getattr(response._exception, "unanswered", False):
         response.raise_failure()
         raise AssertionError("a response ends with a head or with an exception")
-    return True
 
 
 async def lend(
     pool: Connections, site: Site, method: str, target: str, send: Send, *, fresh: bool = False
-) -> Slot:
-    """Return a slot whose connection is open, and the caller's own: the pool hears nothing of it.
+) -> tuple[Slot, DialReport | None]:
+    """Return a slot whose connection is open, and the caller's own, and how it was made if it was.
 
-    Take it back with ``settle``, or ``pool.slots.remove``. *fresh* makes a new connection.
+    Take it back with ``settle`` or ``take_back``. *fresh* makes a new connection.
     """
     while True:
         slot = site.take()
         if slot is None:
             slot = await pool.acquire(site, send.timeout, send.deadline, method, target)
+        dialed = None
         if slot.protocol is not None:
             if fresh:
                 pool.renew(slot)
             elif pool.is_stale(slot):
                 pool.drop(slot)
                 continue
-        protocol = slot.protocol
-        if protocol is None:
-            protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
-        protocol.owner = None
-        protocol.batch_writes(False)
-        return slot
+        if slot.protocol is None:
+            await pool.open(slot, send.timeout, send.deadline, method, target)
+            dialed = pool.report(slot)
+        pool.lend(slot)
+        return slot, dialed
 
 
 async def exchange_body(
@@ -212,21 +244,18 @@ async def exchange_body(
     """
     fresh = False
     while True:
-        slot = await lend(pool, site, method, target, send, fresh=fresh)
+        slot, dialed = await lend(pool, site, method, target, send, fresh=fresh)
         conn = slot.conn
         assert conn is not None, "a connection that is open"
-        dialed = pool.report(slot) if slot.protocol.exchanges == 0 else None  # type: ignore[union-attr]
         conn.timeout = _left_of(send)
         try:
             await conn.request(method, site.prefix + target, body, fields)
             sent = monotonic()
             response = await conn.getresponse()
         except BaseException as exc:
-            protocol, reused = slot.protocol, dialed is None
-            conn._give_back()
-            pool.slots.remove(slot)
-            stale = reused and getattr(exc, "unanswered", False) and protocol is not None
-            if fresh or not (stale and send.resend and method in IDEMPOTENT and replay):
+            pool.take_back(slot)
+            stale = dialed is None and getattr(exc, "unanswered", False)
+            if not (stale and send.resend and method in IDEMPOTENT and replay):
                 raise
             body = replay()
             fresh = True
@@ -250,4 +279,4 @@ def abandon(response: HTTPResponse) -> None:
     response.discard(DISCARD_BYTES)
     source = response._source
     if not response._ended and isinstance(source, HTTP1Protocol):
-        source.arm_total(response, source.loop.time() + DISCARD_SECONDS)
+        source.hurry(response)

@@ -1,8 +1,9 @@
 """fetch_many: many requests at a time, their results as they come. Layer: client.
 
-Workers take items and put results, the loop's user takes them. At most ``concurrency`` requests
-are under way and as many results wait, so that no more items are taken than that. The workers know
-the state and not the iterator: when that is dropped, nobody else holds it, and they are cancelled.
+Workers take items and put results, the loop's user takes them. One worker at a time takes an item,
+if there is room for its result, and then starts another worker: there are never more than may be
+needed. The workers know the state and not the iterator: when that is dropped, nobody else holds it,
+and they are cancelled.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from inspect import isasyncgen
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, Unpack
 
 from ..exceptions import PoolClosed
@@ -17,8 +19,8 @@ from ..exceptions import PoolClosed
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from .calls import RequestOptions
     from .response import Response
+    from .settings import RequestOptions
 
 __all__ = ["FetchMany", "Fetched", "Items"]
 
@@ -55,11 +57,19 @@ class Fetched(NamedTuple):
 class _State:
     """What the workers and the iterator share."""
 
-    def __init__(self, client: Requester, items: Items, concurrency: int, ordered: bool) -> None:
+    def __init__(
+        self,
+        client: Requester,
+        items: Items,
+        concurrency: int,
+        ordered: bool,
+        options: RequestOptions,
+    ) -> None:
         # Configuration
         self.client = client
         self.concurrency = concurrency
         self.ordered = ordered
+        self.options = options
         # The items: one of these
         self.sync: Iterator[Item] | None = None
         self.asynchronous: AsyncIterator[Item] | None = None
@@ -67,8 +77,9 @@ class _State:
             self.asynchronous = aiter(items)
         else:
             self.sync = iter(items)
-        # An async iterator gives one item at a time.
-        self.taking: asyncio.Lock | None = None
+        # Held by the worker that takes an item, and waits for room before.
+        self.taking = asyncio.Lock()
+        self.room: asyncio.Future[None] | None = None
         self.taken = 0
         self.exhausted = False
         self.failure: BaseException | None = None
@@ -76,55 +87,45 @@ class _State:
         self.ready: deque[Fetched] = deque()
         self.early: dict[int, Fetched] = {}
         self.given = 0
-        # Who waits
+        # Who waits for one
         self.consumer: asyncio.Future[None] | None = None
-        self.blocked: deque[asyncio.Future[None]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.started = False
+        self.stopped = False
 
-    def start(self) -> None:
-        """Begin, or go on, with as many workers as there may be and are items for."""
-        if self.taking is None:
-            self.taking = asyncio.Lock()
-            loop = asyncio.get_running_loop()
-            for _ in range(self.concurrency):
-                task = loop.create_task(self.work())
-                self.tasks.add(task)
-                task.add_done_callback(self.ended)
+    def start_worker(self) -> None:
+        self.started = True
+        task = asyncio.get_running_loop().create_task(self.work())
+        self.tasks.add(task)
+        task.add_done_callback(self.ended)
 
     def ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:
+        if task.cancelled():
+            if not self.stopped:
+                self.fail(RuntimeError("fetch_many: a request was cancelled from elsewhere"))
+        elif (exc := task.exception()) is not None:
             self.fail(exc)
-        self.wake()
+        if not self.tasks:
+            _wake(self.consumer)
 
     def fail(self, exc: BaseException) -> None:
         """Take no further item; *exc* is raised when all results have been given."""
         self.exhausted = True
+        _wake(self.room)
         if self.failure is None:
             self.failure = exc
 
-    def wake(self) -> None:
-        if self.consumer is not None and not self.consumer.done():
-            self.consumer.set_result(None)
-
     async def work(self) -> None:
         """Fetch one item after the other."""
-        while True:
-            while self.taken - self.given >= 2 * self.concurrency and not self.exhausted:
-                room = asyncio.get_running_loop().create_future()
-                self.blocked.append(room)
-                await room
-            taken = await self.take()
-            if taken is None:
-                return
+        while (taken := await self.take()) is not None:
             number, item = taken
+            if len(self.tasks) < self.concurrency:
+                self.start_worker()
             response, error = None, None
             try:
-                if isinstance(item, str):
-                    response = await self.client.request("GET", item)
-                else:
-                    method, url, *options = item
-                    response = await self.client.request(method, url, **dict(*options))
+                method, url, options = _unpacked(item)
+                response = await self.client.request(method, url, **{**self.options, **options})
             except PoolClosed as exc:
                 self.fail(exc)
                 return
@@ -133,30 +134,27 @@ class _State:
             self.put(number, Fetched(item, response, error))
 
     async def take(self) -> tuple[int, Item] | None:
-        """Return the next item and its number, None if there is none."""
-        try:
+        """Return the next item and its number, None if there is none, or no other is wanted."""
+        async with self.taking:
+            while self.taken - self.given >= 2 * self.concurrency and not self.exhausted:
+                self.room = asyncio.get_running_loop().create_future()
+                await self.room
             if self.exhausted:
                 return None
-            if self.sync is not None:
-                item = next(self.sync)
-            else:
-                item = await self.take_async()
-        except (StopIteration, StopAsyncIteration):
-            self.exhausted = True
-            return None
-        except Exception as exc:
-            self.fail(exc)
-            return None
-        self.taken += 1
-        return self.taken - 1, item
-
-    async def take_async(self) -> Item:
-        """Return the next item; ``StopAsyncIteration`` if there is none, or no other is wanted."""
-        assert self.asynchronous is not None and self.taking is not None, "not started"
-        async with self.taking:
-            if self.exhausted:
-                raise StopAsyncIteration
-            return await anext(self.asynchronous)
+            try:
+                if self.sync is not None:
+                    item = next(self.sync)
+                else:
+                    assert self.asynchronous is not None, "items of neither kind"
+                    item = await anext(self.asynchronous)
+            except (StopIteration, StopAsyncIteration):
+                self.exhausted = True
+                return None
+            except Exception as exc:
+                self.fail(exc)
+                return None
+            self.taken += 1
+            return self.taken - 1, item
 
     def put(self, number: int, fetched: Fetched) -> None:
         if self.ordered:
@@ -166,22 +164,20 @@ class _State:
         else:
             self.ready.append(fetched)
         if self.ready:
-            self.wake()
+            _wake(self.consumer)
 
     def give(self) -> Fetched:
-        """Return a result that is ready; who waited for room goes on."""
+        """Return a result that is ready: there is room for another."""
         fetched = self.ready.popleft()
         self.given += 1
-        while self.blocked:
-            room = self.blocked.popleft()
-            if not room.done():
-                room.set_result(None)
-                break
+        _wake(self.room)
         return fetched
 
     def stop(self) -> None:
         """End all that is under way."""
-        self.exhausted = True
+        self.stopped = self.exhausted = True
+        self.ready.clear()
+        self.early.clear()
         for task in self.tasks:
             if not task.get_loop().is_closed():
                 task.cancel()
@@ -191,7 +187,7 @@ class FetchMany(AsyncIterator[Fetched]):
     """The results of ``Client.fetch_many``: iterate over them, once.
 
     Leaving the loop ends it as soon as nobody holds this object. ``async with`` and ``aclose()``
-    wait until what was under way has ended.
+    wait until what was under way has ended, and close an async generator of items.
     """
 
     def __init__(
@@ -200,19 +196,23 @@ class FetchMany(AsyncIterator[Fetched]):
         items: Items,
         concurrency: int,
         ordered: bool,
+        options: RequestOptions,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be 1 request or more, got {concurrency!r}")
-        if isinstance(items, str):
+        if isinstance(items, (str, bytes)):
             raise TypeError("fetch_many takes many URLs, not one: put it into a list")
-        self._state = _State(client, items, concurrency, ordered)
+        self._state = _State(client, items, concurrency, ordered, options)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Fetched:
         state = self._state
-        state.start()
+        if state.consumer is not None:
+            raise RuntimeError("fetch_many: another task waits for the next result already")
+        if not state.started and not state.stopped:
+            state.start_worker()
         while not state.ready:
             if not state.tasks:
                 if (failure := state.failure) is not None:
@@ -238,13 +238,28 @@ class FetchMany(AsyncIterator[Fetched]):
         state.stop()
         if state.tasks:
             await asyncio.wait(state.tasks)
-        source: Any = state.sync if state.asynchronous is None else state.asynchronous
-        if hasattr(source, "aclose"):
-            await source.aclose()
-        elif hasattr(source, "close"):
-            source.close()
+        if isasyncgen(state.asynchronous):
+            await state.asynchronous.aclose()
 
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
         if state is not None:
             state.stop()
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+def _unpacked(item: Any) -> tuple[str, str, Mapping[str, Any]]:
+    """Return the method, URL and options of an item."""
+    if isinstance(item, str):
+        return "GET", item, {}
+    if isinstance(item, tuple) and len(item) in (2, 3):
+        method, url, *options = item
+        return method, url, options[0] if options else {}
+    raise TypeError(
+        "an item of fetch_many must be a URL, (method, URL) or (method, URL, options), got "
+        f"{item!r:.200}"
+    )

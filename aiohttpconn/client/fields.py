@@ -5,7 +5,7 @@ What a response has is ``http.client.HTTPMessage``; this is the request's side. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..http11.grammar import check_field
@@ -20,7 +20,8 @@ class Fields(MutableMapping[str, str]):
     """Header fields, a mapping from names in any case to values.
 
     Setting a name replaces every field of it, in the place of the first; ``add`` adds one.
-    Reading a name that is there several times gives the values joined by ``, ``.
+    Reading a name that is there several times gives the values joined by ``, ``, of Cookie by
+    ``; ``. It equals a mapping that has the same values, whatever the order and case of the names.
     Raises ``ValueError`` or ``TypeError`` for what may not be sent.
     """
 
@@ -29,18 +30,21 @@ class Fields(MutableMapping[str, str]):
     def __init__(self, headers: HeadersLike = ()) -> None:
         # (name in lower case, name, value), in the order in which they are sent.
         self._items: list[tuple[str, str, str]] = []
-        items: Any = headers.items() if hasattr(headers, "items") else headers
-        for name, value in items:
+        for name, value in _pairs(headers):
             self.add(name, value)
 
     def __repr__(self) -> str:
         return f"Fields({self.pairs()!r})"
 
+    def __eq__(self, other: object) -> bool:
+        return _folded(self) == _folded(other) if isinstance(other, Mapping) else NotImplemented
+
     def __getitem__(self, name: str) -> str:
         values = self.get_all(name)
         if not values:
             raise KeyError(name)
-        return ", ".join(values)
+        # RFC 6265 §5.4: the one field whose values no comma may part.
+        return ("; " if name.lower() == "cookie" else ", ").join(values)
 
     def __setitem__(self, name: str, value: Any) -> None:
         name, value = check_field(name, value)
@@ -93,18 +97,30 @@ class Fields(MutableMapping[str, str]):
         made._items = self._items.copy()
         return made
 
+    __copy__ = copy
+
     def override(self, headers: HeadersLike) -> None:
         """Let *headers* replace the fields of their names; a value of None takes a field away."""
-        items: Any = headers.items() if hasattr(headers, "items") else headers
         seen: set[str] = set()
-        for name, value in items:
-            key = name.decode("latin-1") if isinstance(name, bytes) else name
-            lower = key.lower()
-            if value is None:
-                self.pop(key, None)
-            elif lower in seen:
-                self.add(name, value)
-            else:
-                self.pop(key, None)
-                self.add(name, value)
+        for given, value in _pairs(headers):
+            name, text = check_field(given, "" if value is None else value)
+            lower = name.lower()
+            if lower not in seen or value is None:
+                self.pop(name, None)
             seen.add(lower)
+            if value is not None:
+                self._items.append((lower, name, text))
+
+
+def _pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the fields of what a caller gives for headers, repeated ones by themselves."""
+    if isinstance(headers, Fields):
+        return headers.pairs()
+    pairs: Iterable[tuple[Any, Any]] = headers.items() if hasattr(headers, "items") else headers
+    return pairs
+
+
+def _folded(fields: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {
+        name.lower() if isinstance(name, str) else name: value for name, value in fields.items()
+    }

@@ -10,13 +10,15 @@ __all__ = ["Pace", "parse_rate"]
 _RATE = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{0,6}(?:\.[0-9]{1,6})?)\s*(s|m|h)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
+INFINITY = float("inf")
+
 
 def parse_rate(rate: str) -> tuple[int, float]:
     """Return (requests, seconds) of a rate such as "10/s", "100/m", "1000/h" or "5/2s".
 
     Raises ``ValueError`` for anything else.
     """
-    match = _RATE.fullmatch(rate)
+    match = _RATE.fullmatch(str(rate))
     if match is None or not int(match[1]) or (match[2] and not float(match[2])):
         raise ValueError(f'rate must be like "10/s", "100/m", "1000/h" or "5/2s", got {rate!r}')
     return int(match[1]), float(match[2] or 1) * _SECONDS[match[3]]
@@ -26,24 +28,19 @@ class Pace:
     """The moments at which requests may begin. Times are seconds of one clock, the caller's.
 
     *min_interval*: seconds from one beginning to the next. *rate*: see ``parse_rate``; within any
-    such period no more requests begin, in whatever rhythm.
+    such period no more requests begin, in whatever rhythm. Raises ``ValueError``.
     """
 
     __slots__ = ("_count", "_interval", "_last", "_paused_until", "_period", "_recent")
 
     def __init__(self, min_interval: float | None = None, rate: str | None = None) -> None:
-        if min_interval is not None and not min_interval >= 0:
+        if min_interval is not None and not 0 <= min_interval < INFINITY:
             raise ValueError(f"min_interval must be 0 seconds or more, got {min_interval!r}")
         self._interval = min_interval or 0.0
         self._count, self._period = parse_rate(rate) if rate is not None else (0, 0.0)
         self._recent: deque[float] = deque(maxlen=self._count)
-        self._last = float("-inf")
-        self._paused_until = float("-inf")
-
-    @property
-    def paused_until(self) -> float:
-        """Until when ``pause`` holds; in the past if it does not."""
-        return self._paused_until
+        self._last = -INFINITY
+        self._paused_until = -INFINITY
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next request may begin; 0.0 or less if it may now."""

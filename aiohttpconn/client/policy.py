@@ -6,11 +6,11 @@ Pure but for chance and the calendar. Layer: client.
 from __future__ import annotations
 
 import random
-import re
 import socket
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..exceptions import (
@@ -28,6 +28,7 @@ from ..exceptions import (
     quote,
     redact,
 )
+from ..http11.grammar import DIGITS
 from .urls import SplitURL, join_location, split_url
 
 if TYPE_CHECKING:
@@ -56,9 +57,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What another origin must not get, whoever set it: RFC 9110 §15.4, and Host means another server.
 _SECRETS = ("authorization", "cookie", "proxy-authorization", "host")
 
-_OF_THE_BODY = ("transfer-encoding", "expect", "digest", "repr-digest", "content-digest")
-
-_SECONDS = re.compile(r"[0-9]{1,9}")
+# Beside Content-...: RFC 9110 §15.4, and what speaks of the body as it is sent.
+_OF_THE_BODY = ("digest", "expect", "last-modified", "repr-digest", "trailer", "transfer-encoding")
 
 
 # ------------------------------------------------------------------------- redirects
@@ -82,21 +82,25 @@ def follow(
     *,
     allow_downgrade: bool = False,
 ) -> Redirect | None:
-    """Return where a response to *method* *url* leads, None if it is no redirect (RFC 9110 §15.4).
+    """Return where a response to *method* *url* leads, None if nowhere else (RFC 9110 §15.4).
 
     *locations* are the values of its Location fields. 303 becomes GET, and so does POST with 301
     and 302; anything else keeps its method and body. Raises ``RedirectRefused`` for https → http,
     unless *allow_downgrade*, for other schemes, and for what is no single URL.
     """
-    if status not in REDIRECTS or not locations:
+    if status not in REDIRECTS or not any(locations):
+        # An empty Location would lead to *url* itself, and in a circle.
         return None
     location = locations[0]
     if any(other != location for other in locations):
         raise RedirectRefused(f"{len(locations)} different Locations: {_shown(locations)}")
     try:
         target = split_url(join_location(url.text, location))
-    except (InvalidURL, ValueError) as exc:
+    except InvalidURL as exc:
         raise RedirectRefused(f"cannot follow Location {_shown([location])}: {exc}") from exc
+    if target.host == url.host.partition("%")[0]:
+        # RFC 6874 §4: an address's zone is known here alone, and the server means the same host.
+        target = target._replace(host=url.host)
     if url.scheme == "https" and target.scheme == "http" and not allow_downgrade:
         raise RedirectRefused(
             f"{redact(target.text)} is not encrypted, and {url.text} is: allow_downgrade=True "
@@ -159,6 +163,12 @@ class Retry:
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ValueError(f"Retry(attempts=...) counts the first request, got {self.attempts!r}")
+        for name in ("statuses", "methods"):
+            given = getattr(self, name)
+            if isinstance(given, (str, int)):
+                raise TypeError(
+                    f"Retry({name}=...) must be a set or another collection, got {given!r}"
+                )
         for name in ("backoff", "max_backoff", "max_retry_after"):
             if not getattr(self, name) >= 0:
                 raise ValueError(
@@ -220,11 +230,15 @@ def retry_after(value: str | None) -> float | None:
     if not value:
         return None
     value = value.strip(" \t")
-    if _SECONDS.fullmatch(value):
+    if DIGITS.fullmatch(value):
         return float(value)
     from email.utils import parsedate_to_datetime
 
     try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (ValueError, TypeError, OverflowError, OSError, IndexError):
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:
+            # RFC 9110 §5.6.7: without a zone, as asctime() writes it, it is UTC too.
+            date = date.replace(tzinfo=UTC)
+        return max(date.timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
+from ..exceptions import InvalidURL
 from ..http11.head import encode_fields, encode_request_line
 from ..http11.limits import DEFAULT_LIMITS, Limits
 from ..net.resolver import Resolver
@@ -17,7 +18,7 @@ from .connections import Connections
 from .exchange import SHARING, Send, exchange, exchange_body, exchange_shared, lend
 from .proxies import Proxy, ProxyRules
 from .routes import Maker, Route
-from .urls import SplitURL, split_url
+from .urls import PORTS, SplitURL, encode_host, split_url
 
 if TYPE_CHECKING:
     import asyncio
@@ -118,12 +119,14 @@ class ConnectionPool:
             another origin is closed, or the request waits: origins take turns.
         limit_per_host: connections to one origin; None is no limit.
         keepalive_timeout: seconds for which an idle connection is kept; less if the server says so
-            (``Keep-Alive: timeout=``).
+            (``Keep-Alive: timeout=``). 0 keeps none.
         max_idle: idle connections kept; the oldest is closed. None is ``limit``.
         max_requests: requests on one connection, None for any number.
         max_age: seconds after which a connection serves no further request; None for any age.
         pipelining: requests on one connection at a time, for ``request`` with GET, HEAD and
-            OPTIONS; with 1 there is no pipelining. What is slow then delays what is behind it.
+            OPTIONS and the pool's own timeout; with 1 there is no pipelining. What is slow, also
+            to be read, then delays what is behind it; what was not answered when its connection
+            ends is sent again.
         timeout: seconds per operation, or a ``Timeout``; None waits for ever.
         context: an ``ssl.SSLContext`` for https; by default one that verifies, shared by all.
         cafile: a PEM file of the authorities to trust instead of the system's.
@@ -234,7 +237,12 @@ class ConnectionPool:
                 source=self,
             )
         finally:
-            connections.shut()
+            loop = connections.loop
+            if loop is not None and loop.is_running():
+                # In its thread, and not in the middle of anything: the collector runs anywhere.
+                loop.call_soon_threadsafe(connections.shut)
+            else:
+                connections.shut()
 
     # ------------------------------------------------------------------ connections
 
@@ -318,19 +326,19 @@ class ConnectionPool:
         return Send(limits, deadline, self._send.resend if isinstance(resend, Unset) else resend)
 
     def _routed(self, url: str, proxy: str | Proxy | Unset | None) -> tuple[Route, str]:
-        parts = split_url(url)
-        if parts.userinfo:
-            raise ValueError("a pool sends no credentials of a URL: send an Authorization field")
+        parts = _split(url)
         return self._route_of(parts, proxy, may_forward=True), parts.target
 
     def _route(
         self, origin: OriginLike, proxy: str | Proxy | Unset | None, *, may_forward: bool
     ) -> Route:
         if isinstance(origin, str):
-            return self._route_of(split_url(origin), proxy, may_forward=may_forward)
+            return self._route_of(_split(origin), proxy, may_forward=may_forward)
         scheme, host, port = origin
-        shown = f"[{host}]" if ":" in host else host
-        parts = split_url(f"{scheme}://{shown}:{port}/")
+        if scheme not in PORTS or type(port) is not int or not 0 <= port <= 65535:
+            raise InvalidURL(f"an origin is (http or https, host, port), got {origin!r}")
+        host = encode_host(f"[{host}]" if ":" in host else host)
+        parts = SplitURL(scheme, host, port, "/")
         return self._route_of(parts, proxy, may_forward=may_forward)
 
     def _route_of(
@@ -388,7 +396,7 @@ class _Lease(AbstractAsyncContextManager["HTTPConnection"]):
         connections = self._connections
         connections.bind()
         site = connections.site(self._route)
-        slot = await lend(connections, site, "", "", Send(self._timeout))
+        slot, _ = await lend(connections, site, "", "", Send(self._timeout))
         conn = slot.conn
         assert conn is not None, "a connection that is open"
         conn.timeout = self._timeout
@@ -399,6 +407,14 @@ class _Lease(AbstractAsyncContextManager["HTTPConnection"]):
         slot, self._slot = self._slot, None
         if slot is not None:
             self._connections.take_back(slot)
+
+
+def _split(url: str) -> SplitURL:
+    """Return the parts of a URL that has no user and password."""
+    parts = split_url(url)
+    if parts.userinfo:
+        raise ValueError("a pool sends no credentials of a URL: send an Authorization field")
+    return parts
 
 
 # Fields that decide how a request is sent, or what becomes of its connection.
@@ -413,7 +429,12 @@ def forwards(proxy: Proxy, scheme: str) -> bool:
 def request_head(
     site: Site, method: str, target: str, names: Mapping[str, str], fields: str, body: bytes | None
 ) -> bytes:
-    """Return the bytes of a request in one write. *fields* are the caller's, of *names*."""
+    """Return the bytes of a request in one write. *fields* are the caller's, of *names*.
+
+    Raises ``ValueError`` and ``InvalidURL`` for what may not be sent.
+    """
+    if method == "TRACE" and body is not None:
+        raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
     line = encode_request_line(method, f"{site.prefix}{target}")
     host = "" if "host" in names else f"Host: {site.authority}\r\n"
     coding = "" if "accept-encoding" in names else "Accept-Encoding: identity\r\n"

@@ -7,11 +7,18 @@ it stands between the socket and the bytes. Content is decoded, as text too. Lay
 from __future__ import annotations
 
 import codecs
-import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..exceptions import BodyTooLarge, StatusError, describe, quote
+from ..exceptions import (
+    MAX_SHOWN,
+    BodyTooLarge,
+    ContentDecodingError,
+    StatusError,
+    describe,
+    quote,
+)
+from .charsets import BOM, charset_of, header_charset
 from .decoding import ContentDecoder, decode, split_codings
 from .exchange import abandon
 
@@ -28,37 +35,6 @@ MAX_LINE = 16 * 1024 * 1024
 
 PIECE = 256 * 1024
 """Bytes that are decoded at once from a stream."""
-
-META_BYTES = 1024
-"""Of a document: where HTML says its charset must be declared."""
-
-_CHARSET = re.compile(r"(?i);[\t ]*charset[\t ]*=[\t ]*\"?([A-Za-z0-9_.:+\-]{1,40})")
-_META = re.compile(
-    rb"(?i)<meta[^>]{1,200}?charset[\t ]*=[\t ]*[\"']?[\t ]*([A-Za-z0-9_.:+\-]{1,40})"
-)
-_XML = re.compile(rb"<\?xml[^>]{1,200}?encoding[\t ]*=[\t ]*[\"']([A-Za-z0-9_.:+\-]{1,40})")
-_MARKUP = re.compile(r"(?i)html|xml")
-
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-
-# What browsers take these names for: https://encoding.spec.whatwg.org/#names-and-labels
-_LABELS = {"iso8859-1": "cp1252", "ascii": "cp1252"}
-
-# Python's codecs of this kind are no charset of a document: some are slow, one hides markup.
-_NO_CHARSETS = frozenset(
-    {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"}
-)
-
-_LINK = re.compile(
-    r"[\t ]*<([^<>]{0,4000})>((?:[\t ]*;[\t ]*[^;,\"]{1,200}(?:\"[^\"]{0,1000}\")?)*)[\t ]*,?"
-)
-_LINK_PARAM = re.compile(
-    r";[\t ]*([A-Za-z0-9!#$&+\-.^_`|~*]{1,100})[\t ]*=[\t ]*(?:\"([^\"]*)\"|([^;,\"]*))"
-)
 
 
 class Timings(NamedTuple):
@@ -127,8 +103,8 @@ class Response:
         # None: a stream that was not read whole.
         self._content = content
         self._text: str | None = None
-        # The codings of a stream, and (max_body, max_ratio).
-        self._codings: Sequence[str] = ()
+        # The codings of a stream, None once it is iterated over; and (max_body, max_ratio).
+        self._codings: Sequence[str] | None = ()
         self._limits: tuple[int | None, float | None] = (None, None)
         # time.monotonic(): the call began, the request was sent, head and body were here.
         self._began = began
@@ -137,7 +113,12 @@ class Response:
         self._ended = ended
 
     def __repr__(self) -> str:
-        return f"<Response [{self.status} {self.reason}] {self.raw.method} {self.url}>"
+        return f"<Response [{self._shown_status()}] {self.raw.method} {self.url}>"
+
+    def _shown_status(self) -> str:
+        """Return status and reason, which is the peer's, as they may stand in a text."""
+        reason = self.reason[:MAX_SHOWN].encode("ascii", "backslashreplace").decode()
+        return f"{self.status} {reason}".rstrip()
 
     # -------------------------------------------------------------------------- head
 
@@ -170,25 +151,13 @@ class Response:
 
     @property
     def links(self) -> dict[str, dict[str, str]]:
-        """The Link fields (RFC 8288) by their ``rel``: ``links["next"]["url"]`` is absolute."""
-        from urllib.parse import urljoin
+        """The Link fields (RFC 8288) by their ``rel``: ``links["next"]["url"]`` is absolute.
 
-        found: dict[str, dict[str, str]] = {}
-        for value in self.headers.get_all("Link", []):
-            at = 0
-            while match := _LINK.match(value, at):
-                at = match.end()
-                link = {
-                    name.lower(): quoted or plain.strip()
-                    for name, quoted, plain in _LINK_PARAM.findall(match[2])
-                }
-                try:
-                    link["url"] = urljoin(self.url, match[1])
-                except ValueError:
-                    continue
-                for rel in link.get("rel", link["url"]).split():
-                    found.setdefault(rel, link)
-        return found
+        A link without ``rel`` is found by its URL, and of several with the same the first.
+        """
+        from .links import parse_links
+
+        return parse_links(self.headers.get_all("Link", []), self.url)
 
     @property
     def peername(self) -> Any:
@@ -221,7 +190,7 @@ class Response:
         """Return the response; raise ``StatusError`` if its status is 400 or more."""
         if self.status < 400:
             return self
-        error = StatusError(f"{self.method} {self.url}: {self.status} {self.reason}".rstrip())
+        error = StatusError(f"{self._context()}: {self._shown_status()}")
         error.status = self.status
         error.response = self
         raise error
@@ -230,34 +199,22 @@ class Response:
 
     @property
     def content(self) -> bytes:
-        """The body, decoded. Raises ``RuntimeError`` if a stream was not read yet: ``read()``."""
+        """The body, decoded. Raises ``RuntimeError`` of a stream that ``read()`` has not read."""
         if self._content is None:
+            self._unread_codings()
             raise RuntimeError(f"{self!r} is a stream: await response.read() first")
         return self._content
 
     @property
     def encoding(self) -> str:
         """What ``text`` decodes with: the header's charset, a BOM, what HTML says, UTF-8."""
-        content = self.content
-        content_type = self.raw.getheader("Content-Type", "")
-        match = _CHARSET.search(content_type)
-        if match is not None and (name := _codec(match[1])):
-            return name
-        for bom, name in _BOMS:
-            if content.startswith(bom):
-                return name
-        if not content_type or _MARKUP.search(content_type):
-            declared = _META.search(content[:META_BYTES]) or _XML.match(content[:META_BYTES])
-            if declared is not None and (name := _codec(declared[1].decode("ascii"))):
-                # A document that can say so in ASCII is no UTF-16.
-                return "utf-8" if name.startswith("utf-16") else name
-        return "utf-8"
+        return charset_of(self.raw.getheader("Content-Type", ""), self.content)
 
     @property
     def text(self) -> str:
         """The body as text; what cannot be decoded is U+FFFD. See ``encoding``."""
         if self._text is None:
-            self._text = self.content.decode(_with_bom(self.encoding), "replace")
+            self._text = self.content.decode(self.encoding, "replace").removeprefix(BOM)
         return self._text
 
     def json(self, **options: Any) -> Any:
@@ -274,17 +231,19 @@ class Response:
             raise
 
     async def read(self) -> bytes:
-        """Return the body, decoded, reading what has not been read: afterwards ``content`` has it.
+        """Return the body, decoded, which a stream has still to receive; then ``content`` has it.
 
-        Raises ``BodyTooLarge``, ``ContentDecodingError``, ``IncompleteRead``, ``RequestTimeout``.
+        Raises ``BodyTooLarge``, ``ContentDecodingError``, ``IncompleteRead``, ``RequestTimeout``,
+        and ``RuntimeError`` if a stream was closed, or if an iteration over it has begun.
         """
         if self._content is None:
+            codings = self._unread_codings()
             max_body, max_ratio = self._limits
-            data = await read_body(self.raw, max_body)
-            if self._codings and data:
+            data = await read_body(self.raw, max_body, bool(codings))
+            if codings and data:
                 data = decode(
                     data,
-                    self._codings,
+                    codings,
                     max_body=max_body,
                     max_ratio=max_ratio,
                     context=self._context(),
@@ -296,7 +255,7 @@ class Response:
     async def iter_bytes(self, n: int | None = None) -> AsyncIterator[bytes]:
         """Iterate over the body, decoded: in pieces of *n* bytes, or as they come.
 
-        Raises what ``read`` raises, after the pieces before it.
+        Of a stream once. Raises what ``read`` raises, after the pieces before it.
         """
         if n is not None and n <= 0:
             raise ValueError(f"iter_bytes(n) needs n above 0, got {n}")
@@ -321,15 +280,17 @@ class Response:
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         """Iterate over the body as it comes, decoded."""
+        codings = self._unread_codings()
+        self._codings = None
         max_body, max_ratio = self._limits
-        if not self._codings:
+        if not codings:
             async for piece in self.raw.iter_bytes():
                 if max_body is not None and self.raw.received > max_body:
                     raise too_large(self.raw, max_body)
                 yield piece
         else:
             decoder = ContentDecoder(
-                self._codings, max_body=max_body, max_ratio=max_ratio, context=self._context()
+                codings, max_body=max_body, max_ratio=max_ratio, context=self._context()
             )
             empty = True
             async for piece in self.raw.iter_bytes():
@@ -349,16 +310,23 @@ class Response:
         Of a stream the charset is the header's, or UTF-8. Raises ``BodyTooLarge`` for a line of
         more than *max_line* characters, and what ``read`` raises.
         """
-        name = self.encoding if self._content is not None else ""
-        if not name:
-            match = _CHARSET.search(self.raw.getheader("Content-Type", ""))
-            name = (match is not None and _codec(match[1])) or "utf-8"
-        decoder = codecs.getincrementaldecoder(_with_bom(name))("replace")
+        if self._content is not None:
+            name = self.encoding
+        else:
+            name = header_charset(self.raw.getheader("Content-Type", "")) or "utf-8"
+        decoder = codecs.getincrementaldecoder(name)("replace")
         kept: list[str] = []
         size = 0
+        begun = False
         async for piece in self.iter_bytes():
-            *lines, rest = decoder.decode(piece).split("\n")
+            text = decoder.decode(piece)
+            if text and not begun:
+                text = text.removeprefix(BOM)
+                begun = True
+            *lines, rest = text.split("\n")
             for line in lines:
+                if size + len(line) > max_line:
+                    raise self._line_too_long(max_line)
                 yield ("".join([*kept, line]) if kept else line).removesuffix("\r")
                 kept.clear()
                 size = 0
@@ -366,13 +334,16 @@ class Response:
                 kept.append(rest)
                 size += len(rest)
                 if size > max_line:
-                    raise BodyTooLarge(
-                        f"{self._context()}: a line of more than {max_line} characters: give "
-                        "iter_lines(max_line=...) for longer ones"
-                    )
+                    raise self._line_too_long(max_line)
         kept.append(decoder.decode(b"", True))
         if last := "".join(kept):
             yield last.removesuffix("\r")
+
+    def _line_too_long(self, max_line: int) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"{self._context()}: a line of more than {max_line} characters: give "
+            "iter_lines(max_line=...) for longer ones"
+        )
 
     def close(self) -> None:
         """Give up what was not read. If it is little, the connection may be used again."""
@@ -384,6 +355,18 @@ class Response:
     def _context(self) -> str:
         return f"{self.method} {self.url}"
 
+    def _unread_codings(self) -> Sequence[str]:
+        """Return the codings of a stream that can still be read."""
+        codings = self._codings
+        if codings is None:
+            raise RuntimeError(f"{self!r}: the stream was iterated over, which can be done once")
+        if self.raw.closed:
+            raise RuntimeError(
+                f"{self!r}: the stream was closed, at the end of 'async with client.stream()' or "
+                "by close(), before it was read"
+            )
+        return codings
+
     def _begin_stream(
         self, codings: Sequence[str], max_body: int | None, max_ratio: float | None
     ) -> None:
@@ -392,19 +375,26 @@ class Response:
         self._codings = codings
 
 
-def codings_of(raw: HTTPResponse) -> list[str]:
-    """Return the content codings of *raw*, in the order in which they were put on."""
-    return split_codings(
-        value for name, value in raw.raw_headers if name.lower() == "content-encoding"
-    )
+def codings_of(raw: HTTPResponse, url: str) -> list[str]:
+    """Return the content codings of *raw*, a response for *url*, in the order of their use."""
+    values = [value for name, value in raw.raw_headers if name.lower() == "content-encoding"]
+    if not values:
+        return values
+    try:
+        return split_codings(values)
+    except ContentDecodingError as exc:
+        raise ContentDecodingError(f"{raw.method} {url}: {exc}") from None
 
 
-async def read_body(raw: HTTPResponse, max_body: int | None) -> bytes:
-    """Read the rest of *raw* as it comes over the wire, *max_body* bytes at most."""
+async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
+    """Read the rest of *raw* as it comes over the wire, *max_body* bytes at most.
+
+    *coded*: it is decoded then, and *max_body* is for what comes out.
+    """
     if max_body is None:
         return await raw.read()
     # Coded content that does not compress is a little larger than it is.
-    most = max_body + max_body // 8 + 1024
+    most = max_body + max_body // 8 + 1024 if coded else max_body
     length = raw.length
     if length is not None:
         if length > most:
@@ -419,9 +409,8 @@ async def read_body(raw: HTTPResponse, max_body: int | None) -> bytes:
 
 def too_large(raw: HTTPResponse, max_body: int) -> BodyTooLarge:
     """Return the error for a body beyond *max_body*; its connection is over."""
-    length = raw.length
+    announced = f", {raw.received + raw.left} announced" if raw.left is not None else ""
     raw.close()
-    announced = f", {length} announced" if length is not None else ""
     return describe(
         BodyTooLarge(f"a body of more than max_body={max_body} bytes{announced}"),
         method=raw.method,
@@ -432,18 +421,3 @@ def too_large(raw: HTTPResponse, max_body: int) -> BodyTooLarge:
         request_sent=True,
         response_started=True,
     )
-
-
-def _codec(name: str) -> str | None:
-    """Return Python's name for a charset, None if it has none, or one that is refused."""
-    try:
-        found = codecs.lookup(name).name
-        b"".decode(found)  # LookupError for what is no text encoding
-    except (LookupError, UnicodeError, ValueError):
-        return None
-    return None if found in _NO_CHARSETS else _LABELS.get(found, found)
-
-
-def _with_bom(encoding: str) -> str:
-    """Return the codec that also takes a BOM, which is no part of the text."""
-    return "utf-8-sig" if encoding == "utf-8" else encoding

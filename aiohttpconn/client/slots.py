@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "Site", "Slot", "Slots", "Waiter"]
 
 STREAK = 8
-"""Requests that a site's only connection serves in a row while other sites wait for a slot."""
+"""Requests that a site's connections go on to, each, until one goes to a site that has one less.
+
+Sites that cannot all have the same number would pass a connection to and fro at each request.
+"""
 
 MAX_UNUSED = 1024
 """Sites without a connection that are remembered: for the address that worked, and for pauses."""
@@ -76,7 +79,7 @@ class Slot:
         "gone",
         "idle_since",
         "keepalive",
-        "max_exchanges",
+        "left",
         "plain",
         "protocol",
         "site",
@@ -91,7 +94,8 @@ class Slot:
         self.idle_since = 0.0
         # Seconds for which the server keeps it idle, if it says so.
         self.keepalive = INFINITY
-        self.max_exchanges = INFINITY
+        # Exchanges that it may still serve, those on their way included.
+        self.left = INFINITY
         # Whether it becomes idle after an exchange just so. Not after its first, whose response
         # says how long it is kept.
         self.plain = False
@@ -148,10 +152,12 @@ class Site:
         self.idle: dict[Slot, None] = {}
         # In the order in which they came; whether each wants the connection for itself.
         self.waiters: OrderedDict[Waiter, bool] = OrderedDict()
-        # Connections that are shared and take one more exchange; the last one gets it.
-        self.room: dict[Slot, None] = {}
+        # Connections that are shared and take one more exchange; the last one gets it. In a dict,
+        # finding the last one takes longer the more were taken out behind it.
+        self.room: OrderedDict[Slot, None] = OrderedDict()
         # Exchanges that share a connection at most.
         self.pipelining = 1
+        # Requests that its connections went on to, since it got one in its turn.
         self.streak = 0
         # When requests may begin, if that is limited, and the timer that then wakes waiters.
         self.pace: Pace | None = None
@@ -212,7 +218,7 @@ class Site:
             if room:
                 slot = next(reversed(room))
                 slot.depth += 1
-                if slot.depth >= self.pipelining:
+                if slot.depth >= self.pipelining or slot.depth >= slot.left:
                     del room[slot]
                 return slot
         elif self.pace.delay(monotonic()) > 0:
@@ -226,7 +232,7 @@ class Site:
         if self.room:
             slot = next(reversed(self.room))
             slot.depth += 1
-            if slot.depth >= self.pipelining:
+            if slot.depth >= self.pipelining or slot.depth >= slot.left:
                 del self.room[slot]
             return slot
         found = self._idle_or_new()
@@ -268,12 +274,22 @@ class Slots:
         self._leave(site)
         return site
 
+    def _use(self, site: Site) -> None:
+        """*site* gets a connection, or somebody waits for one."""
+        self._unused.pop(site, None)
+        if site.retired and self.sites.setdefault(site.key, site) is site:
+            # Forgotten between two requests of somebody who has kept it.
+            site.retired = False
+
     def _leave(self, site: Site) -> None:
         """*site* has no connection, and nobody waits for one."""
         if site.retired:
             return
         self._unused[site] = None
-        if len(self._unused) > MAX_UNUSED:
+        # Two at most: one for this one, one of those that could not be forgotten earlier.
+        for _ in range(2):
+            if len(self._unused) <= MAX_UNUSED:
+                break
             oldest, _ = self._unused.popitem(last=False)
             if oldest.pace is not None and oldest.pace.delay(monotonic()) > 0:
                 # Not before it may be asked again: it would be asked too early.
@@ -288,12 +304,14 @@ class Slots:
         """Return a new slot of *site*, if the limits allow it; for it, an idle one may go."""
         if site.open >= self.limit_per_host:
             return None
-        if self.open >= self.limit:
-            if not self.idle:
-                return None
-            self.close_idle(next(iter(self.idle)))
+        if self.open >= self.limit and not self.idle:
+            return None
         if not site.open:
-            self._unused.pop(site, None)
+            # First: what is closed may leave a site unused, for which this one would be forgotten.
+            self._use(site)
+            site.streak = 0
+        if self.open >= self.limit:
+            self.close_idle(next(iter(self.idle)))
         site.open += 1
         self.open += 1
         slot = Slot(site)
@@ -306,13 +324,14 @@ class Slots:
         site.room.pop(slot, None)
         slot.depth = 0
         slot.idle_since = monotonic()
-        if site.waiters and self._may_begin(site):
-            if not self.turns or not self._must_yield(site):
+        wanted = bool(site.waiters) and self._may_begin(site)
+        following = self._following(site) if self.turns else None
+        if following is None or (wanted and not self._must_yield(site, following)):
+            if wanted:
                 site.streak += 1
                 self._hand(site, slot)
-                return
-        elif not self.turns:
-            self._keep(slot)
+            else:
+                self._keep(slot)
             return
         self._forget(slot)
         self.keeper.close(slot)
@@ -323,14 +342,22 @@ class Slots:
     def share(self, slot: Slot) -> None:
         """Let others share *slot*, which has just connected or has an exchange less on its way."""
         site = slot.site
-        while slot.depth < site.pipelining and site.waiters and self._may_begin(site):
+        if self.turns:
+            following = self._following(site)
+            if following is not None and (not site.waiters or self._must_yield(site, following)):
+                # It is let run empty, and put() gives it to others.
+                site.room.pop(slot, None)
+                return
+        most = min(site.pipelining, slot.left)
+        while slot.depth < most and site.waiters and self._may_begin(site):
             if next(iter(site.waiters.values())):
                 # Who is first wants a connection for itself: this one is let run empty.
                 site.room.pop(slot, None)
                 return
             slot.depth += 1
+            site.streak += 1
             self._hand(site, slot)
-        if slot.depth < site.pipelining:
+        if slot.depth < most:
             site.room[slot] = None
         else:
             site.room.pop(slot, None)
@@ -381,32 +408,50 @@ class Slots:
             self.turns.pop(site, None)
         waiter.set_result(slot)
 
-    def _must_yield(self, site: Site) -> bool:
-        """Whether a connection that comes back to *site*, where others wait, goes to another site.
+    def _following(self, site: Site | None = None) -> Site | None:
+        """Return the site whose turn it is, if it is not *site* but another."""
+        turns = self.turns
+        while turns:
+            following = next(iter(turns))
+            if following is site:
+                if len(turns) == 1:
+                    break
+                turns.move_to_end(site)
+            elif self._may_begin(following):
+                return following
+        return None
 
-        Yes to one that has fewer. Where each has one at most, because there are more sites than
-        slots, it serves ``STREAK`` requests first: a handshake for each request serves nobody.
+    def _must_yield(self, site: Site, following: Site) -> bool:
+        """Whether a connection of *site*, where others wait for it, goes to *following*.
+
+        Yes if *following* is better off then and *site* not worse than it. With one connection
+        less than *site* it only changes places with it: that is for each of them to have, but a
+        handshake for each request serves nobody.
         """
-        following = next(iter(self.turns))
-        if following.open >= site.open:
+        more = site.open - following.open
+        if more <= 0:
             # It is no worse off. Another may be: it is looked at next time.
             self.turns.move_to_end(following)
             return False
-        return site.open > 1 or site.streak >= STREAK
+        return more > 1 or site.streak >= STREAK * site.open
 
     # ------------------------------------------------------------------ waiting
 
-    def enqueue(self, site: Site, waiter: Waiter, exclusive: bool = True) -> None:
+    def enqueue(
+        self, site: Site, waiter: Waiter, exclusive: bool = True, *, first: bool = False
+    ) -> None:
         """Let *waiter* get a slot when it is its turn, after ``take`` has returned None.
 
-        *exclusive*: it wants the connection for itself.
+        *exclusive*: it wants the connection for itself. *first*: it had its turn already.
         """
         if not site.open:
-            self._unused.pop(site, None)
+            self._use(site)
         site.waiters[waiter] = exclusive
+        site.waiters.move_to_end(waiter, last=not first)
         self.queued += 1
-        if self._may_begin(site):
-            self._seek_turn(site)
+        if len(site.waiters) == 1:
+            # Others would wait for the same. Something may be free since ``take``: a clock moves.
+            self.serve(site)
 
     def cancel(self, site: Site, waiter: Waiter) -> bool:
         """Take *waiter* out of the queue; False if it is there no more, so has got its slot."""
@@ -436,22 +481,18 @@ class Slots:
             self._hand(site, slot)
 
     def _serve_turns(self) -> None:
-        turns = self.turns
-        while turns and self.open < self.limit:
-            site, _ = turns.popitem(last=False)
-            if not self._may_begin(site):
-                continue
+        while self.open < self.limit and (site := self._following()) is not None:
+            del self.turns[site]
             slot = self.new(site)
-            if slot is None:
-                continue  # limit_per_host has been reached meanwhile: its own slots serve it
+            assert slot is not None, "in turns is who may have one more"
             site.streak = 0
             self._hand(site, slot)
             self._seek_turn(site)
 
     def _seek_turn(self, site: Site) -> None:
         """Let *site* wait for a slot of the pool, if it wants one and may have it."""
-        if site.waiters and site.open < self.limit_per_host and site not in self.turns:
-            self.turns[site] = None
+        if site.waiters and site.open < self.limit_per_host:
+            self.turns[site] = None  # where it stands already, if it does
 
     def _may_begin(self, site: Site) -> bool:
         """Whether the pace of *site* allows a request now; if not, it is served later."""

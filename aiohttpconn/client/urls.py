@@ -31,6 +31,9 @@ __all__ = [
     "split_url",
 ]
 
+MAX_SHOWN = 300
+"""Characters of a URL that an error text shows."""
+
 PORTS = {"http": 80, "https": 443}
 """The default ports of the schemes that there are."""
 
@@ -49,7 +52,9 @@ PLAIN_TARGET = re.compile(rf"/[{_LEGAL}]*+(?:%[0-9A-Fa-f]{{2}}[{_LEGAL}]*+)*+")
 _ILLEGAL = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^" + _LEGAL.encode() + rb"%]")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
+_BEYOND_ASCII = re.compile(r"[\x80-\xff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_IN_USERINFO = re.compile(r"[@\[\]]")
 _HOST_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(?::([0-9]{0,5}))?")
 
 # A last label like these makes a name an IPv4 address for inet_aton, in whatever notation.
@@ -57,8 +62,23 @@ _NUMERIC_LABEL = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
-# Characters that IDNA2003, the standard library's, maps to others, and IDNA2008 does not.
-_DEVIATIONS = re.compile("[\u00df\u03c2\u200c\u200d]")
+# A percent sign in a host that does not escape a byte of a character outside ASCII.
+_ODD_ESCAPE = re.compile(r"%(?![89A-Fa-f][0-9A-Fa-f])")
+
+# What IDNA takes for a dot (RFC 3490 §3.1).
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+
+# Characters that IDNA2003, the standard library's, maps otherwise than IDNA2008.
+_DEVIATIONS = re.compile(
+    "[\u00df\u03c2\u115f\u1160\u17b4\u17b5\u1806\u200c\u200d"
+    "\U0002f868\U0002f874\U0002f91f\U0002f95f\U0002f9bf]"
+)
+
+# Unicode's categories of what IDNA2008 allows without a rule for single characters (RFC 5892 §2.1).
+_LETTERS = frozenset({"Ll", "Lm", "Lo", "Mc", "Mn", "Nd"})
+
+# RFC 3986 appendix B: scheme, authority, path and query of a reference, without its fragment.
+_REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?")
 
 
 class SplitURL(NamedTuple):
@@ -83,7 +103,7 @@ class SplitURL(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The URL, without user, password and fragment."""
+        """The URL as others may see it: without user, password, zone and fragment."""
         return f"{self.scheme}://{self.authority}{self.target}"
 
 
@@ -92,29 +112,27 @@ def split_url(url: str) -> SplitURL:
 
     In path and query, what is not legal is escaped as UTF-8. The fragment is dropped.
     """
-    if not isinstance(url, str):
-        raise TypeError(f"a URL must be a str, not {type(url).__name__}: {url!r}")
+    _check_str(url)
     if found := _CONTROL.search(url):
         raise _invalid(url, f"it has the control character {found[0]!r}")
     if url.strip() != url:
         raise _invalid(url, "it begins or ends with a blank")
-    match = _SCHEME.match(url)
-    scheme = match[1].lower() if match is not None else ""
-    if match is None or not url.startswith("//", match.end()):
-        if match is not None and scheme in PORTS:
+    scheme, authority, path, query = _reference(url)
+    scheme = (scheme or "").lower()
+    if not scheme or authority is None:
+        if scheme in PORTS:
             raise _invalid(url, f"{scheme}: must be followed by //")
         raise _invalid(url, "it has no scheme: write it with http:// or https://")
     if scheme not in PORTS:
         raise _invalid(url, f"the scheme {scheme!r} is not supported, http and https are")
-    rest = url[match.end() + 2 :].partition("#")[0]
-    end = next((i for i, char in enumerate(rest) if char in "/?"), len(rest))
-    authority, tail = rest[:end], rest[end:]
-    userinfo, at, host_port = authority.rpartition("@")
-    if "@" in userinfo or "\\" in authority:
+    userinfo, _, host_port = authority.rpartition("@")
+    if "\\" in authority or _NOT_IN_USERINFO.search(userinfo):
         raise _invalid(url, "what stands before the path is ambiguous")
     split = _HOST_PORT.fullmatch(host_port)
     if split is None:
-        raise _invalid(url, f"{host_port!r} is not a host, or a host and a port")
+        # With an '@' behind it, it may be a password that has a '/'.
+        shown = "what stands before the path" if "@" in redact(url) else repr(host_port)[:MAX_SHOWN]
+        raise _invalid(url, f"{shown} is not a host, or a host and a port")
     if not split[1]:
         raise _invalid(url, "it has no host")
     port = int(split[2]) if split[2] else PORTS[scheme]
@@ -123,11 +141,13 @@ def split_url(url: str) -> SplitURL:
     try:
         host = encode_host(split[1])
     except InvalidURL as exc:
-        raise _invalid(url, str(exc)) from None
-    target = tail if tail.startswith("/") else f"/{tail}"
+        raise _invalid(url, str(exc)[:MAX_SHOWN]) from None
+    target = path or "/"
+    if query is not None:
+        target = f"{target}?{query}"
     if PLAIN_TARGET.fullmatch(target) is None:
         target = _escaped(target)
-    return SplitURL(scheme, host, port, target, userinfo if at else "")
+    return SplitURL(scheme, host, port, target, userinfo)
 
 
 def encode_host(text: str) -> str:
@@ -148,7 +168,7 @@ def encode_host(text: str) -> str:
         return f"{address.lower()}{percent}{zone}"
     host = text
     if "%" in host:
-        host = unquote(host, errors="strict") if _percent_is_legal(host) else ""
+        host = _unescaped(host)
     if not host.isascii():
         host = _to_ascii(host)
     host = host.lower()
@@ -157,17 +177,23 @@ def encode_host(text: str) -> str:
     # After the encoding: it turns some characters into '/' and '@'.
     check_host(host)
     last = host.removesuffix(".").rpartition(".")[2]
-    if _NUMERIC_LABEL.fullmatch(last) and not _IPV4.fullmatch(host):
+    # As it was given: a number may be written with characters outside ASCII, too.
+    if _NUMERIC_LABEL.fullmatch(last) and not _IPV4.fullmatch(text):
         raise InvalidURL(f"not an IPv4 address of four decimal numbers: {text!r}")
     return host
 
 
-def _percent_is_legal(host: str) -> bool:
+def _unescaped(host: str) -> str:
+    """Return *host* with its percent-encoded UTF-8 decoded (RFC 3986 §3.2.2); "" if it has other.
+
+    ASCII characters need no escapes, and parsers disagree about them.
+    """
+    if _ODD_ESCAPE.search(host):
+        return ""
     try:
-        unquote(host, errors="strict")
+        return unquote(host, errors="strict")
     except UnicodeDecodeError:
-        return False
-    return True
+        return ""
 
 
 def _to_ascii(host: str) -> str:
@@ -184,17 +210,25 @@ def _to_ascii(host: str) -> str:
 
 def _to_ascii_2003(host: str) -> str:
     """Encode with the standard library's IDNA2003, where IDNA2008 would give the same."""
-    from unicodedata import ucd_3_2_0
+    from unicodedata import category, ucd_3_2_0
 
-    if _DEVIATIONS.search(host) or any(ucd_3_2_0.category(char) == "Cn" for char in host):
+    try:
+        encoded = host.encode("idna")
+        # What it has made of the characters; labels in ASCII it leaves as they are.
+        mapped = encoded.decode("idna").lower()
+    except UnicodeError as exc:
+        raise InvalidURL(f"not a host name: {host!r} ({exc})") from None
+    if (
+        _DEVIATIONS.search(host + mapped)
+        or any(ucd_3_2_0.category(char) == "Cn" for char in host + mapped)
+        or any(char not in "-." and category(char) not in _LETTERS for char in mapped)
+        or mapped.count(".") != len(_DOTS.findall(host))
+    ):
         raise InvalidURL(
             f"{host!r} needs a newer IDNA than the standard library's: "
             'pip install "aiohttpconn[idna]"'
         )
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError as exc:
-        raise InvalidURL(f"not a host name: {host!r} ({exc})") from None
+    return encoded.decode("ascii")
 
 
 def _escaped(target: str) -> str:
@@ -207,60 +241,92 @@ def _escaped(target: str) -> str:
     return _ILLEGAL.sub(lambda byte: b"%%%02X" % byte[0][0], raw).decode("ascii")
 
 
+def _check_str(url: object) -> None:
+    if not isinstance(url, str):
+        raise TypeError(f"a URL must be a str, not {type(url).__name__}: {url!r}")
+
+
 def _invalid(url: str, why: str) -> InvalidURL:
-    return InvalidURL(f"cannot use the URL {redact(url)[:300]!r}: {why}")
+    return InvalidURL(f"cannot use the URL {_shown(url)}: {why}")
+
+
+def _shown(url: str) -> str:
+    """Return *url* as an error may show it: not if what stands before an '@' may be a password."""
+    shown = redact(url)
+    return "(not shown, it may have a password)" if "@" in shown else repr(shown[:MAX_SHOWN])
 
 
 def join_base(base: str, url: str) -> str:
     """Return *url* under *base*, which is taken for a folder; an absolute *url* stays as it is.
 
     The base's host always stays: ``//host`` and ``http:x`` are ``InvalidURL``, whatever RFC 3986
-    would make of them. "/a" and "a" are the same: both go below the base's path.
+    would make of them, and so is a *base* with a query or fragment. "/a" and "a" are the same:
+    both go below the base's path.
     """
+    _check_str(url)
     match = _SCHEME.match(url)
     if match is not None and match[1].lower() in PORTS:
         return url
-    if url.startswith(("//", "\\")) or (match is not None and "/" not in url[: match.end()]):
-        raise InvalidURL(f"{url[:300]!r} is neither a path below {redact(base)!r} nor a whole URL")
+    if match is not None or url.startswith(("//", "\\")):
+        raise InvalidURL(f"{_shown(url)} is neither a path below {_shown(base)} nor a whole URL")
+    if "?" in base or "#" in base:
+        raise InvalidURL(f"{_shown(base)} has a query or fragment, so nothing can be below it")
     if not url or url.startswith("?"):
         return f"{base.rstrip('/')}{url}" if url else base
     return f"{base.rstrip('/')}/{url.lstrip('/')}"
 
 
 def join_location(url: str, location: str) -> str:
-    """Return the absolute URL that a ``Location`` of the response for *url* leads to.
+    """Return the URL that a ``Location`` of the response for *url* leads to, without a fragment.
 
-    RFC 3986 §5.2. *location* is a field value, ISO-8859-1 as received: bytes beyond ASCII,
-    mostly UTF-8, keep their values as percent-encoded. Raises ``InvalidURL``, for other schemes
-    than http and https too, and ``ValueError`` for what the standard library cannot parse.
+    RFC 3986 §5.2, for a *url* that has a host and a path. *location* is a field value, ISO-8859-1
+    as received: bytes beyond ASCII, mostly UTF-8, keep their values as percent-encoded. Raises
+    ``InvalidURL`` for what has a scheme and no host.
     """
-    from urllib.parse import urljoin
-
-    location = location.strip(" \t")
-    if not location.isascii():
-        authority_end = _authority_end(location)
-        head, tail = location[:authority_end], location[authority_end:]
+    base_scheme, base_authority, base_path, base_query = _reference(url)
+    scheme, authority, path, query = _reference(location.strip(" \t"))
+    if scheme is not None and authority is None:
+        raise InvalidURL(f"not a URL to be redirected to: {location[:MAX_SHOWN]!r}")
+    if authority is not None:
         # In a host they are a name, for IDNA; elsewhere they are bytes.
-        head = head.encode("latin-1").decode("utf-8", "replace")
-        location = head + re.sub(r"[\x80-\xff]", lambda char: f"%{ord(char[0]):02X}", tail)
-    match = _SCHEME.match(location)
-    if match is not None and not location.startswith("//", match.end()):
-        raise InvalidURL(f"not a URL to be redirected to: {location[:300]!r}")
-    return urljoin(url, location)
+        authority = authority.encode("latin-1", "replace").decode("utf-8", "replace")
+    elif not path:
+        path, query = base_path, base_query if query is None else query
+    elif not path.startswith("/"):
+        path = f"{base_path[: base_path.rfind('/') + 1]}{path}"
+    rest = _without_dots(path) + ("" if query is None else f"?{query}")
+    rest = _BEYOND_ASCII.sub(lambda char: f"%{ord(char[0]):02X}", rest)
+    return f"{scheme or base_scheme}://{base_authority if authority is None else authority}{rest}"
 
 
-def _authority_end(location: str) -> int:
-    """Return where path, query or fragment begin; 0 if there is no authority before them."""
-    start = location.find("//")
-    if start < 0 or "/" in location[:start] or "?" in location[:start] or "#" in location[:start]:
-        return 0
-    ends = [at for at in (location.find(mark, start + 2) for mark in "/?#") if at >= 0]
-    return min(ends, default=len(location))
+def _reference(text: str) -> tuple[str | None, str | None, str, str | None]:
+    """Return scheme, authority, path and query, None for what is not there."""
+    match = _REFERENCE.match(text)
+    assert match is not None, "the pattern matches nothing, too"
+    return match[1], match[2], match[3], match[4]
+
+
+def _without_dots(path: str) -> str:
+    """Return *path* without "." and ".." segments (RFC 3986 §5.2.4)."""
+    segments = path.split("/")[1:]
+    kept: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments and segments[-1] in (".", ".."):
+        kept.append("")
+    return "".join(f"/{segment}" for segment in kept)
 
 
 def add_params(url: str, params: ParamsLike) -> str:
     """Return *url* with *params* at the end of its query, form-encoded; its fragment is dropped."""
-    items = params.items() if isinstance(params, Mapping) else params
+    items: Any = params
+    if isinstance(items, (str, bytes)):
+        raise TypeError(f"params must be a mapping or pairs, not {type(items).__name__}: {items!r}")
+    if isinstance(items, Mapping):
+        items = items.items()
     pairs: list[tuple[str, str | bytes]] = []
     for name, value in items:
         values = value if isinstance(value, (list, tuple)) else (value,)
@@ -276,13 +342,15 @@ def encode_param(name: str, value: Any) -> str | bytes:
     """Return a parameter's value as ``urlencode`` takes it; ``TypeError`` if it is none."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    # Not str(): an Enum formats itself as something else than its value.
     if isinstance(value, str):
-        # An Enum of str formats itself as something else than its value.
         return str.__str__(value)
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
-    if isinstance(value, (int, float)):
-        return str(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
     raise TypeError(
         f"the parameter {name!r} must be str, bytes, int, float, bool, None or a list of them, "
         f"not {type(value).__name__}"

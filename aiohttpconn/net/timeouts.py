@@ -98,6 +98,11 @@ class Watchdog:
         self._write = deadline = self._loop.time() + seconds
         self._ensure(deadline)
 
+    @property
+    def rests(self) -> bool:
+        """Whether no wait for bytes is on."""
+        return self._read == INFINITY
+
     def progress(self, seconds: float) -> None:
         """Bytes have arrived: a wait for bytes that is on begins anew."""
         if self._read != INFINITY:

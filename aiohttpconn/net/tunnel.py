@@ -42,7 +42,8 @@ MAX_SOCKS_TEXT = 255
 """Bytes of a name, user or password: SOCKS5 tells their length in one (RFC 1928 §5, 1929 §2)."""
 
 HINT_CREDENTIALS = (
-    "Pass the proxy's credentials: set_tunnel(..., headers={'Proxy-Authorization': ...})"
+    "Pass the proxy's credentials: in its URL (http://user:password@...), "
+    "or set_tunnel(..., credentials=(user, password))"
 )
 HINT_SOCKS_CREDENTIALS = (
     "Pass the proxy's credentials: in its URL (socks5h://user:password@...), "

@@ -4,9 +4,10 @@ Imports none of them: each lives in a module of its own here, with a ``class Cli
 the worker process that measures it imports that. An adapter has ``open()``, ``run(count)`` and
 ``close()``; ``run`` comes from the base class, and calls the action of the scenario (a method
 ``get``, ``connect``, ``stream``, ``readinto``, ``upload_bytes``, ``upload_file``, ``post_json``,
-``pipelined``) once per request. An action returns how many bytes it got or sent, and raises
+``pipelined`` ...) once per request. An action returns how many bytes it got or sent, and raises
 ``WrongReply`` for a status other than 200. What an adapter does not define, its client cannot do
-(``CANNOT`` tells why): the cell stays empty.
+(``CANNOT`` tells why): the cell stays empty. fairness.py and cancellation.py need ``fetch``,
+``LIMIT`` and maybe ``counters``.
 
 All send the same requests as nearly as they let themselves be told: no content encoding, no
 cookies kept, no redirects followed, no proxies of the environment, the certificate verified.
@@ -24,9 +25,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 __all__ = ["BLOCK", "CLIENTS", "AsyncClient", "Job", "Registered", "SyncClient", "WrongReply"]
-
-PIPELINE = 16
-"""Requests written at once by the action ``pipelined``."""
 
 BLOCK = 1024 * 1024
 """Bytes that an adapter writes at once, where it has to choose: 256 KiB cost a third more CPU."""
@@ -78,6 +76,31 @@ CLIENTS: dict[str, Registered] = {
         quick=True,
         options={"resume_tls": False},
     ),
+    "client": Registered(
+        "ours_client", "aiohttpconn", "aiohttpconn.client.client", kind="ours", quick=True
+    ),
+    "client-nocookies": Registered(
+        "ours_client",
+        "aiohttpconn",
+        kind="ours",
+        only=("get_x1", "get_x64", "get_x64_distinct", "get_x64_tls", "get_x1000", "pipelined_x64"),
+        quick=True,
+        options={"cookies": None},
+    ),
+    "client-64-open": Registered(
+        "ours_client",
+        "aiohttpconn",
+        kind="ours",
+        only=("open_10000_hot", "open_10000_spread"),
+        options={"crowd": 64},
+    ),
+    "client-1000-queued": Registered(
+        "ours_client",
+        "aiohttpconn",
+        kind="ours",
+        only=("queued_100000",),
+        options={"crowd": 1000},
+    ),
     "streams": Registered("streams", kind="stdlib"),
     "http.client": Registered("http_client", loops=("threads",), kind="stdlib"),
     "aiohttp": Registered("aiohttp", "aiohttp", "aiohttp", quick=True),
@@ -102,7 +125,8 @@ class Job:
     """What a worker process is told: the scenario's shape, and where the server is.
 
     ``targets`` are the (host, port) pairs of the action ``connect``. ``cafile`` is "" without
-    TLS. ``file`` is the file to upload.
+    TLS. ``file`` is the file to upload. ``depth`` and ``crowd`` are the scenario's. ``limit``
+    is how many connections the client's own pool may have in all, 0 as many as it wants.
     """
 
     action: str
@@ -112,6 +136,9 @@ class Job:
     host: str
     port: int
     targets: tuple[tuple[str, int], ...] = ()
+    depth: int = 1
+    crowd: int = 0
+    limit: int = 0
     cafile: str = ""
     file: str = ""
     document: bytes = b""
@@ -150,6 +177,9 @@ class _Client:
     CANNOT: ClassVar[dict[str, str]] = {}
     """Why an action, or the client altogether under ``""``, is impossible."""
 
+    LIMIT: ClassVar[str] = ""
+    """What ``job.limit`` of 20 is called, and what it is of if not of connections in all."""
+
     threads: ClassVar[bool] = False
 
     def __init__(self, job: Job) -> None:
@@ -173,11 +203,18 @@ class _Client:
 
 
 class AsyncClient(_Client):
-    """The base of adapters for asyncio clients: a task for each of ``job.concurrency`` slots."""
+    """The base of adapters for asyncio clients: a task for each slot, so for each connection.
+
+    An action makes all the requests that are at once on a connection; with ``one_by_one`` it makes
+    one, and there is a slot for each.
+    """
+
+    one_by_one: ClassVar[bool] = False
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        self.slots: list[Any] = [None] * job.concurrency
+        self.per_call = 1 if self.one_by_one else job.depth
+        self.slots: list[Any] = [None] * (job.concurrency * job.depth // self.per_call)
 
     async def open(self) -> None:
         """Make the client. ``slots`` may be filled here: each action gets that of its task."""
@@ -189,7 +226,7 @@ class AsyncClient(_Client):
         """Do *count* requests; return how many it were in fact."""
         job = self.job
         act = getattr(self, job.action)
-        per_call = PIPELINE if job.action == "pipelined" else 1
+        per_call = self.per_call
         calls = self._left = -(-count // per_call)
         size = job.size * per_call
         work = [self._work(act, slot, size) for slot in self.slots[:calls]]
@@ -210,6 +247,17 @@ class AsyncClient(_Client):
     async def get(self, slot: Any) -> int:
         """Make one GET of ``url``; return the bytes of the body."""
         raise NotImplementedError
+
+    async def fetch(self, url: str) -> bytes:
+        """GET *url*; return the body."""
+        raise NotImplementedError
+
+    def counters(self) -> dict[str, int] | None:
+        """Return what the pool has lent and who waits for it: all zero when nothing is under way.
+
+        None where nothing tells.
+        """
+        return None
 
     async def idle_at_once(self, count: int) -> None:
         """Open *count* connections of a pool: the server answers when all have asked."""

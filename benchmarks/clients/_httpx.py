@@ -25,6 +25,7 @@ class HttpxClient(AsyncClient):
         "pipelined": "it never has two requests on a connection",
         "idle": "10,000 requests at once, which fill its pool, are not done in a minute",
     }
+    LIMIT = "`Limits(max_connections=20)`"
     library: ClassVar[ModuleType]
 
     async def open(self) -> None:
@@ -36,7 +37,7 @@ class HttpxClient(AsyncClient):
             trust_env=False,
             timeout=None,
             limits=library.Limits(
-                max_connections=None,
+                max_connections=self.job.limit or None,
                 max_keepalive_connections=0 if closing else KEPT,
                 keepalive_expiry=None,
             ),
@@ -53,8 +54,16 @@ class HttpxClient(AsyncClient):
     async def get(self, _: None) -> int:
         return len(self._body(await self.client.get(self.url)))
 
+    async def fetch(self, url: str) -> bytes:
+        return self._body(await self.client.get(url))
+
     async def connect(self, _: None) -> int:
-        return len(self._body(await self.client.get(self.next_url())))
+        return len(await self.fetch(self.next_url()))
+
+    def counters(self) -> dict[str, int]:
+        pool = self.client._transport._pool
+        busy = sum(not (each.is_idle() or each.is_closed()) for each in pool.connections)
+        return {"busy": busy, "requests": len(pool._requests)}
 
     async def stream(self, _: None) -> int:
         size = 0

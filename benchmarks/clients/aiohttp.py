@@ -18,6 +18,7 @@ JSON = IDENTITY | {"Content-Type": "application/json"}
 
 
 class Client(AsyncClient):
+    LIMIT = "`TCPConnector(limit=20)`"
     CANNOT = {  # noqa: RUF012
         "readinto": "its StreamReader has no readinto()",
         "pipelined": "it never has two requests on a connection",
@@ -25,15 +26,15 @@ class Client(AsyncClient):
 
     async def open(self) -> None:
         closing = self.job.action == "connect"
-        connector = aiohttp.TCPConnector(
-            limit=0,
+        self.connector = aiohttp.TCPConnector(
+            limit=self.job.limit,
             ssl=self.job.context() or True,
             force_close=closing,
             # Longer than a client waits here for its turn.
             **({} if closing else {"keepalive_timeout": 3600}),
         )
         self.session = aiohttp.ClientSession(
-            connector=connector,
+            connector=self.connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=IDENTITY,
             timeout=aiohttp.ClientTimeout(total=None),
@@ -48,11 +49,18 @@ class Client(AsyncClient):
                 raise WrongReply(response.status)
             return len(await response.read())
 
-    async def connect(self, _: None) -> int:
-        async with self.session.get(self.next_url(), allow_redirects=False) as response:
+    async def fetch(self, url: str) -> bytes:
+        async with self.session.get(url, allow_redirects=False) as response:
             if response.status != 200:
                 raise WrongReply(response.status)
-            return len(await response.read())
+            return await response.read()
+
+    async def connect(self, _: None) -> int:
+        return len(await self.fetch(self.next_url()))
+
+    def counters(self) -> dict[str, int]:
+        waiting = sum(map(len, self.connector._waiters.values()))
+        return {"acquired": len(self.connector._acquired), "waiting": waiting}
 
     async def stream(self, _: None) -> int:
         size = 0

@@ -14,6 +14,7 @@ CLOSING = {"Connection": "close"}
 
 
 class Client(AsyncClient):
+    LIMIT = "`PoolConfig(size=20)`"
     CANNOT = {  # noqa: RUF012
         "readinto": "its responses have no readinto()",
         "pipelined": "it never has two requests on a connection",
@@ -21,15 +22,16 @@ class Client(AsyncClient):
     }
 
     async def open(self) -> None:
-        pool = PoolConfig(size=self.job.concurrency, max_conn_requests=None, max_conn_idle_ms=None)
-        connector = TCPConnector(
+        size = self.job.limit or self.job.concurrency
+        pool = PoolConfig(size=size, max_conn_requests=None, max_conn_idle_ms=None)
+        self.connector = TCPConnector(
             {":default": pool},
             timeouts=Timeouts(
                 sock_connect=None, sock_read=None, pool_acquire=None, request_timeout=None
             ),
         )
         self.context = self.job.context()
-        self.client = aiosonic.HTTPClient(connector)
+        self.client = aiosonic.HTTPClient(self.connector)
 
     async def close(self) -> None:
         await self.client.aclose()
@@ -39,6 +41,16 @@ class Client(AsyncClient):
         if response.status_code != 200:
             raise WrongReply(response.status_code)
         return len(await response.content())
+
+    async def fetch(self, url: str) -> bytes:
+        response = await self.client.get(url, ssl=self.context)
+        if response.status_code != 200:
+            raise WrongReply(response.status_code)
+        return await response.content()
+
+    def counters(self) -> dict[str, int]:
+        pool = self.connector.pools[":default"]
+        return {"taken": pool.pool_size - pool.free_conns()}
 
     async def connect(self, _: None) -> int:
         response = await self.client.get(self.next_url(), headers=CLOSING, ssl=self.context)

@@ -13,6 +13,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Client(AsyncClient):
+    LIMIT = "`max_clients=20`"
     CANNOT = {  # noqa: RUF012
         "readinto": "its responses have no readinto()",
         "pipelined": "libcurl has dropped pipelining",
@@ -32,7 +33,7 @@ class Client(AsyncClient):
         self.multi.setopt(CurlMOpt.MAXCONNECTS, job.concurrency)
         self.session = AsyncSession(
             async_curl=self.multi,
-            max_clients=job.concurrency,
+            max_clients=job.limit or job.concurrency,
             verify=job.cafile or True,
             http_version="v1",
             trust_env=False,
@@ -54,8 +55,14 @@ class Client(AsyncClient):
     async def get(self, _: None) -> int:
         return len(self._body(await self.session.get(self.url, accept_encoding=None)))
 
+    async def fetch(self, url: str) -> bytes:
+        return self._body(await self.session.get(url, accept_encoding=None))
+
     async def connect(self, _: None) -> int:
-        return len(self._body(await self.session.get(self.next_url(), accept_encoding=None)))
+        return len(await self.fetch(self.next_url()))
+
+    def counters(self) -> dict[str, int]:
+        return {"taken": self.session.max_clients - self.session.pool.qsize()}
 
     async def stream(self, _: None) -> int:
         size = 0

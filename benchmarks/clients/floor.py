@@ -11,7 +11,7 @@ import asyncio
 import socket
 from typing import Any
 
-from clients import BLOCK, PIPELINE, AsyncClient, Job, WrongReply
+from clients import BLOCK, AsyncClient, Job, WrongReply
 
 BUFFER = 256 * 1024
 OK = b"HTTP/1.1 200 "
@@ -181,8 +181,9 @@ class Client(AsyncClient):
         return self.job.size
 
     async def pipelined(self, bare: Bare) -> int:
-        await bare.exchange(self.request * PIPELINE, self.reply * PIPELINE)
-        return self.job.size * PIPELINE
+        depth = self.per_call
+        await bare.exchange(self.request * depth, self.reply * depth)
+        return self.job.size * depth
 
     stream = readinto = get
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import niquests
+from niquests.adapters import AsyncHTTPAdapter
 
 from clients import AsyncClient, WrongReply
 
@@ -14,6 +15,7 @@ JSON = IDENTITY | {"Content-Type": "application/json"}
 
 
 class Client(AsyncClient):
+    LIMIT = "`pool_maxsize=20, pool_block=True`, of each host"
     CANNOT = {  # noqa: RUF012
         "readinto": "its responses have no readinto()",
         "pipelined": "it never has two requests on a connection",
@@ -34,6 +36,15 @@ class Client(AsyncClient):
             allow_incoming_cookies=False,
         )
         self.session.trust_env = False
+        if job.limit:
+            adapter = AsyncHTTPAdapter(
+                pool_maxsize=job.limit,
+                pool_block=True,
+                disable_http2=True,
+                disable_http3=True,
+                disable_ipv6=True,
+            )
+            self.session.mount("http://", adapter)
 
     async def close(self) -> None:
         await self.session.close()
@@ -45,6 +56,9 @@ class Client(AsyncClient):
 
     async def get(self, _: None) -> int:
         return len(await self._body(await self.session.get(self.url, allow_redirects=False)))
+
+    async def fetch(self, url: str) -> bytes:
+        return await self._body(await self.session.get(url, allow_redirects=False))
 
     async def connect(self, _: None) -> int:
         response = await self.session.get(self.next_url(), headers=CLOSING, allow_redirects=False)

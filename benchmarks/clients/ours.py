@@ -11,7 +11,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Client(AsyncClient):
-    CANNOT = {"pipelined": "comes with the pool: a connection has one request on its way"}  # noqa: RUF012
+    CANNOT = {"pipelined": "the pool does: a connection has one request on its way"}  # noqa: RUF012
 
     async def open(self) -> None:
         job = self.job

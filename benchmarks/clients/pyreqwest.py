@@ -12,6 +12,7 @@ from clients import BLOCK, AsyncClient, WrongReply
 
 
 class Client(AsyncClient):
+    LIMIT = "`max_connections(20)`"
     CANNOT = {  # noqa: RUF012
         "readinto": "its responses have no readinto()",
         "pipelined": "it never has two requests on a connection",
@@ -26,6 +27,8 @@ class Client(AsyncClient):
             builder = builder.add_root_certificate_pem(Path(job.cafile).read_bytes())
         if job.action == "connect":
             builder = builder.pool_max_idle_per_host(0)
+        if job.limit:
+            builder = builder.max_connections(job.limit)
         self.client = builder.build()
 
     async def close(self) -> None:
@@ -42,6 +45,9 @@ class Client(AsyncClient):
         if response.status != 200:
             raise WrongReply(response.status)
         return len(await response.bytes())
+
+    async def fetch(self, url: str) -> bytes:
+        return bytes(await self._body(self.client.get(url).build()))
 
     async def connect(self, _: None) -> int:
         return len(await self._body(self.client.get(self.next_url()).build()))

@@ -59,8 +59,8 @@ class Client(AsyncClient):
 
     async def pipelined(self, pair: Pair) -> int:
         reader, writer = pair
-        writer.write(self.request * 16)
-        return sum([len(await self._body(reader)) for _ in range(16)])
+        writer.write(self.request * self.per_call)
+        return sum([len(await self._body(reader)) for _ in range(self.per_call)])
 
     async def connect(self, _: None) -> int:
         pair = await self.make(*self.next_target())

@@ -14,6 +14,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Client(AsyncClient):
+    LIMIT = "`pool_max_size=20`, of idle ones"
     CANNOT = {  # noqa: RUF012
         "readinto": "its responses have no readinto()",
         "pipelined": "it never has two requests on a connection",
@@ -26,6 +27,8 @@ class Client(AsyncClient):
             options["tls_verify"] = Path(job.cafile)
         if job.action == "connect":
             options["pool_max_idle_per_host"] = 0
+        if job.limit:
+            options["pool_max_size"] = job.limit
         self.client = wreq.Client(
             http1_only=True,
             no_proxy=True,
@@ -50,6 +53,9 @@ class Client(AsyncClient):
         if response.status.as_int() != 200:
             raise WrongReply(response.status)
         return len(await response.bytes())
+
+    async def fetch(self, url: str) -> bytes:
+        return bytes(await self._body(await self.client.get(url)))
 
     async def connect(self, _: None) -> int:
         return len(await self._body(await self.client.get(self.next_url())))

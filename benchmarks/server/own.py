@@ -9,6 +9,7 @@ long the body is.
     GET /x          the small JSON document          GET /1m     1 MiB
     GET /distinct   the same, each head differs      GET /256m   256 MiB
     GET /chunked    64 KiB in chunks of 8            GET /hold/N as /x, once N wait for it
+    GET /wait/MS    after MS milliseconds: how many wait for that, the one answered among them
     POST /upload    drops the body, says how many bytes it had
     POST /post      the small JSON document, once the body is here
 """
@@ -50,6 +51,7 @@ CHUNKED = (
     b"HTTP/1.1 200 OK\r\nServer: own\r\nContent-Type: application/octet-stream\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n" + CHUNK * 8 + b"0\r\n\r\n"
 )
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s"
 REFUSED = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 BLOCKS = {"/1m": 1, "/256m": 256}
 
@@ -88,6 +90,33 @@ class Waiting:
 held = Waiting()
 
 
+class Delayed:
+    """Who waits on /wait: each for itself, and counted."""
+
+    def __init__(self) -> None:
+        self.timers: dict[Any, asyncio.TimerHandle] = {}
+
+    def add(self, transport: Any, milliseconds: int) -> None:
+        # Whoever asks on a connection that has one on its way is answered when that is.
+        if transport not in self.timers:
+            loop = asyncio.get_running_loop()
+            self.timers[transport] = loop.call_later(milliseconds / 1000, self.answer, transport)
+
+    def remove(self, transport: Any) -> None:
+        """Forget a client that is gone."""
+        timer = self.timers.pop(transport, None)
+        if timer is not None:
+            timer.cancel()
+
+    def answer(self, transport: Any) -> None:
+        count = b"%d" % len(self.timers)
+        self.remove(transport)
+        transport.write(PLAIN % (len(count), count))
+
+
+delayed = Delayed()
+
+
 class Server(asyncio.BufferedProtocol):
     """One connection."""
 
@@ -109,6 +138,7 @@ class Server(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         held.remove(self.transport)
+        delayed.remove(self.transport)
         if self._task is not None:
             self._task.cancel()
 
@@ -157,6 +187,8 @@ class Server(asyncio.BufferedProtocol):
             self._task = asyncio.get_running_loop().create_task(self._send(BLOCKS[path]))
         elif path.startswith("/hold/"):
             held.add(self.transport, int(path[6:]))
+        elif path.startswith("/wait/"):
+            delayed.add(self.transport, int(path[6:]))
         else:
             self._out.append(REFUSED % b"404 Not Found")
 

@@ -1,15 +1,14 @@
 """The servers that the examples of the documentation speak to: ``example.org`` and others.
 
-They run in a thread, because examples run loops of their own, and blocking clients too. See
-``tests/test_docs.py``.
+They run in a thread, because examples run loops of their own, and blocking clients too. What they
+answer is in pages.py. Unlike those of the test kit they forgive everything: some examples show
+what goes wrong. See ``tests/test_docs.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
-import json
 import re
 import socket
 import ssl
@@ -18,28 +17,42 @@ from typing import TYPE_CHECKING, Any
 
 import trustme
 
+from aiohttpconn.response import make_message
+from aiohttpconn.testing import Reply, Request
+
+from .pages import PASSWORD, USER, Pages
+from .proxies import Socks5Proxy
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Site"]
 
-INDEX = b"<!doctype html>\n<title>Example Domain</title>\n<h1>Example Domain</h1>\n"
-BIG = bytes(range(256)) * 4096 * 3
-LINES = b"".join(b'{"event": %d}\n' % number for number in range(1, 4))
-
 PLAIN_NAMES = {("example.org", 80), ("localhost", 8000), ("127.0.0.1", 8000)}
 PROXY_NAMES = {("proxy.example.net", 3128)}
-TLS_NAMES = {("example.org", 443), ("api.example.com", 443), ("www.example.com", 443)}
+SOCKS_NAMES = {("socks.example.net", 1080)}
+TLS_NAMES = {
+    ("example.org", 443),
+    ("api.example.com", 443),
+    ("slow.example.com", 443),
+    ("www.example.com", 443),
+}
 PRIVATE_NAMES = {("intranet.example.com", 443)}
 """Served with a certificate of a private authority: the file company-ca.pem."""
 REFUSING_NAMES = {("localhost", 9), ("127.0.0.1", 9)}
 
+SLOW_SECONDS = 0.1
+"""What slow.example.com takes for each answer."""
+
+NETRC = f"machine api.example.com login {USER} password {PASSWORD}\n"
+
 
 class Site:
-    """Servers in a thread: plain, TLS, TLS of a private authority, a proxy, a Unix socket."""
+    """Servers in a thread: plain, TLS, TLS of a private authority, proxies, a Unix socket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.pages = Pages()
         self.routes: dict[tuple[str, int], tuple[str, int]] = {}
         self._resolve = socket.getaddrinfo
         self._started = threading.Event()
@@ -54,6 +67,7 @@ class Site:
         self._tls = _server_context(authority, TLS_NAMES)
         self._private_tls = _server_context(private, PRIVATE_NAMES)
         (self.folder / "photo.jpg").write_bytes(bytes(100_000))
+        (self.folder / "netrc").write_text(NETRC)
         self._thread.start()
         self._started.wait(10)
         return self
@@ -63,7 +77,11 @@ class Site:
         self._thread.join(10)
 
     def getaddrinfo(self, host: Any, port: Any, *args: Any, **keywords: Any) -> list[Any]:
-        """Stand in for ``socket.getaddrinfo``: our names, IP addresses, and nothing else."""
+        """Stand in for ``socket.getaddrinfo``: our names, IP addresses, and nothing else.
+
+        A port leads elsewhere, too, which a resolver that keeps answers does not expect: an
+        example with one client must not use two ports of a name.
+        """
         name = host.decode() if isinstance(host, bytes) else host
         if (name, port) in self.routes:
             name, port = self.routes[name, port]
@@ -96,6 +114,13 @@ class Site:
                 await stack.enter_async_context(server)
                 address = server.sockets[0].getsockname()
                 self.routes |= dict.fromkeys(names, address)
+            leads_to = {f"{name}:{port}": address for (name, port), address in self.routes.items()}
+            # What a client that resolves names itself asks for.
+            leads_to["127.0.0.1:443"] = self.routes["example.org", 443]
+            socks = Socks5Proxy(credentials=f"{USER}:{PASSWORD}", routes=leads_to)
+            self.routes |= dict.fromkeys(
+                SOCKS_NAMES, (await stack.enter_async_context(socks)).address
+            )
             server = await asyncio.start_unix_server(handle, self.folder / "app.sock")
             await stack.enter_async_context(server)
             refusing = stack.enter_context(socket.socket())
@@ -109,88 +134,60 @@ class Site:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether another may follow."""
-        head = (await reader.readexactly(1)).decode("latin-1")
-        if head == "\x16":  # TLS, on a plain port
-            writer.write(_response(400, "Bad Request", b""))
+        head = await reader.readexactly(1)
+        if head == b"\x16":  # TLS, on a plain port
+            writer.write(_response(400))
             return False
-        head += (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        method, target, _ = head.split(" ", 2)
-        fields = dict(re.findall(r"(?m)^([^:\r\n]+): (.*)\r$", head.lower()))
+        head += await reader.readuntil(b"\r\n\r\n")
+        line, *lines = head[:-4].decode("latin-1").split("\r\n")
+        method, target, version = line.split(" ")
+        parts = (line.partition(": ") for line in lines)
+        fields = make_message((name, value) for name, _, value in parts)
         if method == "CONNECT":
-            return await self._tunnel(target, fields, reader, writer)
-        if fields.get("expect") == "100-continue":
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = b""
-        if fields.get("transfer-encoding") == "chunked":
-            while size := int(await reader.readline(), 16):
-                body += (await reader.readexactly(size + 2))[:-2]
-            await reader.readline()
-        elif "content-length" in fields:
-            if target == "/limited":
-                writer.write(_response(413, "Content Too Large", b"too large\n"))
-                return False
-            body = await reader.readexactly(int(fields["content-length"]))
-        path = re.sub("^http://[^/]*", "", target).partition("?")[0]
-        route = getattr(self, f"_{method.lower()}_{path.strip('/').replace('.', '_')}", None)
-        if path == "/slow":
-            await self._stop.wait()
-        elif path == "/chat" and fields.get("upgrade") == "chat":
+            return await self._tunnel(target, "Proxy-Authorization" in fields, reader, writer)
+        if target == "/limited" and method != "GET":
+            writer.write(_response(413, b"too large\n", "Content Too Large"))
+            return False
+        if fields["Upgrade"] == "chat":
             writer.write(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\n"
             )
             while data := await reader.read(1000):
                 writer.write(b"you said: " + data)
             return False
-        elif route is not None:
-            writer.write(route())
-            await writer.drain()
-            return not target.startswith("/broken")
-        elif method in ("GET", "HEAD"):
-            found = {"/": INDEX, "/about": INDEX, "/big.iso": BIG}.get(path)
-            if found is None:
-                writer.write(_response(404, "Not Found", b"not found\n", no_body=method == "HEAD"))
-            else:
-                kind = "text/html" if found is INDEX else "application/octet-stream"
-                writer.write(_response(200, "OK", found, kind, no_body=method == "HEAD"))
-        else:
-            answer = json.dumps({"method": method, "path": path, "received": len(body)})
-            writer.write(_response(201, "Created", answer.encode(), "application/json"))
+        if fields["Expect"] == "100-continue":
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = b""
+        if fields["Transfer-Encoding"] == "chunked":
+            while size := int(await reader.readline(), 16):
+                body += (await reader.readexactly(size + 2))[:-2]
+            await reader.readline()
+        elif "Content-Length" in fields:
+            body = await reader.readexactly(int(fields["Content-Length"]))
+        if target == "/slow":
+            await self._stop.wait()
+        if fields["Host"] == "slow.example.com":
+            await asyncio.sleep(SLOW_SECONDS)
+        target = re.sub("^http://[^/]*", "", target)  # as a proxy gets it
+        response = self.pages.answer(Request(method, target, version, fields, body, 0))
+        writer.write(response)
         await writer.drain()
-        return True
-
-    def _get_gzip(self) -> bytes:
-        body = gzip.compress(INDEX)
-        return _response(200, "OK", body, "text/html\r\nContent-Encoding: gzip")
-
-    def _get_moved(self) -> bytes:
-        return _response(302, "Found", b"", "text/html\r\nLocation: /about")
-
-    def _get_hints(self) -> bytes:
-        hint = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
-        return hint + _response(200, "OK", INDEX, "text/html")
-
-    def _get_events(self) -> bytes:
-        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Digest\r\n\r\n"
-        chunks = b"".join(b"%x\r\n%b\r\n" % (len(line), line) for line in LINES.splitlines(True))
-        return head + chunks + b"0\r\nDigest: sha-256=abc\r\n\r\n"
-
-    def _get_broken(self) -> bytes:
-        return b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this"
+        return b"\r\nConnection: close\r\n" not in response
 
     async def _tunnel(
         self,
         target: str,
-        fields: dict[str, str],
+        authorized: bool,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
-        if "proxy-authorization" not in fields:
-            writer.write(_response(407, "Proxy Authentication Required", b"who are you?\n"))
+        if not authorized:
+            writer.write(_response(407, b"who are you?\n"))
             return False
         host, _, port = target.rpartition(":")
         upstream = self.routes.get((host, int(port)))
         if upstream is None:
-            writer.write(_response(502, "Bad Gateway", b""))
+            writer.write(_response(502))
             return False
         there = await asyncio.open_connection(*upstream)
         writer.write(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n")
@@ -218,11 +215,8 @@ def _server_context(authority: trustme.CA, names: set[tuple[str, int]]) -> ssl.S
     return context
 
 
-def _response(
-    status: int, reason: str, body: bytes, kind: str = "text/plain", *, no_body: bool = False
-) -> bytes:
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nServer: example\r\nContent-Type: {kind}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + (b"" if no_body else body)
+def _response(status: int, body: bytes = b"", reason: str | None = None) -> bytes:
+    """Return a response that is no page's. *reason*: where Python's own depends on its version."""
+    nobody = Request("GET", "/", "HTTP/1.1", make_message(()), b"", 0)
+    fields = {"Content-Type": "text/plain"}
+    return Reply(body, status=status, headers=fields, reason=reason).encode(nobody)

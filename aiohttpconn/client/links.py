@@ -1,0 +1,47 @@
+"""Link fields (RFC 8288): where else a response says there is something. Pure. Layer: client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urljoin
+
+from ..http11.grammar import TOKEN
+
+__all__ = ["parse_links"]
+
+# RFC 8288 §3: link-value = "<" URI-Reference ">" *( OWS ";" OWS link-param ), between commas;
+# link-param = token BWS [ "=" BWS ( token / quoted-string ) ]
+_LINK = re.compile(r"[\t ,]*+<([^<>]*+)>")
+_PARAM = re.compile(
+    rf"[\t ]*+;[\t ]*+(?:({TOKEN.pattern})[\t ]*+"
+    r'(?:=[\t ]*+(?:"((?:[^"\\]|\\.)*+)"|([^;,"]*+)))?+)?+'
+)
+_ESCAPE = re.compile(r"\\(.)")
+
+
+def parse_links(values: Iterable[str], base: str) -> dict[str, dict[str, str]]:
+    """Return the links of all Link fields by their ``rel``, each with its parameters.
+
+    ``url`` is its URL, absolute: it is relative to *base*. A link without ``rel`` is found by its
+    URL, and of several with the same ``rel`` the first. What follows a mistake is not read.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for value in values:
+        at = 0
+        while match := _LINK.match(value, at):
+            at = match.end()
+            link: dict[str, str] = {}
+            while param := _PARAM.match(value, at):
+                at = param.end()
+                name, quoted, plain = param.groups("")
+                if name:
+                    # RFC 8288 §3: of several the first counts.
+                    link.setdefault(name.lower(), _ESCAPE.sub(r"\1", quoted) or plain.strip())
+            try:
+                link["url"] = urljoin(base, match[1])
+            except ValueError:
+                continue
+            for rel in link["rel"].lower().split() if "rel" in link else (link["url"],):
+                found.setdefault(rel, link)
+    return found

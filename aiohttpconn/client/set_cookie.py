@@ -1,0 +1,176 @@
+"""What a Set-Cookie field asks to keep (RFC 6265bis §5.6), and the rules of who gets it back.
+
+Nothing is kept here: see cookies.py. Pure. Layer: client.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from math import inf
+from typing import TYPE_CHECKING
+
+from ..http11.grammar import FIELD_VALUE
+
+if TYPE_CHECKING:
+    from .urls import SplitURL
+
+__all__ = [
+    "MAX_AGE",
+    "MAX_COOKIE",
+    "OVERHEAD",
+    "StoredCookie",
+    "default_path",
+    "is_address",
+    "may_set",
+    "parse_date",
+    "parse_set_cookie",
+    "path_matches",
+]
+
+MAX_COOKIE = 4096
+"""Bytes of a name and its value: RFC 6265bis §5.6 refuses more."""
+
+MAX_ATTRIBUTE = 1024
+"""Bytes of an attribute's value: RFC 6265bis §5.6 ignores longer ones."""
+
+MAX_ATTRIBUTES = 32
+"""Attributes of a Set-Cookie that are read: RFC 6265bis knows 7, and a field has 64 KiB."""
+
+MAX_AGE = 400 * 24 * 3600
+"""Seconds that a cookie with a date is kept at most (RFC 6265bis §5.5)."""
+
+OVERHEAD = 500
+"""Bytes that a cookie takes beside its text."""
+
+# RFC 6265bis §5.6.2: the value of Max-Age
+_SECONDS = re.compile(r"-?[0-9]+")
+
+# RFC 6265bis §5.1.1: the tokens of a date, and what parts them.
+_DELIMITERS = re.compile(r"[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
+_DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
+_YEAR = re.compile(r"([0-9]{2,4})(?![0-9])")
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+
+
+class StoredCookie:
+    """A cookie. *domain*: its host, or "." and the domain whose hosts get it. *pair*: as sent."""
+
+    __slots__ = ("created", "domain", "expires", "http_only", "name", "pair", "path", "secure")
+
+    def __init__(
+        self,
+        name: str,
+        pair: str,
+        domain: str,
+        path: str,
+        expires: float = inf,
+        secure: bool = False,
+        http_only: bool = False,
+    ) -> None:
+        self.name = name
+        self.pair = pair
+        self.domain = domain
+        self.path = path
+        self.expires = expires
+        self.secure = secure
+        self.http_only = http_only
+        self.created = 0
+
+    def size(self) -> int:
+        """Return the bytes that it takes, roughly."""
+        return len(self.pair) + len(self.path) + OVERHEAD
+
+    def place(self) -> tuple[int, int]:
+        """RFC 6265bis §5.8.3: longer paths are sent first, then older cookies."""
+        return -len(self.path), self.created
+
+
+def parse_set_cookie(line: str, now: float) -> StoredCookie | None:
+    """Take a Set-Cookie field's value apart (RFC 6265bis §5.6); None if it is refused.
+
+    Domain and path are "" where none is given that counts.
+    """
+    if not FIELD_VALUE.fullmatch(line):
+        return None
+    pair, *attributes = line.split(";", MAX_ATTRIBUTES + 1)
+    name, equals, value = pair.partition("=")
+    name, value = name.strip(" \t"), value.strip(" \t")
+    # Without a name, the value could pass for another cookie's name and value.
+    if not name or not equals or len(name) + len(value) > MAX_COOKIE:
+        return None
+    found: dict[str, str] = {}
+    for attribute in attributes[:MAX_ATTRIBUTES]:
+        key, _, text = attribute.partition("=")
+        text = text.strip(" \t")
+        if len(text) <= MAX_ATTRIBUTE:
+            found[key.strip(" \t").lower()] = text
+    domain = found.get("domain", "").lower().removeprefix(".")
+    path = found.get("path", "")
+    if not path.startswith("/"):
+        path = ""
+    expires = _expiry(found, now)
+    return StoredCookie(
+        name, f"{name}={value}", domain, path, expires, "secure" in found, "httponly" in found
+    )
+
+
+def _expiry(attributes: dict[str, str], now: float) -> float:
+    """Return when a cookie ends, in seconds since the epoch: Max-Age counts before Expires."""
+    max_age = attributes.get("max-age", "")
+    if _SECONDS.fullmatch(max_age):
+        seconds = int(max_age)
+        return now + min(seconds, MAX_AGE) if seconds > 0 else -inf
+    date = parse_date(attributes.get("expires", ""))
+    return inf if date is None else min(date, now + MAX_AGE)
+
+
+def parse_date(text: str) -> float | None:
+    """Return the time that a cookie's date means (RFC 6265bis §5.1.1), None if it is none."""
+    clock = day = month = year = None
+    for token in _DELIMITERS.split(text):
+        if clock is None and (match := _TIME.match(token)):
+            clock = int(match[1]), int(match[2]), int(match[3])
+        elif day is None and (match := _DAY.match(token)):
+            day = int(match[1])
+        elif month is None and token[:3].lower() in _MONTHS:
+            month = _MONTHS.index(token[:3].lower()) + 1
+        elif year is None and (match := _YEAR.match(token)):
+            year = int(match[1])
+            if year < 100:
+                year += 1900 if year >= 70 else 2000
+    if clock is None or day is None or month is None or year is None or year < 1601:
+        return None
+    try:
+        return datetime(year, month, day, *clock, tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def may_set(url: SplitURL, cookie: StoredCookie) -> bool:
+    """Whether *url* may set it: Secure, and what its name promises (RFC 6265bis §4.1.3)."""
+    if cookie.secure and url.scheme != "https":
+        return False
+    name = cookie.name.lower()
+    if name.startswith("__host-"):
+        return cookie.secure and cookie.path == "/" and not cookie.domain
+    return cookie.secure or not name.startswith("__secure-")
+
+
+def default_path(target: str) -> str:
+    """RFC 6265bis §5.1.4."""
+    path = target.partition("?")[0]
+    return path[: path.rfind("/")] or "/"
+
+
+def path_matches(path: str, cookie_path: str) -> bool:
+    """RFC 6265bis §5.1.4: *path* is *cookie_path* or lies below it."""
+    return path.startswith(cookie_path) and (
+        cookie_path[-1] == "/" or path[len(cookie_path) : len(cookie_path) + 1] in ("", "/")
+    )
+
+
+def is_address(host: str) -> bool:
+    """Whether a URL's host is an IP address: no name's last label is a number."""
+    return ":" in host or host.rpartition(".")[2].isdigit()

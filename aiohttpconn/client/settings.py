@@ -1,0 +1,200 @@
+"""What a client and its requests may be told, and what comes of it. Layer: client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ..net.timeouts import Timeout
+from .auth import of as as_auth
+from .codecs import accept_encoding
+from .decoding import MAX_RATIO
+from .proxies import ProxyRules
+from .response import Response
+
+if TYPE_CHECKING:
+    import ssl
+
+    from ..types import BodyLike, HeadersLike
+    from .auth import Auth, AuthLike
+    from .connections import Connections
+    from .content import DataLike
+    from .cookies import CookieStore
+    from .fields import Fields
+    from .multipart import FilesLike
+    from .policy import Retry, RetryBudget
+    from .proxies import ProxiesLike
+    from .urls import ParamsLike
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "Context",
+    "OnRequest",
+    "OnResponse",
+    "Request",
+    "RequestOptions",
+    "Settings",
+    "as_pairs",
+    "as_timeout",
+    "check_options",
+    "default_coding",
+    "merge_params",
+]
+
+POOL_SECONDS = 60.0
+"""Until a request that waits for a connection has failed, where the caller gives no ``Timeout``."""
+
+DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS)
+"""A client's, unless it is given one."""
+
+
+class Request:
+    """What is about to be sent, for ``on_request`` and for auth; ``headers`` may be changed."""
+
+    __slots__ = ("headers", "method", "url")
+
+    def __init__(self, method: str, url: str, headers: Fields) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.url}>"
+
+
+OnRequest = Callable[[Request], Any]
+"""Called, and awaited if it can be, before each request of a call."""
+
+OnResponse = Callable[[Response], Any]
+"""Called, and awaited if it can be, with each response of a call, those that redirect too."""
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a single request may be given; most of it replaces the client's own setting."""
+
+    headers: HeadersLike | None
+    params: ParamsLike | None
+    content: BodyLike | None
+    json: Any
+    data: DataLike | None
+    files: FilesLike | None
+    cookies: Mapping[str, str] | None
+    timeout: float | Timeout | None
+    auth: AuthLike
+    follow_redirects: bool
+    max_redirects: int
+    allow_downgrade: bool
+    decompress: bool
+    max_body: int | None
+    max_ratio: float | None
+    retry: Retry | None
+    proxy: ProxiesLike
+    context: ssl.SSLContext | None
+    resend_stale: bool
+    on_request: OnRequest | None
+    on_response: OnResponse | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a call is made, as the client has it or as the call's options change it."""
+
+    timeout: Timeout = DEFAULT_TIMEOUT
+    auth: Auth | None = None
+    follow_redirects: bool = True
+    max_redirects: int = 10
+    allow_downgrade: bool = False
+    decompress: bool = True
+    max_body: int | None = None
+    max_ratio: float | None = MAX_RATIO
+    retry: Retry | None = None
+    proxies: ProxyRules | None = None
+    context: ssl.SSLContext | None = None
+    resend_stale: bool = True
+    on_request: OnRequest | None = None
+    on_response: OnResponse | None = None
+
+    def changed(self, options: Mapping[str, Any]) -> Settings:
+        """Return the settings with those that *options* has replaced."""
+        given = {name: options[name] for name in _SETTINGS if name in options}
+        if "timeout" in given:
+            given["timeout"] = as_timeout(given["timeout"], self.timeout.pool)
+        if "auth" in given:
+            given["auth"] = as_auth(given["auth"])
+        if "proxy" in options:
+            given["proxies"] = ProxyRules.of(options["proxy"])
+        return replace(self, **given) if given else self
+
+
+_SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
+_KNOWN = frozenset(RequestOptions.__annotations__)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise ``TypeError`` for options that no request has."""
+    if unknown := options.keys() - _KNOWN:
+        raise TypeError(
+            f"unknown options: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_KNOWN))}"
+        )
+
+
+def as_timeout(value: float | Timeout | None, pool: float | None = POOL_SECONDS) -> Timeout:
+    """Return a caller's *timeout*: a number is for each operation, but not for the pool's queue.
+
+    *pool*: the seconds of that, where it is a number.
+    """
+    if isinstance(value, Timeout) or value is None:
+        return Timeout.of(value)
+    return Timeout(connect=value, read=value, write=value, pool=pool)
+
+
+def as_pairs(params: ParamsLike | None) -> list[tuple[str, Any]]:
+    """Return query parameters as pairs: an iterator can be read once."""
+    if isinstance(params, (str, bytes)):
+        raise TypeError(
+            f"params must be a mapping or pairs, not {params!r}: a query that is encoded already "
+            "goes into the URL"
+        )
+    return list(params.items() if isinstance(params, Mapping) else params or ())
+
+
+def merge_params(params: list[tuple[str, Any]], own: ParamsLike | None) -> list[tuple[str, Any]]:
+    """Return a client's *params* with a request's *own*, which replace those of their names."""
+    if not own:
+        return params
+    pairs = as_pairs(own)
+    names = {name for name, _ in pairs}
+    return [pair for pair in params if pair[0] not in names] + pairs
+
+
+@dataclass(slots=True)
+class Context:
+    """What the calls of a client share."""
+
+    connections: Connections
+    settings: Settings
+    fields: Fields
+    base_url: str
+    params: list[tuple[str, Any]]
+    cookies: CookieStore | None
+    budget: RetryBudget
+    pipelining: int
+
+    def fields_for(self, settings: Settings, headers: HeadersLike | None) -> Fields:
+        """Return the fields of a request: the client's, and before them its own *headers*."""
+        fields = self.fields.copy()
+        if headers:
+            fields.override(headers)
+        coding = fields.get("Accept-Encoding")
+        if coding == default_coding(self.settings.decompress):
+            # Nobody else has chosen it. A part of what is encoded could not be decoded.
+            wanted = default_coding(settings.decompress and "range" not in fields)
+            if wanted != coding:
+                fields["Accept-Encoding"] = wanted
+        return fields
+
+
+def default_coding(decompress: bool) -> str:
+    """Return what Accept-Encoding says where the caller says nothing."""
+    return accept_encoding() if decompress else "identity"

@@ -1,0 +1,74 @@
+"""How long does one request wait behind 200 to a slow host? For us and for every peer.
+
+    python benchmarks/fairness.py [--clients 'client,httpx*'] [--loops asyncio,uvloop]
+
+Each client may have 20 connections in all. 200 requests to a host that takes 0.5 s for each are
+under way, or queued, when one to another host, which answers at once, is made 0.1 s later; then ten
+more, one after the other. Nothing that keeps to its limit and gives the slow host all of it can
+answer the one before 0.4 s have passed, which is when the first slots are free; a pool that lets
+all wait in one queue takes 5 s. Prints one table, Markdown; a cell is ``asyncio / uvloop``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from experiments import Column, child, compare, options, report, table
+
+if TYPE_CHECKING:
+    from clients import AsyncClient
+
+SLOW_REQUESTS = 200
+SLOW_MILLISECONDS = 500
+HEAD_START = 0.1
+"""Seconds from the 200 requests to the one."""
+
+MORE = 10
+SECONDS = 60.0
+"""Until a client has hung: 200 requests are done in 5 s on 20 connections, in 12.5 s on 8."""
+
+
+async def experiment(client: AsyncClient) -> None:
+    """Make the requests, and report how long they took."""
+    job = client.job
+    slow = f"{job.origin}/wait/{SLOW_MILLISECONDS}"
+    fast = job.urls[0]
+    # What is imported or set up at the first request is not meant.
+    await client.fetch(job.url)
+    began = time.perf_counter()
+    crowd = [asyncio.ensure_future(client.fetch(slow)) for _ in range(SLOW_REQUESTS)]
+    await asyncio.sleep(HEAD_START)
+
+    async def seconds() -> float:
+        begin = time.perf_counter()
+        await client.fetch(fast)
+        return time.perf_counter() - begin
+
+    report(first=await seconds())
+    report(more=sum([await seconds() for _ in range(MORE)]))
+    at_once = [int(body) for body in await asyncio.gather(*crowd)]
+    report(crowd=time.perf_counter() - began, at_once=max(at_once))
+
+
+COLUMNS: tuple[Column, ...] = (
+    ("connections to the slow host", lambda outcome: f"{outcome.found['at_once']}"),
+    ("the one, s", lambda outcome: f"{outcome.found['first']:.3f}"),
+    (f"{MORE} more, s", lambda outcome: f"{outcome.found['more']:.3f}"),
+    (f"until the {SLOW_REQUESTS} are done, s", lambda outcome: f"{outcome.found['crowd']:.1f}"),
+)
+
+
+def main() -> int:
+    given = options(__doc__).parse_args()
+    if given.child:
+        return child(*given.child, experiment)
+    rows, absent = compare(__file__, given, [], SECONDS)
+    print(table(COLUMNS, rows, absent), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

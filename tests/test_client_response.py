@@ -1,0 +1,875 @@
+"""Response: its head, its text, its lines, its links, where its time went; streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import json
+import re
+import zlib
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiohttpconn import (
+    BodyTooLarge,
+    Client,
+    ContentDecodingError,
+    IncompleteRead,
+    ReadTimeout,
+    Response,
+    StatusError,
+    Timeout,
+    Timings,
+)
+from aiohttpconn.testing import Reply, ScriptedServer, answer, close_at, serve, stall_at
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def respond(content: bytes, *fields: str, status: str = "200 OK") -> bytes:
+    """Return a response with *content*, of known length."""
+    lines = "".join(f"{field}\r\n" for field in (*fields, f"Content-Length: {len(content)}"))
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + content
+
+
+@contextlib.asynccontextmanager
+async def answering(*pieces: bytes, **options: Any) -> AsyncIterator[tuple[Client, str]]:
+    """Give a client, and the URL of a server that answers each request with *pieces*."""
+
+    async def script(conn: Any) -> None:
+        while True:
+            await conn.read_request()
+            await conn.send(*pieces)
+
+    async with (
+        ScriptedServer(script) as server,
+        Client(trust_env=False, **options) as client,
+    ):
+        yield client, server.url
+
+
+async def get(*pieces: bytes, path: str = "", **options: Any) -> Response:
+    async with answering(*pieces) as (client, url):
+        return await client.get(f"{url}{path}", **options)
+
+
+async def all_lines(response: Response, **options: Any) -> list[str]:
+    return [line async for line in response.iter_lines(**options)]
+
+
+# The head --------------------------------------------------------------------------------
+
+
+async def test_a_response_tells_what_its_head_says():
+    head = (
+        b"HTTP/1.1 201 Made It\r\nContent-Type: text/plain\r\nX-A: 1\r\nx-a: 2\r\n"
+        b"Set-Cookie: a=1; Path=/\r\nSet-Cookie: b=2; Secure\r\nSet-Cookie: gone=; Max-Age=0\r\n"
+        b"Content-Length: 2\r\n\r\n"
+    )
+    response = await get(head + b"hi", path="p?q=1")
+    assert (response.status, response.reason, response.method) == (201, "Made It", "GET")
+    assert response.ok is True
+    assert response.headers["content-TYPE"] == "text/plain"
+    assert response.headers.get_all("X-A") == ["1", "2"]
+    assert response.cookies == {"a": "1", "b": "2"}
+    assert response.content == b"hi"
+    assert response.history == ()
+    assert response.links == {}
+    assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+/p\?q=1", response.url)
+    assert response.raw.raw_headers[1] == ("X-A", "1")
+    assert repr(response) == f"<Response [201 Made It] GET {response.url}>"
+
+
+async def test_reused_and_peername_tell_of_the_connection():
+    async with answering(respond(b"")) as (client, url):
+        first, second = await client.get(url), await client.get(url)
+    assert (first.reused, second.reused) == (False, True)
+    assert url == f"http://{first.peername[0]}:{first.peername[1]}/"
+
+
+async def test_url_is_without_credentials_and_fragment():
+    async with serve(lambda request: "") as server, Client(trust_env=False) as client:
+        url = server.url.replace("http://", "http://user:secret@")
+        response = await client.get(f"{url}a#top")
+        assert response.url == f"{server.url}a"
+        assert "secret" not in repr(response)
+        assert server.requests[0].headers["Authorization"] == "Basic dXNlcjpzZWNyZXQ="
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Oh No", "599 "])
+async def test_raise_for_status_raises_for_400_and_more(status):
+    response = await get(respond(b"why", status=status), path="p")
+    assert response.ok is False
+    with pytest.raises(StatusError) as caught:
+        response.raise_for_status()
+    assert str(caught.value) == f"GET {response.url}: {status}".rstrip()
+    assert caught.value.status == int(status[:3])
+    assert caught.value.response is response
+    assert caught.value.response.text == "why"
+
+
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "304 Not Modified", "399 Odd"])
+async def test_raise_for_status_returns_the_response_below_400(status):
+    response = await get(respond(b"", status=status))
+    assert response.raise_for_status() is response
+
+
+async def test_a_long_reason_is_cut_where_it_is_shown():
+    reason = "x" * 60_000
+    response = await get(respond(b"", status=f"500 {reason}"))
+    assert response.reason == reason
+    assert len(repr(response)) < 300
+    with pytest.raises(StatusError, match="500 xxxx") as caught:
+        response.raise_for_status()
+    assert len(str(caught.value)) < 300
+
+
+# Text ------------------------------------------------------------------------------------
+
+EURO = "€"
+
+TEXTS = {
+    "the header": ("text/plain; charset=iso-8859-15", b"\xa4", EURO),
+    "the header, quoted": ('text/plain; a=b; CHARSET = "iso-8859-15"', b"\xa4", EURO),
+    "the header before a BOM": ("text/plain; charset=utf-16le", b"\xff\xfe\xac\x20", EURO),
+    "the header before meta": (
+        "text/html; charset=utf-8",
+        b"<meta charset=koi8-r>\xe2\x82\xac",
+        EURO,
+    ),
+    "latin-1 is what browsers take it for": ("text/plain; charset=iso-8859-1", b"\x80", EURO),
+    "ascii is what browsers take it for": ("text/plain; charset=us-ascii", b"\x80", EURO),
+    "utf-16 with its BOM, big": ("text/plain; charset=utf-16", b"\xfe\xff\x20\xac", EURO),
+    "utf-16 with its BOM, little": ("text/plain; charset=utf-16", b"\xff\xfe\xac\x20", EURO),
+    "a BOM of UTF-8": ("text/plain", b"\xef\xbb\xbf\xe2\x82\xac", EURO),
+    "a BOM of UTF-8, said twice": ("text/plain; charset=utf-8", b"\xef\xbb\xbf\xe2\x82\xac", EURO),
+    "a BOM of UTF-16": ("text/plain", b"\xff\xfe\xac\x20", EURO),
+    "a BOM of UTF-16, the other": ("", b"\xfe\xff\x20\xac", EURO),
+    "a BOM before meta": ("text/html", b"\xef\xbb\xbf<meta charset=koi8-r>\xe2\x82\xac", EURO),
+    "meta": ("text/html", b"<meta charset=windows-1252>\x80", EURO),
+    "meta, without a type": ("", b'<html><META\nname=x charset = "windows-1252" />\x80', EURO),
+    "meta, the old one": (
+        "text/html",
+        b'<meta http-equiv="Content-Type" content="text/html; charset=windows-1252">\x80',
+        EURO,
+    ),
+    "meta that says UTF-16 means UTF-8": (
+        "text/html",
+        b"<meta charset=utf-16le>\xe2\x82\xac",
+        EURO,
+    ),
+    "meta that says UTF-32 means UTF-8": ("text/html", b"<meta charset=utf-32>\xe2\x82\xac", EURO),
+    "no meta in plain text": ("text/plain", b"<meta charset=windows-1252>\xe2\x82\xac", EURO),
+    "no meta beyond 1024 bytes": (
+        "text/html",
+        b" " * 1024 + b"<meta charset=windows-1252>\xe2\x82\xac",
+        EURO,
+    ),
+    "xml": ("application/xml", b"<?xml version='1.0' encoding='windows-1252'?>\x80", EURO),
+    "xml, not at the beginning": (
+        "application/xml",
+        b" <?xml version='1.0' encoding='windows-1252'?>\xe2\x82\xac",
+        EURO,
+    ),
+    "UTF-8": ("application/json", b"\xe2\x82\xac", EURO),
+    "UTF-8, broken": ("text/plain", b"a\xffb", "a\ufffdb"),
+    "UTF-8, cut": ("text/plain", b"\xe2\x82", "\ufffd"),
+    "nothing": ("text/plain; charset=utf-16", b"", ""),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+async def test_text_is_decoded_by(name):
+    content_type, content, end = TEXTS[name]
+    fields = [f"Content-Type: {content_type}"] if content_type else []
+    response = await get(respond(content, *fields))
+    assert response.text.endswith(end)
+    assert not response.text.startswith("\ufeff")
+    assert response.content == content
+
+
+NONSENSE = """
+    nonsense undefined hex rot13 base64 zip bz2 idna punycode unicode_escape raw_unicode_escape
+    utf-7 quopri uu a..b \x41-\x00 __builtins__ ../../etc/passwd mbcs oem
+""".split(" ")
+
+
+@pytest.mark.parametrize("name", [name.strip() for name in NONSENSE if name.strip("\n ")])
+async def test_a_charset_that_is_none_counts_for_nothing(name):
+    shown = "".join(char for char in name if char > "\x1f")
+    response = await get(
+        respond(b"\xe2\x82\xac+AD4-", f"Content-Type: text/plain; charset={shown}")
+    )
+    assert (response.text, response.encoding) == ("€+AD4-", "utf-8")
+
+
+async def test_encoding_is_what_text_uses():
+    response = await get(respond(b"\x80", "Content-Type: text/plain; charset=latin1"))
+    assert (response.encoding, response.text) == ("cp1252", "€")
+    assert response.text is response.text
+
+
+# JSON ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+async def test_json_in_any_utf(encoding):
+    response = await get(respond('{"ä": [1, null]}'.encode(encoding)))
+    assert response.json() == {"ä": [1, None]}
+
+
+async def test_json_takes_the_options_of_json_loads():
+    response = await get(respond(b'{"a": 0.1}'))
+    assert response.json(parse_float=str) == {"a": "0.1"}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html>", json.JSONDecodeError),
+        (b"", json.JSONDecodeError),
+        (b'"\xff"', UnicodeDecodeError),
+    ],
+)
+async def test_json_that_is_none_says_what_came_instead(content, kind):
+    response = await get(respond(content, "Content-Type: text/html", status="502 Bad Gateway"))
+    with pytest.raises(kind) as caught:
+        response.json()
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.__notes__ == [f"GET {response.url}: 502, text/html, {content!r}"]
+
+
+async def test_json_shows_no_more_than_the_beginning():
+    response = await get(respond(b"x" * 5000))
+    with pytest.raises(ValueError, match="Expecting value") as caught:
+        response.json()
+    (note,) = caught.value.__notes__
+    assert "no Content-Type" in note
+    assert len(note) < 300
+
+
+# Links -----------------------------------------------------------------------------------
+
+LINKS = {
+    "one": (['<b>; rel="next"'], {"next": "http://h/d/b"}),
+    "a token": (["</b>; rel=next"], {"next": "http://h/b"}),
+    "several, in one field": (
+        ['<?page=2>; rel="next", <?page=9>; rel="last"'],
+        {"next": "http://h/d/a?page=2", "last": "http://h/d/a?page=9"},
+    ),
+    "several, in two": (
+        ['<b>; rel="next"', "<c>;rel=prev"],
+        {"next": "http://h/d/b", "prev": "http://h/d/c"},
+    ),
+    "two relations": (['<b>; rel="next Last"'], {"next": "http://h/d/b", "last": "http://h/d/b"}),
+    "the first of a relation": (["<b>; rel=next, <c>; rel=next"], {"next": "http://h/d/b"}),
+    "the first rel of a link": (["<b>; rel=next; rel=evil"], {"next": "http://h/d/b"}),
+    "a comma and a semicolon in quotes": (
+        ['<b>; title="a, <x>; rel=evil"; rel=next'],
+        {"next": "http://h/d/b"},
+    ),
+    "an escaped quote": (['<b>; title="a\\"; rel=evil; \\""; rel=next'], {"next": "http://h/d/b"}),
+    "a comma in the URL": (["<b,c;d>; rel=next"], {"next": "http://h/d/b,c;d"}),
+    "an absolute URL": (["<https://x.org/>; rel=next"], {"next": "https://x.org/"}),
+    "no relation": (["<b>; title=x"], {"http://h/d/b": "http://h/d/b"}),
+    "empty elements": (
+        [", ,<b> ; rel = next ;; crossorigin ,, <c>; rel=last,"],
+        {"next": "http://h/d/b", "last": "http://h/d/c"},
+    ),
+    "a url= of its own": (["<b>; url=evil; rel=next"], {"next": "http://h/d/b"}),
+    "nonsense": (["b; rel=next"], {}),
+    "nonsense behind a link": (["<b>; rel=next nonsense <c>; rel=last"], {"next nonsense <c>": ""}),
+    "unfinished": (["<b; rel=next"], {}),
+    "unfinished quotes": (['<b>; rel="next'], {}),
+    "a URL that is none": (["<http://[x>; rel=next, <b>; rel=last"], {"last": "http://h/d/b"}),
+}
+
+
+def links(*values: str) -> dict[str, dict[str, str]]:
+    from aiohttpconn import HTTPResponse
+
+    raw = HTTPResponse(None, "GET")
+    raw.status, raw.reason = 200, "OK"
+    raw._head = OK + "".join(f"Link: {value}\r\n" for value in values).encode("latin-1") + b"\r\n"
+    return Response(raw, "http://h/d/a", b"", 0, 0, 0, 0).links
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_links(name):
+    values, expected = LINKS[name]
+    found = {rel: link["url"] for rel, link in links(*values).items()}
+    if name == "nonsense behind a link":
+        # A value without quotes reaches to the next separator; nothing that is behind it counts.
+        assert list(found.values()) == ["http://h/d/b"] * len(found)
+    else:
+        assert found == expected
+
+
+def test_links_have_their_parameters():
+    link = links('<b>; rel="next"; Title="B \\"2\\""; type=text/html; media')["next"]
+    assert link == {
+        "url": "http://h/d/b",
+        "rel": "next",
+        "title": 'B "2"',
+        "type": "text/html",
+        "media": "",
+    }
+
+
+async def test_links_of_a_real_response():
+    fields = ('Link: </p?page=2>; rel="next"', "Link: <last>; rel=last")
+    response = await get(respond(b"", *fields), path="a/b")
+    base = response.url.removesuffix("a/b")
+    assert response.links["next"]["url"] == f"{base}p?page=2"
+    assert response.links["last"]["url"] == f"{base}a/last"
+
+
+@given(st.text(alphabet='<>;,="\\ \tabrel', max_size=60))
+def test_no_link_field_is_too_odd(value):
+    for link in links(value).values():
+        assert link["url"].startswith("http://h/")
+
+
+def test_a_link_field_costs_no_more_than_it_is_long():
+    for part in (
+        "<a>" + "; x" * 20_000,
+        "<a>" + '; t="' * 20_000,
+        "<a>;" + "\t" * 60_000,
+        "<" * 60_000,
+    ):
+        links(part)
+
+
+# Streams ---------------------------------------------------------------------------------
+
+TEXT = "eins\nzwei äöü\r\n\r\n€\rdrei\n\nfünf"
+LINES = ["eins", "zwei äöü", "", "€\rdrei", "", "fünf"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+async def test_lines_wherever_their_text_is_split(encoding):
+    data = TEXT.encode(encoding)
+    content_type = f"Content-Type: text/plain; charset={encoding}\r\n"
+    head = OK + content_type.encode() + b"Transfer-Encoding: chunked\r\n\r\n"
+    chunks = [b"%x\r\n%b\r\n" % (1, data[i : i + 1]) for i in range(len(data))]
+    async with answering(head, *chunks, b"0\r\n\r\n") as (client, url):
+        async with client.stream("GET", url) as response:
+            assert await all_lines(response) == LINES
+        whole = await client.get(url)
+        assert await all_lines(whole) == LINES
+
+
+@given(st.lists(st.integers(0, len(TEXT.encode()))), st.booleans())
+async def test_lines_do_not_depend_on_the_pieces(cuts, coded):
+    data = TEXT.encode()
+    if coded:
+        data = gzip.compress(data, mtime=0)
+    places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    pieces = [data[a:b] for a, b in itertools.pairwise(places)]
+    head = OK + b"Transfer-Encoding: chunked\r\n" + b"Content-Encoding: gzip\r\n" * coded + b"\r\n"
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+    async with answering(head, *chunks, b"0\r\n\r\n") as (client, url):
+        async with client.stream("GET", url) as response:
+            assert await all_lines(response) == LINES
+
+
+async def test_lines_of_a_stream_are_utf_8_unless_the_header_says_otherwise():
+    async with answering(respond(b"<meta charset=koi8-r>\n\xe2\x82\xac\xff")) as (client, url):
+        async with client.stream("GET", url) as response:
+            assert await all_lines(response) == ["<meta charset=koi8-r>", "€\ufffd"]
+
+
+@pytest.mark.parametrize("content", [b"x" * 11 + b"\n", b"x" * 11, b"1\n" + b"x" * 11 + b"\n2"])
+@pytest.mark.parametrize("cut", [0, 4, 11])
+async def test_a_line_that_is_too_long_is_an_error(content, cut):
+    data = respond(content)
+    at = len(data) - len(content) + cut
+    async with answering(*filter(None, (data[:at], data[at:]))) as (client, url):
+        async with client.stream("GET", url) as response:
+            with pytest.raises(BodyTooLarge) as caught:
+                await all_lines(response, max_line=10)
+            assert str(caught.value) == (
+                f"GET {url}: a line of more than 10 characters: give iter_lines(max_line=...) "
+                "for longer ones"
+            )
+        async with client.stream("GET", url) as response:
+            assert "x" * 11 in await all_lines(response, max_line=11)
+
+
+async def test_bytes_come_in_pieces_of_the_size_that_was_asked_for():
+    content = bytes(range(256)) * 5
+    for fields, data in (
+        ((), content),
+        (("Content-Encoding: gzip",), gzip.compress(content)),
+        (("Content-Encoding: deflate, gzip",), gzip.compress(zlib.compress(content))),
+    ):
+        async with answering(respond(data, *fields)) as (client, url):
+            for n in (1, 100, 1280, 5000, None):
+                async with client.stream("GET", url) as response:
+                    pieces = [piece async for piece in response.iter_bytes(n)]
+                    assert b"".join(pieces) == content
+                    if n is not None:
+                        assert {len(piece) for piece in pieces[:-1]} <= {n}
+                whole = await client.get(url)
+                assert [p async for p in whole.iter_bytes(n)] == (pieces if n else [content])
+
+
+async def test_pieces_come_as_they_arrive():
+    go_on = asyncio.Event()
+    response_ = respond(b"first, second")
+    async with (
+        ScriptedServer([answer(response_, fault=stall_at(len(response_) - 8, go_on))]) as server,
+        Client(trust_env=False) as client,
+    ):
+        async with client.stream("GET", server.url) as response:
+            pieces = response.iter_bytes()
+            assert await anext(pieces) == b"first"
+            go_on.set()
+            assert await anext(pieces) == b", second"
+            assert [piece async for piece in pieces] == []
+
+
+@pytest.mark.parametrize("n", [0, -1])
+async def test_a_piece_has_at_least_one_byte(n):
+    response = await get(respond(b"hi"))
+    with pytest.raises(ValueError, match=re.escape(f"iter_bytes(n) needs n above 0, got {n}")):
+        [piece async for piece in response.iter_bytes(n)]
+
+
+async def test_an_empty_stream_has_no_pieces_and_no_lines():
+    for fields in ((), ("Content-Encoding: gzip",)):
+        async with answering(respond(b"", *fields)) as (client, url):
+            async with client.stream("GET", url) as response:
+                assert [piece async for piece in response.iter_bytes()] == []
+            async with client.stream("GET", url) as response:
+                assert await all_lines(response) == []
+            async with client.stream("GET", url) as response:
+                assert await response.read() == b""
+            assert (await client.get(url)).content == b""
+
+
+async def test_a_stream_can_be_read_whole():
+    async with answering(respond(gzip.compress(b'{"a": 1}'), "Content-Encoding: gzip")) as (
+        client,
+        url,
+    ):
+        async with client.stream("GET", url) as response:
+            with pytest.raises(RuntimeError) as caught:
+                response.content  # noqa: B018
+            assert str(caught.value) == f"{response!r} is a stream: await response.read() first"
+            assert await response.read() == b'{"a": 1}'
+            assert (response.content, response.text, response.json()) == (
+                b'{"a": 1}',
+                '{"a": 1}',
+                {"a": 1},
+            )
+            assert await response.read() == b'{"a": 1}'
+            assert await all_lines(response) == ['{"a": 1}']
+        # Its body stays.
+        assert response.json() == {"a": 1}
+
+
+READS = {
+    "read": lambda response: response.read(),
+    "iter_bytes": lambda response: anext(response.iter_bytes()),
+    "iter_lines": lambda response: anext(response.iter_lines()),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("fields", [(), ("Content-Encoding: gzip",)])
+async def test_a_stream_is_iterated_over_once(read, fields):
+    content = gzip.compress(b"a\nb") if fields else b"a\nb"
+    async with answering(respond(content, *fields)) as (client, url):
+        async with client.stream("GET", url) as response:
+            async for _ in response.iter_bytes(1):
+                break
+            with pytest.raises(RuntimeError) as caught:
+                await READS[read](response)
+            assert str(caught.value) == (
+                f"{response!r}: the stream was iterated over, which can be done once"
+            )
+            with pytest.raises(RuntimeError, match="iterated over"):
+                response.content  # noqa: B018
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_a_stream_that_was_closed_says_so(read):
+    async with answering(respond(b"hi")) as (client, url):
+        async with client.stream("GET", url) as response:
+            pass
+        with pytest.raises(RuntimeError) as caught:
+            await READS[read](response)
+        assert str(caught.value) == (
+            f"{response!r}: the stream was closed, at the end of 'async with client.stream()' or "
+            "by close(), before it was read"
+        )
+        with pytest.raises(RuntimeError, match="the stream was closed"):
+            response.content  # noqa: B018
+
+
+async def test_a_read_that_was_cancelled_can_be_made_again():
+    go_on = asyncio.Event()
+    data = respond(gzip.compress(b"hello"), "Content-Encoding: gzip")
+    async with (
+        ScriptedServer([answer(data, fault=stall_at(len(data) - 8, go_on))]) as server,
+        Client(trust_env=False) as client,
+    ):
+        async with client.stream("GET", server.url) as response:
+            task = asyncio.ensure_future(response.read())
+            while response.raw.received == 0:
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            go_on.set()
+            assert await response.read() == b"hello"
+
+
+SMALL, LARGE = 64 * 1024, 64 * 1024 + 1
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("size", "stays"), [(0, True), (1, True), (SMALL, True), (2 * LARGE, False)]
+)
+async def test_a_stream_that_is_left_early_keeps_its_connection_if_little_is_left(
+    size, stays, chunked
+):
+    rest = bytes(size)
+    if chunked:
+        data = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+        body = b"%x\r\n%b\r\n" % (size, rest) if size else b""
+        body += b"0\r\n\r\n"
+    else:
+        data, body = OK + b"Content-Length: %d\r\n\r\n" % size, rest
+    gone = asyncio.Event()
+
+    async def first(conn: Any) -> None:
+        await conn.read_head()
+        await conn.send(data)
+        await gone.wait()
+        await conn.send(body)
+        await conn.read_head()
+        await conn.send(respond(b"again"))
+
+    async with (
+        ScriptedServer([first], [answer(respond(b"new"))]) as server,
+        Client(trust_env=False, limit=1) as client,
+    ):
+        async with client.stream("GET", server.url) as response:
+            assert response.status == 200
+        gone.set()
+        response = await client.get(server.url)
+        assert response.content == (b"again" if stays else b"new")
+        assert response.reused is stays
+        assert client.stats().open == 1
+
+
+async def test_a_stream_that_is_closed_can_be_closed_again():
+    async with answering(respond(b"hi")) as (client, url):
+        async with client.stream("GET", url) as response:
+            response.close()
+            response.close()
+        assert client.stats().leased == 0
+
+
+async def test_an_error_in_the_block_gives_the_connection_back():
+    async with answering(respond(b"hi")) as (client, url):
+        with pytest.raises(KeyError):
+            async with client.stream("GET", url):
+                raise KeyError
+        assert (client.stats().idle, client.stats().leased) == (1, 0)
+
+
+async def test_what_cuts_a_stream_short_comes_behind_its_bytes():
+    data = respond(b"hello world")
+    async with (
+        ScriptedServer([answer(data, fault=close_at(len(data) - 6))]) as server,
+        Client(trust_env=False) as client,
+    ):
+        async with client.stream("GET", server.url) as response:
+            got = []
+            with pytest.raises(IncompleteRead, match=r"5 bytes read, 6 more expected") as caught:
+                async for piece in response.iter_bytes():
+                    got.append(piece)  # noqa: PERF401
+            assert b"".join(got) == b"hello"
+            assert str(caught.value).startswith(f"GET {server.url}: ")
+        assert client.stats().open == 0
+
+
+async def test_a_coded_stream_that_ends_early_is_an_error():
+    data = gzip.compress(b"hello world")[:-4]
+    async with answering(respond(data, "Content-Encoding: gzip")) as (client, url):
+        for read in (
+            lambda response: response.read(),
+            lambda response: all_lines(response),
+        ):
+            async with client.stream("GET", url) as response:
+                with pytest.raises(ContentDecodingError) as caught:
+                    await read(response)
+                assert str(caught.value).startswith(f"GET {url}: the body is cut short: its gzip")
+            # The response was whole: its connection is as good as ever.
+            assert client.stats().idle == 1
+
+
+async def test_a_stream_of_a_slow_server_times_out():
+    data = respond(b"hello")
+    async with (
+        ScriptedServer([answer(data, fault=stall_at(len(data) - 1))]) as server,
+        Client(trust_env=False, timeout=Timeout(read=0.02)) as client,
+    ):
+        async with client.stream("GET", server.url) as response:
+            with pytest.raises(ReadTimeout, match=r"no byte of the body within 0\.02 s"):
+                await response.read()
+        assert client.stats().open == 0
+
+
+# Bounds: T3, T5 --------------------------------------------------------------------------
+
+
+def chunked(content: bytes, *fields: str) -> bytes:
+    lines = "".join(f"{field}\r\n" for field in fields).encode()
+    half = len(content) // 2
+    body = b"".join(
+        b"%x\r\n%b\r\n" % (len(part), part) for part in (content[:half], content[half:]) if part
+    )
+    return OK + lines + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+
+
+BODIES = {
+    "plain": lambda content: respond(content),
+    "chunked": lambda content: chunked(content),
+    "coded": lambda content: respond(gzip.compress(content), "Content-Encoding: gzip"),
+    "coded, chunked": lambda content: chunked(gzip.compress(content), "Content-Encoding: gzip"),
+    "coded, not smaller": lambda content: respond(
+        gzip.compress(content, 0), "Content-Encoding: gzip"
+    ),
+    "coded twice": lambda content: respond(
+        gzip.compress(zlib.compress(content)), "Content-Encoding: deflate, gzip"
+    ),
+}
+WAYS = {
+    "whole": lambda client, url, most: client.get(url, max_body=most),
+    "stream, read": None,
+    "stream, iterated": None,
+}
+
+
+async def fetch(client: Client, url: str, way: str, **options: Any) -> bytes:
+    if way == "whole":
+        return (await client.get(url, **options)).content
+    async with client.stream("GET", url, **options) as response:
+        if way == "stream, read":
+            return await response.read()
+        return b"".join([piece async for piece in response.iter_bytes()])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("body", BODIES)
+async def test_a_body_may_have_max_body_bytes_and_not_one_more(body, way):
+    content = bytes(range(256)) * 8
+    async with answering(BODIES[body](content)) as (client, url):
+        assert await fetch(client, url, way, max_body=len(content)) == content
+        with pytest.raises(BodyTooLarge, match=r"more than max_body=2047 bytes") as caught:
+            await fetch(client, url, way, max_body=len(content) - 1)
+        assert str(caught.value).startswith(f"GET {url}: ")
+        assert client.stats().leased == 0
+        # For the rest of the client nothing has changed.
+        assert await fetch(client, url, way) == content
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_body_that_announces_too_much_is_not_received(way):
+    data = OK + b"Content-Length: 1000000000000\r\n\r\n" + b"x" * 2000
+    async with answering(data) as (client, url):
+        with pytest.raises(BodyTooLarge, match="max_body=1000 bytes") as caught:
+            await fetch(client, url, way, max_body=1000)
+        assert "1000000000000 announced" in str(caught.value)
+        assert client.stats().open == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_body_without_an_end_is_not_received(way):
+    async def endless(conn: Any) -> None:
+        await conn.read_head()
+        await conn.send(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await conn.send(b"400\r\n%b\r\n" % bytes(1024))
+
+    async with ScriptedServer([endless]) as server, Client(trust_env=False) as client:
+        with pytest.raises(BodyTooLarge, match="max_body=100000 bytes"):
+            await fetch(client, server.url, way, max_body=100_000)
+        assert client.stats().open == 0
+
+
+async def test_max_body_is_for_what_the_caller_gets():
+    """Without decompress= that is what came over the wire."""
+    data = gzip.compress(b"x" * 5000)
+    async with answering(respond(data, "Content-Encoding: gzip")) as (client, url):
+        options: dict[str, Any] = {"decompress": False}
+        assert await fetch(client, url, "whole", max_body=len(data), **options) == data
+        with pytest.raises(BodyTooLarge):
+            await fetch(client, url, "whole", max_body=len(data) - 1, **options)
+
+
+BOMB = gzip.compress(bytes(9 * 1024 * 1024))
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_bomb_is_found_by_its_ratio(way):
+    async with answering(respond(BOMB, "Content-Encoding: gzip")) as (client, url):
+        with pytest.raises(ContentDecodingError, match="looks like a decompression bomb"):
+            await fetch(client, url, way)
+        with pytest.raises(BodyTooLarge, match="max_body=1000 bytes"):
+            await fetch(client, url, way, max_body=1000, max_ratio=None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_too_many_codings_are_an_error_that_names_the_url(way):
+    fields = ["Content-Encoding: gzip, gzip, gzip", "Content-Encoding: gzip,gzip,gzip"]
+    async with answering(respond(b"x", *fields)) as (client, url):
+        with pytest.raises(ContentDecodingError) as caught:
+            await fetch(client, url, way)
+        assert str(caught.value).startswith(f"GET {url}: the body has 6 content codings, at most 5")
+        assert client.stats().leased == 0
+
+
+async def test_a_coding_that_is_not_known_is_an_error():
+    async with answering(respond(b"x", "Content-Encoding: rot13")) as (client, url):
+        for way in WAYS:
+            with pytest.raises(ContentDecodingError, match="coding 'rot13' is not known") as caught:
+                await fetch(client, url, way)
+            assert str(caught.value).startswith(f"GET {url}: ")
+        assert await fetch(client, url, "whole", decompress=False) == b"x"
+
+
+# Timings ---------------------------------------------------------------------------------
+
+
+async def test_the_phases_of_a_request_add_up():
+    reply = respond(b"hi")
+    async with answering(reply[:-1], reply[-1:], resolve={"host.example": "127.0.0.1"}) as (
+        client,
+        url,
+    ):
+        url = url.replace("127.0.0.1", "host.example")
+        for reused in (False, True):
+            begin = monotonic()
+            response = await client.get(url)
+            took = monotonic() - begin
+            timings = response.timings
+            assert isinstance(timings, Timings)
+            assert response.reused is reused
+            assert timings.total == pytest.approx(sum(filter(None, timings)))
+            assert 0 < timings.total <= took + 1e-3
+            assert all(part is None or part >= 0 for part in timings)
+            assert (timings.dns is None, timings.connect is None) == (reused, reused)
+            assert (timings.proxy, timings.tls) == (None, None)
+            assert timings.receive is not None
+
+
+async def test_tls_has_a_phase(certificates):
+    async with (
+        ScriptedServer([answer(respond(b"hi"))], tls=certificates.server) as server,
+        Client(trust_env=False, context=certificates.client) as client,
+    ):
+        response = await client.get(f"https://localhost:{server.port}/")
+        timings = response.timings
+        assert timings.tls is not None
+        assert timings.tls > 0
+        assert timings.proxy is None
+
+
+async def test_a_tunnel_has_a_phase(certificates):
+    from .support import ConnectProxy
+
+    async with (
+        ScriptedServer([answer(respond(b"hi"))], tls=certificates.server) as server,
+        ConnectProxy() as proxy,
+        Client(trust_env=False, context=certificates.client, proxy=proxy.url) as client,
+    ):
+        timings = (await client.get(f"https://localhost:{server.port}/")).timings
+        assert timings.proxy is not None
+        assert timings.proxy > 0
+
+
+async def test_a_wait_for_a_connection_is_queue():
+    go_on = asyncio.Event()
+    data = respond(b"")
+    async with (
+        ScriptedServer([answer(data, fault=stall_at(0, go_on)), answer(data)]) as server,
+        Client(trust_env=False, limit=1) as client,
+    ):
+        first = asyncio.ensure_future(client.get(server.url))
+        await server.wait_connections(1)
+        second = asyncio.ensure_future(client.get(server.url))
+        while not client.stats().queued:
+            await asyncio.sleep(0)
+        begin = monotonic()
+        while monotonic() - begin < 0.002:
+            await asyncio.sleep(0)
+        go_on.set()
+        await first
+        timings = (await second).timings
+        assert timings.queue >= 0.002
+        assert timings.wait < timings.queue + 0.1
+
+
+async def test_receive_is_known_when_a_stream_has_ended():
+    for read in READS.values():
+        async with answering(respond(b"hi")) as (client, url):
+            async with client.stream("GET", url) as response:
+                assert response.timings.receive is None
+                await read(response)
+                if read is READS["read"]:
+                    assert response.timings.receive is not None
+
+
+async def test_a_body_in_pieces_counts_as_sent_when_its_last_byte_is():
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    async with answering(respond(b"")) as (client, url):
+        response = await client.post(url, content=body())
+        assert response.timings.send > 0
+
+
+async def test_redirects_have_timings_of_their_own():
+    replies = {"/a": Reply(status=302, headers={"Location": "/b"}), "/b": "here"}
+    async with serve(replies) as server, Client(trust_env=False) as client:
+        response = await client.get(f"{server.url}a")
+        (first,) = response.history
+        assert first.timings.connect is not None
+        assert response.timings.connect is None
+        assert first.content == b""
+        assert (first.status, first.headers["Location"], first.url) == (302, "/b", f"{server.url}a")
+
+
+async def test_raw_is_the_response_of_the_connection():
+    async with answering(respond(b"hi", "X-A: b")) as (client, url):
+        response = await client.get(url)
+        assert response.raw.getheader("x-a") == "b"
+        assert response.raw.version == 11
+        assert response.raw.isclosed()
+        assert await response.raw.read() == b""
+
+
+async def test_unread_bytes_of_a_response_are_no_mans():
+    """What follows a response on its connection costs the connection, and is shown to nobody."""
+    script = [answer(respond(b"hi") + respond(b"smuggled"))]
+    async with ScriptedServer(script, [answer(respond(b"new"))]) as server:
+        async with Client(trust_env=False) as client:
+            assert (await client.get(server.url)).content == b"hi"
+            assert client.stats().open == 0
+            assert (await client.get(server.url)).content == b"new"

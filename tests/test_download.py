@@ -1,0 +1,685 @@
+"""download: to a file, continued where it broke off, and never a wrong byte in it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gzip
+import json
+import random
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiohttpconn.client.download as download_module
+from aiohttpconn import (
+    BodyTooLarge,
+    Client,
+    HTTPException,
+    IncompleteRead,
+    ReadTimeout,
+    StatusError,
+    Timeout,
+    TotalTimeout,
+)
+from aiohttpconn.testing import (
+    Fault,
+    Reply,
+    Request,
+    ScriptedServer,
+    answer,
+    close_at,
+    refusing_address,
+    reset_at,
+    serve,
+    stall_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+CONTENT = random.Random(1).randbytes(50_000)
+ETAG = '"v1"'
+DATES = {
+    "Last-Modified": "Mon, 23 Nov 2026 11:00:00 GMT",
+    "Date": "Mon, 23 Nov 2026 12:00:00 GMT",
+}
+
+
+class Files:
+    """A server of one file that knows ranges (RFC 9110 §14), and how each response goes wrong."""
+
+    def __init__(self, content: bytes = CONTENT, **fields: str) -> None:
+        self.content = content
+        self.fields = fields or {"ETag": ETAG}
+        self.faults: list[Fault | None] = []
+        self.ranges: list[tuple[str | None, str | None]] = []
+        self.at_most: int | None = None
+        self.heeds_if_range = True
+
+    def __call__(self, request: Request) -> Reply:
+        asked, condition = request.headers.get("Range"), request.headers.get("If-Range")
+        self.ranges.append((asked, condition))
+        fault = self.faults.pop(0) if self.faults else None
+        content, status, fields = self.content, 200, dict(self.fields)
+        validators = (self.fields.get("ETag"), self.fields.get("Last-Modified"))
+        if asked and (condition in validators or not self.heeds_if_range):
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            size = len(content)
+            if start >= size:
+                return Reply(status=416, headers=fields | {"Content-Range": f"bytes */{size}"})
+            end = size if self.at_most is None else min(size, start + self.at_most)
+            fields["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+            content, status = content[start:end], 206
+        return Reply(content, status=status, headers=fields, fault=fault)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with Client(trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits between attempts, which pass at once."""
+    seconds: list[float] = []
+    original = asyncio.sleep
+
+    async def sleep(wait: float, *args: Any) -> None:
+        if wait:
+            seconds.append(wait)
+        await original(0)
+
+    monkeypatch.setattr(download_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    return seconds
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "file.bin"
+
+
+def files_beside(path: Path) -> set[str]:
+    return {each.name for each in path.parent.iterdir()} - {path.name}
+
+
+def leave_a_part(path: Path, content: bytes, url: str, validator: str = ETAG) -> None:
+    """Leave what a download has left that broke off."""
+    path.with_name(f"{path.name}.part").write_bytes(content)
+    path.with_name(f"{path.name}.part.json").write_text(
+        json.dumps({"url": url, "validator": validator})
+    )
+
+
+# Without trouble -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 50_000, 3 * 1024 * 1024 + 1])
+async def test_a_body_goes_into_a_file(size, client, path):
+    content = random.Random(2).randbytes(size)
+    async with serve(Files(content)) as server:
+        response = await client.download(server.url, path)
+        assert (response.status, response.url) == (200, server.url)
+        assert path.read_bytes() == content
+        assert files_beside(path) == set()
+        with pytest.raises(RuntimeError, match="iterated over"):
+            response.content  # noqa: B018
+        # What is there is replaced.
+        server.handler.content = b"new"
+        await client.download(server.url, str(path))
+        assert path.read_bytes() == b"new"
+        assert server.handler.ranges == [(None, None)] * 2
+        assert client.stats().leased == 0
+
+
+async def test_progress_tells_how_much_is_there(client, path, monkeypatch):
+    monkeypatch.setattr(download_module, "BLOCK", 10_000)
+    seen: list[tuple[int, int | None]] = []
+
+    async def later(*args: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(args)
+
+    async with serve(Files()) as server:
+        for progress in (lambda *args: seen.append(args), later):
+            seen.clear()
+            await client.download(server.url, path, progress=progress)
+            assert seen[-1] == (50_000, 50_000)
+            assert {total for _, total in seen} == {50_000}
+            assert seen == sorted(seen)
+        # Where the size is not known, it is not told.
+        server.handler = lambda request: Reply([b"abc", b"def"])
+        seen.clear()
+        await client.download(server.url, path, progress=later)
+        assert seen[-1] == (6, None)
+
+
+async def test_of_a_slow_download_there_is_progress(client, path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(download_module, "monotonic", lambda: now)
+    go_on = asyncio.Event()
+    seen: list[int] = []
+    reply = Reply(b"x" * 100, fault=stall_at(-50, go_on))
+
+    def progress(there: int, total: int | None) -> None:
+        seen.append(there)
+
+    async with serve({"/": reply}) as server:
+        task = asyncio.ensure_future(client.download(server.url, path, progress=progress))
+        while not (server.requests and client.stats().leased):
+            await asyncio.sleep(0)
+        now = 1.0
+        go_on.set()
+        await task
+    assert seen[-1] == 100
+    assert len(seen) in (1, 2)
+
+
+async def test_an_error_of_progress_ends_it(client, path):
+    def progress(there: int, total: int | None) -> None:
+        raise KeyError("progress")
+
+    async with serve(Files()) as server:
+        with pytest.raises(KeyError, match="progress"):
+            await client.download(server.url, path, progress=progress)
+        assert not path.exists()
+        assert client.stats().leased == 0
+
+
+async def test_options_are_those_of_a_request(client, path):
+    async with serve({"/": "x" * 100}) as server:
+        await client.download(
+            server.url,
+            path,
+            params=iter([("a", "b")]),
+            headers=iter([("X-A", "1"), ("X-A", "2")]),
+            auth=("me", "pw"),
+        )
+        (request,) = server.requests
+        assert request.target == "/?a=b"
+        assert request.headers.get_all("X-A") == ["1", "2"]
+        assert request.headers["Authorization"] == "Basic bWU6cHc="
+        assert request.headers.get_all("Accept-Encoding") == ["identity"]
+        await client.download(server.url, path, headers={"accept-encoding": "gzip"})
+        assert server.requests[1].headers.get_all("Accept-Encoding") == ["gzip"]
+        with pytest.raises(BodyTooLarge):
+            await client.download(server.url, path, max_body=99)
+        with pytest.raises(TypeError, match="unknown options: verify"):
+            await client.download(server.url, path, verify=False)
+        for name in ("Range", "range", "If-Range", b"Range"):
+            with pytest.raises(ValueError, match="a download asks for ranges by itself"):
+                await client.download(server.url, path, headers={name: "bytes=0-1"})
+
+
+async def test_redirects_and_bases(path):
+    replies = {"/a": Reply(status=302, headers={"Location": "/b"}), "/b": "there"}
+    async with serve(replies) as server:
+        async with Client(trust_env=False, base_url=server.url) as client:
+            response = await client.download("a", path)
+            assert path.read_bytes() == b"there"
+            assert response.url == f"{server.url}b"
+            assert len(response.history) == 1
+
+
+@pytest.mark.parametrize("status", [400, 404, 416, 500])
+async def test_an_error_status_is_an_error(status, client, path):
+    async with serve({"/": Reply("no", status=status)}) as server:
+        with pytest.raises(StatusError) as caught:
+            await client.download(server.url, path)
+        assert caught.value.status == status
+        assert str(caught.value).startswith(f"GET {server.url}: {status} ")
+        assert not path.exists()
+        assert files_beside(path) == set()
+
+
+@pytest.mark.parametrize("status", [300, 302, 304])
+async def test_what_leads_elsewhere_is_no_file(status, client, path):
+    reply = Reply(status=status, headers={"Location": "/b"})
+    async with serve({"/": reply}) as server:
+        with pytest.raises(StatusError) as caught:
+            await client.download(server.url, path, follow_redirects=False)
+        assert str(caught.value) == f"GET {server.url}: {status}: this is nothing to download"
+        assert caught.value.response.headers["Location"] == "/b"
+        assert files_beside(path) == set()
+
+
+async def test_a_body_that_is_encoded_all_the_same_is_decoded(client, path):
+    reply = Reply(gzip.compress(CONTENT), headers={"Content-Encoding": "gzip", "ETag": ETAG})
+    seen: list[tuple[int, int | None]] = []
+    async with serve({"/": reply}) as server:
+        await client.download(server.url, path, progress=lambda *args: seen.append(args))
+        assert path.read_bytes() == CONTENT
+        # How large it will be, nobody knows.
+        assert seen[-1] == (50_000, None)
+
+
+# It breaks off ---------------------------------------------------------------------------
+
+HEAD = 100
+"""Bytes of a response at which all of its head, and less than 100 bytes of body, are there."""
+
+
+@pytest.mark.parametrize("fault", [close_at, reset_at])
+@pytest.mark.parametrize("k", [0, 10, HEAD, 1_000, 30_000, 50_000])
+async def test_it_goes_on_where_it_broke_off(fault, k, client, path, sleeps):
+    """Before the head, within it, and at any byte of the body."""
+    files = Files()
+    files.faults = [fault(k), None]
+    async with serve(files) as server:
+        if k < HEAD:
+            # There is nothing yet that could be continued.
+            with pytest.raises(ConnectionError):
+                await client.download(server.url, path)
+            await client.download(server.url, path)
+        else:
+            response = await client.download(server.url, path)
+            assert response.status == 206
+            asked, condition = files.ranges[1]
+            assert condition == ETAG
+            assert re.fullmatch("bytes=[1-9][0-9]*-", asked or "")
+            assert len(sleeps) == 1
+        assert path.read_bytes() == CONTENT
+        assert files_beside(path) == set()
+
+
+async def test_it_goes_on_as_long_as_there_is_progress(client, path, sleeps):
+    files = Files()
+    files.faults = [close_at(5_000)] * 9 + [None]
+    seen: list[int] = []
+    async with serve(files) as server:
+        await client.download(server.url, path, progress=lambda there, _: seen.append(there))
+        assert path.read_bytes() == CONTENT
+        assert len(files.ranges) == 10
+        assert seen == sorted(seen)
+        assert set(sleeps) == {0.2}
+
+
+async def test_it_ends_where_there_is_none(client, path, sleeps):
+    files = Files()
+    files.faults = [close_at(5_000)] + [close_at(HEAD - 20)] * 100
+    async with serve(files) as server:
+        with pytest.raises((IncompleteRead, ConnectionError)):
+            await client.download(server.url, path)
+        assert len(files.ranges) == 1 + download_module.ATTEMPTS.attempts
+        assert sleeps == [0.2, 0.4, 0.8, 1.6, 3.2][: len(sleeps)]
+        # What is there, stays for the next time.
+        assert files_beside(path) == {"file.bin.part", "file.bin.part.json"}
+        files.faults.clear()
+        assert (await client.download(server.url, path)).status == 206
+        assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("options", [{"resume": False}, {}])
+async def test_a_part_without_a_validator_is_not_continued(options, client, path):
+    files = Files(**({} if "resume" in options else {"X-A": "b"}))
+    files.faults = [close_at(5_000)]
+    async with serve(files) as server:
+        with pytest.raises(IncompleteRead):
+            await client.download(server.url, path, **options)
+        await client.download(server.url, path, **options)
+        assert files.ranges == [(None, None)] * 2
+        assert path.read_bytes() == CONTENT
+
+
+VALIDATORS: dict[str, tuple[dict[str, str], str | None]] = {
+    "a strong ETag": ({"ETag": '"x"'}, '"x"'),
+    "an empty ETag": ({"ETag": '""'}, '""'),
+    "a weak ETag": ({"ETag": 'W/"x"'}, None),
+    "a weak ETag and a date": ({"ETag": 'W/"x"'} | DATES, None),
+    "no ETag": ({"ETag": "x"}, None),
+    "an ETag and a date": ({"ETag": '"x"'} | DATES, '"x"'),
+    "a date": (DATES, DATES["Last-Modified"]),
+    "a date without Date": ({"Last-Modified": DATES["Last-Modified"]}, None),
+    "a date of this second": ({"Last-Modified": DATES["Date"], "Date": DATES["Date"]}, None),
+    "a date that is none": ({"Last-Modified": "yesterday", "Date": DATES["Date"]}, None),
+    "nothing": ({"X-A": "b"}, None),
+    "no ranges": ({"ETag": '"x"', "Accept-Ranges": "none"}, None),
+}
+
+
+@pytest.mark.parametrize("name", VALIDATORS)
+async def test_a_version_is_known_by(name, client, path):
+    fields, validator = VALIDATORS[name]
+    files = Files(**fields)
+    files.faults = [close_at(5_000)]
+    async with serve(files) as server:
+        if validator is None:
+            with pytest.raises(IncompleteRead):
+                await client.download(server.url, path)
+            assert len(files.ranges) == 1
+        else:
+            await client.download(server.url, path)
+            assert files.ranges[1][1] == validator
+            assert path.read_bytes() == CONTENT
+
+
+async def test_a_file_that_has_changed_begins_anew(client, path):
+    files = Files()
+    files.faults = [close_at(5_000)]
+    async with serve(files) as server:
+
+        def changing(request: Request) -> Reply:
+            reply = files(request)
+            files.content, files.fields = CONTENT[::-1] + b"more", {"ETag": '"v2"'}
+            return reply
+
+        server.handler = changing
+        response = await client.download(server.url, path)
+        assert response.status == 200
+        assert path.read_bytes() == CONTENT[::-1] + b"more"
+
+
+async def test_a_file_that_changes_each_time_ends(client, path):
+    numbers = iter(range(1000))
+
+    def reply(request: Request) -> Reply:
+        etag = f'"{next(numbers)}"'
+        return Reply(CONTENT, headers={"ETag": etag}, fault=close_at(5_000))
+
+    async with serve(reply) as server:
+        with pytest.raises(IncompleteRead):
+            await client.download(server.url, path)
+        assert len(server.requests) <= 1 + download_module.ATTEMPTS.attempts
+
+
+async def test_a_part_that_is_thrown_away_each_time_ends(client, path):
+    """It breaks off, what is sent for the rest does not fit, and so on."""
+
+    def reply(request: Request) -> Reply:
+        if "Range" in request.headers:
+            return Reply(b"x", status=206, headers={"Content-Range": "bytes 0-0/50000"})
+        return Reply(CONTENT, headers={"ETag": ETAG}, fault=close_at(5_000))
+
+    async with serve(reply) as server:
+        with pytest.raises((IncompleteRead, HTTPException)):
+            await client.download(server.url, path)
+        assert len(server.requests) <= 1 + download_module.ATTEMPTS.attempts
+
+
+async def test_a_server_that_does_not_heed_if_range_is_found_out(client, path):
+    """Its ETag tells that what it sends belongs to something else."""
+    files = Files()
+    files.heeds_if_range = False
+    async with serve(files) as server:
+        leave_a_part(path, b"y" * 5_000, server.url, '"v0"')
+        assert (await client.download(server.url, path)).status == 200
+        assert path.read_bytes() == CONTENT
+        assert files.ranges == [("bytes=5000-", '"v0"'), (None, None)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Content-Range": "bytes 4999-49999/50000"},
+        {"Content-Range": "bytes 5001-49999/50000"},
+        {"Content-Range": "bytes */50000"},
+        {"Content-Range": "bytes +5000-49999/50000"},
+        {"Content-Range": "bytes 5000-49999/5_0000"},
+        {"Content-Range": "items 5000-49999/50000"},
+        {"Content-Type": "multipart/byteranges; boundary=x"},
+        {"Content-Range": "bytes 5000-49999/50000", "Content-Encoding": "gzip"},
+        {"Content-Range": "bytes 5000-49999/50000", "ETag": '"v2"'},
+    ],
+    ids=str,
+)
+async def test_a_part_that_was_not_asked_for_is_not_used(fields, client, path):
+    def reply(request: Request) -> Reply:
+        if "Range" in request.headers:
+            return Reply(CONTENT[5_000:], status=206, headers=fields)
+        return Reply(CONTENT, headers={"ETag": ETAG})
+
+    async with serve(reply) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        assert (await client.download(server.url, path)).status == 200
+        assert path.read_bytes() == CONTENT
+        assert len(server.requests) == 2
+
+
+async def test_a_part_of_a_size_that_is_not_known(client, path):
+    fields = {"Content-Range": "bytes 5000-49999/*"}
+    async with serve({"/": Reply(CONTENT[5_000:], status=206, headers=fields)}) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        await client.download(server.url, path)
+        assert path.read_bytes() == CONTENT
+
+
+async def test_a_server_may_send_less_than_was_asked_for(client, path):
+    """RFC 9110 §14.2: the rest is asked for."""
+    files = Files()
+    files.at_most = 10_000
+    async with serve(files) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        await client.download(server.url, path)
+        assert path.read_bytes() == CONTENT
+        assert [asked for asked, _ in files.ranges] == [
+            f"bytes={start}-" for start in (5_000, 15_000, 25_000, 35_000, 45_000)
+        ]
+
+
+async def test_a_server_that_sends_nothing_more_is_left(client, path, sleeps):
+    fields = {"Content-Range": "bytes 5000-49999/50000", "Content-Length": "0"}
+    async with serve({"/": Reply(b"", status=206, headers=fields)}) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        with pytest.raises(HTTPException) as caught:
+            await client.download(server.url, path)
+        assert str(caught.value) == (
+            f"GET {server.url}: the server sends nothing of what is missing from byte 5000 on"
+        )
+        assert len(server.requests) == 5
+
+
+async def test_a_part_although_the_whole_was_asked_for(client, path):
+    fields = {"Content-Range": "bytes 0-9/50000"}
+    async with serve({"/": Reply(CONTENT[:10], status=206, headers=fields)}) as server:
+        with pytest.raises(StatusError) as caught:
+            await client.download(server.url, path)
+        assert str(caught.value) == (
+            f"GET {server.url}: 206: a part, although the whole was asked for"
+        )
+        assert not path.exists()
+
+
+async def test_nothing_is_missing(client, path):
+    files = Files()
+    async with serve(files) as server:
+        leave_a_part(path, CONTENT, server.url)
+        response = await client.download(server.url, path)
+        assert response.status == 416
+        assert path.read_bytes() == CONTENT
+        assert files_beside(path) == set()
+
+
+async def test_more_is_there_than_there_should_be(client, path):
+    files = Files()
+    async with serve(files) as server:
+        leave_a_part(path, CONTENT + b"more", server.url)
+        assert (await client.download(server.url, path)).status == 200
+        assert path.read_bytes() == CONTENT
+
+
+async def test_a_416_that_says_nothing(client, path):
+    def reply(request: Request) -> Reply:
+        return Reply(status=416) if "Range" in request.headers else Reply(CONTENT)
+
+    async with serve(reply) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        assert (await client.download(server.url, path)).status == 200
+        assert path.read_bytes() == CONTENT
+
+
+# What is left of an earlier one ----------------------------------------------------------
+
+
+async def test_a_part_is_of_its_url(client, path):
+    """With its query, and without user and password: these are in no file."""
+    files = Files()
+    files.faults = [close_at(5_000), close_at(0), close_at(0)]
+    async with serve(files) as server:
+        url = server.url.replace("http://", "http://user:secret@")
+        files.faults = [close_at(5_000)] + [reset_at(0)] * 5
+        with pytest.raises((ConnectionError, IncompleteRead)):
+            await client.download(url, path, params={"a": "b"})
+        info = json.loads(path.with_name("file.bin.part.json").read_text())
+        assert info == {"url": f"{server.url}?a=b", "validator": ETAG}
+        files.faults.clear()
+        files.ranges.clear()
+        other = path.with_name("other")
+        for name in (".part", ".part.json"):
+            data = path.with_name(f"file.bin{name}").read_bytes()
+            other.with_name(f"other{name}").write_bytes(data)
+        await client.download(server.url, path, params={"a": "c"})
+        assert files.ranges == [(None, None)]
+        await client.download(f"{server.url}?a=b#x", other)
+        assert files.ranges[1][1] == ETAG
+        assert path.read_bytes() == other.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "{}",
+        '"x"',
+        '{"url": "URL"}',
+        '{"url": "URL", "validator": 5}',
+        '{"url": "URL", "validator": ""}',
+        '{"url": "URL", "validator": "\\"x\\"\\r\\nX-Evil: 1"}',
+        '{"url": "http://other/", "validator": "\\"v1\\""}',
+        "\xff",
+    ],
+)
+async def test_a_note_that_is_none_counts_for_nothing(info, client, path):
+    files = Files()
+    async with serve(files) as server:
+        path.with_name("file.bin.part").write_bytes(b"other")
+        path.with_name("file.bin.part.json").write_text(
+            info.replace("URL", server.url), encoding="latin-1"
+        )
+        await client.download(server.url, path)
+        assert files.ranges == [(None, None)]
+        assert path.read_bytes() == CONTENT
+        assert files_beside(path) == set()
+
+
+async def test_a_note_without_its_part_counts_for_nothing(client, path):
+    files = Files()
+    async with serve(files) as server:
+        leave_a_part(path, b"", server.url)
+        path.with_name("file.bin.part").unlink()
+        await client.download(server.url, path)
+        assert files.ranges == [(None, None)]
+        leave_a_part(path, b"", server.url)
+        await client.download(server.url, path)
+        assert files.ranges == [(None, None)] * 2
+        assert path.read_bytes() == CONTENT
+
+
+async def test_a_part_is_not_looked_at_without_resume(client, path):
+    files = Files()
+    async with serve(files) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        await client.download(server.url, path, resume=False)
+        assert files.ranges == [(None, None)]
+        assert path.read_bytes() == CONTENT
+
+
+# What ends it ----------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_away_for_a_while(client, path, sleeps):
+    with refusing_address() as (host, port):
+        url = f"http://{host}:{port}/"
+        with pytest.raises(ConnectionRefusedError):
+            await client.download(url, path)
+        assert sleeps == []
+        leave_a_part(path, CONTENT[:5_000], url)
+        with pytest.raises(ConnectionRefusedError):
+            await client.download(url, path)
+        assert sleeps == [0.4, 0.8, 1.6, 3.2]
+
+
+async def test_a_read_timeout_is_continued_a_total_one_is_not(client, path):
+    files = Files()
+    async with serve(files) as server:
+        files.faults = [stall_at(5_000)]
+        await client.download(server.url, path, timeout=Timeout(read=0.02))
+        assert path.read_bytes() == CONTENT
+        files.faults = [stall_at(5_000)]
+        with pytest.raises(TotalTimeout):
+            await client.download(server.url, path, timeout=Timeout(total=0.02))
+        files.faults = [stall_at(5_000)]
+        with pytest.raises(ReadTimeout):
+            await client.download(server.url, path, timeout=Timeout(read=0.02), resume=False)
+
+
+async def test_cancelled_it_can_be_continued(client, path):
+    files = Files(random.Random(3).randbytes(4_000_000))
+    files.faults = [stall_at(3_000_000)]
+    written = asyncio.Event()
+    async with serve(files) as server:
+        task = asyncio.ensure_future(
+            client.download(server.url, path, progress=lambda *args: written.set())
+        )
+        await written.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert client.stats().leased == 0
+        assert not path.exists()
+        response = await client.download(server.url, path)
+        assert response.status == 206
+        assert path.read_bytes() == files.content
+
+
+async def test_cancelled_at_any_turn_the_next_one_is_right(client, path):
+    files = Files()
+    async with serve(files) as server:
+        for turns in range(40):
+            task = asyncio.ensure_future(client.download(server.url, path))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                break
+        await client.download(server.url, path)
+        assert path.read_bytes() == CONTENT
+        assert files_beside(path) == set()
+
+
+async def test_errors_of_the_disk(client, path, monkeypatch):
+    async with serve(Files()) as server:
+        with pytest.raises(FileNotFoundError, match=r"no/such/file\.part"):
+            await client.download(server.url, path.parent / "no" / "such" / "file")
+        assert client.stats().leased == 0
+        folder = path.parent / "folder"
+        folder.mkdir()
+        with pytest.raises(IsADirectoryError):
+            await client.download(server.url, folder)
+
+        def full(self: Any, data: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(download_module._Part, "_write", full)
+            with pytest.raises(OSError, match="No space left on device"):
+                await client.download(server.url, path)
+        assert client.stats().leased == 0
+        assert not path.exists()
+        await client.download(server.url, path)
+        assert path.read_bytes() == CONTENT
+
+
+async def test_a_body_that_cannot_be_decoded(client, path):
+    data = gzip.compress(CONTENT)[:-8]
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(data)}\r\n\r\n"
+    async with ScriptedServer([answer(head.encode() + data)]) as server:
+        with pytest.raises(HTTPException, match="the body is cut short"):
+            await client.download(server.url, path)
+        assert not path.exists()

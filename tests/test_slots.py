@@ -1,0 +1,1112 @@
+"""client/slots.py: limits, turns and idle connections, with a clock and a keeper of the test's."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import timeit
+import weakref
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from aiohttpconn.client import slots as module
+from aiohttpconn.client.pacing import Pace
+from aiohttpconn.client.slots import INFINITY, MAX_UNUSED, STREAK, Site, Slot, Slots
+
+
+class Clock:
+    """Time stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Waiter:
+    """What waits; ``slot`` is what it was given."""
+
+    def __init__(self, pool: Pool, site: Site, shared: bool) -> None:
+        self.pool = pool
+        self.site = site
+        self.shared = shared
+        self.slot: Slot | None = None
+
+    def set_result(self, slot: Slot, /) -> None:
+        assert self.slot is None, "given two slots"
+        self.slot = slot
+        self.pool.granted(self)
+
+
+class Pool:
+    """The pool around the books, reduced to what they need: the keeper, and a user's steps.
+
+    A user is a ``Waiter`` that has a slot; ``users`` has those of each slot that is not gone.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        limit: float = INFINITY,
+        limit_per_host: float = INFINITY,
+        max_idle: float = INFINITY,
+        pipelining: int = 1,
+        max_exchanges: float = INFINITY,
+    ) -> None:
+        self.clock = clock
+        self.max_exchanges = max_exchanges
+        self.slots = Slots(self, limit, limit_per_host, max_idle)
+        self.pipelining = pipelining
+        self.users: dict[Slot, list[Waiter]] = {}
+        self.queues: dict[Site, deque[Waiter]] = {}
+        self.timers: dict[Site, float] = {}
+        self.closed: list[Slot] = []
+        # Who was served, in order.
+        self.log: list[Waiter] = []
+
+    # ------------------------------------------------------------- the keeper
+
+    def close(self, slot: Slot) -> None:
+        assert slot.gone, "closed while it is in the books"
+        assert slot not in self.closed, "closed twice"
+        self.closed.append(slot)
+
+    def wake_later(self, site: Site, delay: float) -> None:
+        assert delay > 0
+        self.timers.setdefault(site, self.clock.now + delay)
+
+    def exchange_ended(self, slot: Slot, response: Any, count: int) -> None:
+        slot.left -= count
+        if slot.depth > count:
+            slot.depth -= count
+            self.slots.share(slot)
+        elif slot.left <= 0:
+            self.slots.remove(slot)
+        else:
+            self.slots.put(slot)
+
+    def connection_ended(self, slot: Slot) -> None:
+        self.slots.remove(slot)
+
+    # -------------------------------------------------------------- the users
+
+    def site(self, key: object = "a", pace: Pace | None = None) -> Site:
+        site = self.slots.sites.get(key)
+        if site is None:
+            site = self.slots.add_site(key)
+            site.pipelining = self.pipelining
+            site.pace = pace
+        return site
+
+    def ask(self, site: Site, shared: bool = False) -> Waiter:
+        """Ask for a slot; who gets none waits for it."""
+        asking = Waiter(self, site, shared)
+        slot = site.take_shared() if shared else site.take()
+        if slot is not None:
+            asking.slot = slot
+            self.served(asking)
+        else:
+            self.queues.setdefault(site, deque()).append(asking)
+            self.slots.enqueue(site, asking, not shared)
+        return asking
+
+    def granted(self, waiter: Waiter) -> None:
+        assert self.queues[waiter.site].popleft() is waiter, "out of turn"
+        self.served(waiter)
+
+    def served(self, user: Waiter) -> None:
+        slot = user.slot
+        assert slot is not None
+        assert slot.site is user.site
+        assert not slot.gone
+        users = self.users.setdefault(slot, [])
+        assert not users or (user.shared and all(other.shared for other in users))
+        assert len(users) < min(user.site.pipelining, slot.left) or not users
+        users.append(user)
+        self.log.append(user)
+
+    def cancel(self, waiter: Waiter) -> None:
+        """Give up waiting, or what was got and not used."""
+        if waiter.slot is None:
+            self.queues[waiter.site].remove(waiter)
+        if self.slots.cancel(waiter.site, waiter):
+            assert waiter.slot is None
+        elif waiter.slot is not None and waiter.slot.protocol is None:
+            self.lose(waiter.slot)
+        else:
+            self.finish(waiter)
+
+    def connect(self, slot: Slot) -> None:
+        """The connection of *slot* is made."""
+        slot.protocol = self  # type: ignore[assignment]
+        slot.left = self.max_exchanges
+        slot.plain = self.pipelining == 1 and slot.left == INFINITY
+        if self.users[slot][0].shared:
+            self.slots.share(slot)
+
+    def finish(self, user: Waiter) -> None:
+        """The exchange of *user* ends."""
+        slot = user.slot
+        assert slot is not None
+        self.users[slot].remove(user)
+        if not self.users[slot]:
+            del self.users[slot]
+        slot.exchange_ended(None)
+
+    def lose(self, slot: Slot) -> None:
+        """The connection of *slot* ends, or could not be made."""
+        self.users.pop(slot, None)
+        slot.connection_ended()
+        slot.connection_ended()
+
+    def lose_unused(self, user: Waiter) -> Waiter:
+        """What *user* was given ends before it is used: it waits again; return it as it does."""
+        assert user.slot is not None
+        self.lose(user.slot)
+        waiter = Waiter(self, user.site, user.shared)
+        self.queues.setdefault(user.site, deque()).append(waiter)
+        self.slots.enqueue(user.site, waiter, not user.shared)
+        return waiter
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass, and timers fire."""
+        self.clock.now += seconds
+        while due := [site for site, when in self.timers.items() if when <= self.clock.now]:
+            for site in due:
+                del self.timers[site]
+                self.slots.serve(site)
+
+    # ------------------------------------------------------------- what holds
+
+    def check(self) -> None:
+        """Assert what must hold whenever no method runs."""
+        slots = self.slots
+        sites = {slot.site for slot in slots.all} | {*slots.sites.values()} | {*self.queues}
+        assert slots.open == len(slots.all) == sum(site.open for site in sites)
+        assert slots.open <= slots.limit
+        assert slots.queued == sum(len(site.waiters) for site in sites)
+        assert len(slots.idle) <= slots.max_idle
+        assert {*slots.idle} == {slot for site in sites for slot in site.idle}
+        assert {*slots.idle} == slots.all - {*self.users}
+        assert {*self.users} <= slots.all
+        assert [slot.idle_since for slot in slots.idle] == sorted(
+            slot.idle_since for slot in slots.idle
+        )
+        for slot in slots.all:
+            assert not slot.gone
+        for slot, users in self.users.items():
+            assert len(users) == (slot.depth or 1)
+        for site in sites:
+            assert site.open == sum(slot.site is site for slot in slots.all)
+            assert site.open <= slots.limit_per_host
+            assert list(site.waiters) == list(self.queues.get(site, ()))
+            for slot in site.room:
+                assert slot in self.users
+                assert slot.depth < min(site.pipelining, slot.left)
+            self.check_nobody_waits_in_vain(site)
+            if site.open or site.waiters:
+                # Two of one key: somebody has kept one that was forgotten, and another was made.
+                assert slots.sites[site.key] is site or site.retired
+                assert site not in slots._unused
+            else:
+                assert (site in slots._unused) != site.retired
+        for site in slots.sites.values():
+            assert not site.retired
+        assert not slots.turns or (slots.open >= slots.limit and not slots.idle)
+        for site in slots.turns:
+            assert site.waiters
+            assert site.open < slots.limit_per_host
+
+    def check_nobody_waits_in_vain(self, site: Site) -> None:
+        slots = self.slots
+        if not site.waiters:
+            assert site not in slots.turns
+            return
+        may_open = site.open < slots.limit_per_host
+        exclusive = next(iter(site.waiters.values()))
+        free = site.idle or (site.room and not exclusive) or (may_open and slots.idle)
+        free = free or (may_open and slots.open < slots.limit)
+        if site.pace is None or site.pace.delay(self.clock.now) <= 0:
+            assert not free
+            assert not may_open or site in slots.turns
+        else:
+            assert not free or site in self.timers
+
+
+# Limits, idle connections ------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+def used(pool: Pool, key: object = "a", shared: bool = False, pace: Pace | None = None) -> Waiter:
+    """Ask, and have the slot that there is for it connected."""
+    user = pool.ask(pool.site(key, pace), shared)
+    assert user.slot is not None, "has to wait"
+    pool.connect(user.slot)
+    return user
+
+
+def served(*waiters: Waiter) -> list[bool]:
+    return [waiter.slot is not None for waiter in waiters]
+
+
+def test_a_site_has_limit_per_host_slots_and_the_pool_has_limit(clock):
+    pool = Pool(clock, limit=5, limit_per_host=2)
+    waiters = [pool.ask(pool.site(key)) for key in "aaabbbccc"]
+    assert served(*waiters) == [True, True, False, True, True, False, True, False, False]
+    assert list(pool.slots.turns) == [pool.site("c")]
+    assert (pool.slots.open, pool.slots.queued) == (5, 4)
+    pool.check()
+
+
+def test_without_limits_nobody_waits(clock):
+    pool = Pool(clock)
+    assert all(served(*[pool.ask(pool.site(n % 7)) for n in range(500)]))
+    pool.check()
+
+
+def test_the_connection_that_became_idle_last_is_taken_first(clock):
+    pool = Pool(clock)
+    users = [used(pool) for _ in range(3)]
+    for user in (users[1], users[2], users[0]):
+        pool.finish(user)
+        clock.now += 1
+    assert [used(pool).slot for _ in range(4)][:3] == [
+        user.slot for user in (users[0], users[2], users[1])
+    ]
+    pool.check()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_connection_knows_since_when_it_is_idle(clock, plain):
+    pool = Pool(clock)
+    user = used(pool)
+    user.slot.plain = plain
+    clock.now += 5
+    pool.finish(user)
+    assert user.slot.idle_since == clock.now
+    assert list(pool.slots.idle) == [user.slot]
+
+
+def test_the_connection_that_is_idle_longest_is_closed_for_another_site(clock):
+    pool = Pool(clock, limit=3)
+    users = [used(pool, key) for key in "abc"]
+    for user in (users[1], users[2], users[0]):
+        pool.finish(user)
+    used(pool, "d")
+    assert pool.closed == [users[1].slot]
+    pool.check()
+
+
+@pytest.mark.parametrize(("max_idle", "closed"), [(0, [0, 1, 2]), (1, [0, 1]), (2, [0]), (3, [])])
+def test_of_too_many_idle_connections_the_oldest_are_closed(clock, max_idle, closed):
+    pool = Pool(clock, max_idle=max_idle)
+    users = [used(pool) for _ in range(3)]
+    for user in users:
+        user.slot.plain = True
+        pool.finish(user)
+        pool.check()
+    assert pool.closed == [users[n].slot for n in closed]
+
+
+def test_a_connection_that_ended_is_told_once(clock):
+    pool = Pool(clock)
+    told = []
+    user = used(pool)
+    pool.slots.keeper.connection_ended = told.append
+    user.slot.transport_lost(None)
+    assert told == [user.slot]
+    pool.slots.remove(user.slot)
+    pool.slots.remove(user.slot)
+    user.slot.connection_ended()
+    assert told == [user.slot]
+    assert (pool.slots.open, pool.site().open) == (0, 0)
+
+
+# Waiting -----------------------------------------------------------------------------------
+
+
+def test_who_waits_longest_is_served_first(clock):
+    pool = Pool(clock, limit_per_host=1)
+    first = used(pool)
+    waiters = [pool.ask(pool.site()) for _ in range(4)]
+    pool.cancel(waiters[1])
+    pool.finish(first)
+    for waiter in (waiters[0], waiters[2], waiters[3]):
+        assert pool.log[-1] is waiter
+        pool.finish(waiter)
+    pool.check()
+
+
+def test_a_connection_that_ends_makes_room_for_who_waits(clock):
+    pool = Pool(clock, limit=2, limit_per_host=1)
+    a, b = used(pool, "a"), used(pool, "b")
+    waiters = [pool.ask(pool.site(key)) for key in "cab"]
+    pool.lose(b.slot)
+    assert served(*waiters) == [True, False, False]
+    # Its own site waits again, behind the other.
+    pool.lose(a.slot)
+    assert served(*waiters) == [True, False, True]
+    pool.check()
+
+
+def test_who_loses_a_connection_before_using_it_gets_another(clock):
+    pool = Pool(clock, limit=1)
+    first = used(pool)
+    second = pool.ask(pool.site())
+    pool.finish(first)
+    again = pool.lose_unused(second)
+    assert served(again) == [True]
+    pool.check()
+
+
+def test_who_had_its_turn_already_is_first(clock):
+    pool = Pool(clock, limit=1)
+    first = used(pool)
+    waiters = [pool.ask(pool.site()) for _ in range(2)]
+    again = Waiter(pool, pool.site(), shared=False)
+    pool.queues[pool.site()].appendleft(again)
+    pool.slots.enqueue(pool.site(), again, first=True)
+    pool.finish(first)
+    assert served(again, *waiters) == [True, False, False]
+    pool.check()
+
+
+def test_who_gives_back_what_was_granted_leaves_it_to_the_next(clock):
+    pool = Pool(clock, limit=1)
+    first = used(pool)
+    second, third = pool.ask(pool.site()), pool.ask(pool.site("b"))
+    pool.finish(first)
+    assert served(second, third) == [True, False]
+    pool.cancel(second)
+    assert served(third) == [True]
+    pool.check()
+
+
+def test_a_cancelled_waiter_leaves_nothing_behind(clock):
+    pool = Pool(clock, limit=1)
+    user = used(pool, "a")
+    waiter = pool.ask(pool.site("b"))
+    dead = weakref.ref(waiter)
+    assert pool.slots.cancel(waiter.site, waiter)
+    assert not pool.slots.cancel(waiter.site, waiter)
+    pool.queues.clear()
+    del waiter
+    assert dead() is None
+    assert (pool.slots.queued, list(pool.slots.turns)) == (0, [])
+    pool.finish(user)
+    pool.check()
+
+
+# Sharing -----------------------------------------------------------------------------------
+
+
+def test_a_connection_is_filled_before_another_is_made(clock):
+    pool = Pool(clock, pipelining=3)
+    users = [used(pool, shared=True) for _ in range(7)]
+    slots = list(dict.fromkeys(user.slot for user in users))
+    assert [slots.index(user.slot) for user in users] == [0, 0, 0, 1, 1, 1, 2]
+    assert list(pool.site().room) == [users[6].slot]
+    pool.finish(users[1])
+    assert list(pool.site().room) == [users[6].slot, users[1].slot]
+    assert used(pool, shared=True).slot is users[1].slot
+    pool.check()
+
+
+def test_a_new_connection_is_shared_from_when_it_is_there(clock):
+    pool = Pool(clock, limit=1, pipelining=3)
+    waiters = [pool.ask(pool.site(), shared=True) for _ in range(5)]
+    assert served(*waiters) == [True, False, False, False, False]
+    pool.connect(waiters[0].slot)
+    assert served(*waiters) == [True, True, True, False, False]
+    pool.finish(waiters[0])
+    assert served(*waiters) == [True, True, True, True, False]
+    pool.check()
+
+
+def test_who_wants_a_connection_alone_gets_the_one_that_runs_empty(clock):
+    pool = Pool(clock, limit=1, pipelining=3)
+    users = [used(pool, shared=True), used(pool, shared=True)]
+    assert list(pool.site().room) == [users[0].slot]
+    alone = pool.ask(pool.site())
+    behind = pool.ask(pool.site(), shared=True)
+    pool.finish(users[0])
+    assert served(alone, behind) == [False, False]
+    assert not pool.site().room
+    pool.finish(users[1])
+    assert served(alone, behind) == [True, False]
+    pool.finish(alone)
+    assert served(behind) == [True]
+    pool.check()
+
+
+def test_when_who_wants_a_connection_alone_gives_up_the_others_share(clock):
+    pool = Pool(clock, limit=1, pipelining=2)
+    used(pool, shared=True)
+    alone = pool.ask(pool.site())
+    behind = pool.ask(pool.site(), shared=True)
+    assert served(alone, behind) == [False, False]
+    pool.cancel(alone)
+    assert served(behind) == [True]
+    pool.check()
+
+
+def test_a_connection_is_shared_by_no_more_than_it_may_still_serve(clock):
+    pool = Pool(clock, limit=1, pipelining=3, max_exchanges=4)
+    first = used(pool, shared=True)
+    waiters = [pool.ask(pool.site(), shared=True) for _ in range(5)]
+    assert served(*waiters) == [True, True, False, False, False]
+    pool.finish(first)
+    assert served(*waiters) == [True, True, True, False, False]
+    pool.finish(waiters[0])
+    pool.finish(waiters[1])
+    assert served(*waiters) == [True, True, True, False, False]
+    # It has served four: another is made.
+    pool.finish(waiters[2])
+    assert served(*waiters) == [True, True, True, True, False]
+    assert waiters[3].slot is not first.slot
+    pool.check()
+
+
+def test_beyond_that_another_is_made(clock):
+    pool = Pool(clock, pipelining=3, max_exchanges=2)
+    users = [used(pool, shared=True) for _ in range(4)]
+    assert [user.slot is users[0].slot for user in users] == [True, True, False, False]
+    assert users[2].slot is users[3].slot
+    pool.check()
+
+
+def test_a_connection_that_may_serve_fewer_than_was_thought_is_shared_no_more(clock):
+    pool = Pool(clock, pipelining=4)
+    user = used(pool, shared=True)
+    used(pool, shared=True)
+    assert list(pool.site().room) == [user.slot]
+    user.slot.left = 2  # its first response says so
+    pool.finish(user)
+    assert list(pool.site().room) == []
+
+
+def test_a_connection_that_ended_is_shared_no_more(clock):
+    pool = Pool(clock, pipelining=2)
+    pool.lose(used(pool, shared=True).slot)
+    assert not pool.site().room
+    used(pool, shared=True)
+
+
+def test_an_exchange_that_was_not_begun_makes_room_for_another(clock):
+    pool = Pool(clock, limit=1, pipelining=2)
+    users = [used(pool, shared=True), used(pool, shared=True)]
+    waiter = pool.ask(pool.site(), shared=True)
+    pool.cancel(users[1])
+    assert served(waiter) == [True]
+    assert waiter.slot.depth == 2
+    pool.check()
+
+
+# Turns -------------------------------------------------------------------------------------
+
+
+def work(pool: Pool, sites: list[Site], steps: int, shared: bool = False) -> list[Site]:
+    """Finish *steps* exchanges, the oldest first, where each site always wants more.
+
+    Return the sites that were served, in order.
+    """
+    log = len(pool.log)
+    for _ in range(steps):
+        for site in sites:
+            while len(site.waiters) < 3:
+                pool.ask(site, shared)
+        slot, users = next(iter(pool.users.items()))
+        pool.users[slot] = pool.users.pop(slot)
+        if slot.protocol is None:
+            pool.connect(slot)
+        pool.finish(users[0])
+        pool.clock.now += 0.01
+    pool.check()
+    return [user.site for user in pool.log[log:]]
+
+
+def test_a_new_site_gets_the_next_connection_of_one_that_has_many(clock):
+    # 20 slots, 200 requests queued to a slow host: a fast one waits for one return, if at all.
+    pool = Pool(clock, limit=20)
+    slow = [pool.ask(pool.site("slow")) for _ in range(200)]
+    fast = pool.ask(pool.site("fast"))
+    assert served(fast) == [False]
+    pool.connect(slow[7].slot)
+    pool.finish(slow[7])
+    assert served(fast, slow[20]) == [True, False]
+    assert pool.closed == [slow[7].slot]
+    pool.check()
+
+
+def test_a_site_that_has_two_gives_one_to_a_site_that_has_none(clock):
+    pool = Pool(clock, limit=2)
+    users = [used(pool, "a"), used(pool, "a")]
+    waiters = [pool.ask(pool.site(key)) for key in "ab"]
+    pool.finish(users[0])
+    assert served(*waiters) == [False, True]
+    pool.check()
+
+
+def test_a_site_whose_last_connection_is_gone_begins_anew(clock):
+    pool = Pool(clock, limit=1)
+    a, b = pool.site("a"), pool.site("b")
+    work(pool, [a], 20)
+    while a.waiters:
+        pool.cancel(next(iter(a.waiters)))
+    pool.lose(next(iter(pool.users)))
+    user = used(pool, "a")
+    waiters = [pool.ask(a), pool.ask(b)]
+    pool.finish(user)
+    assert served(*waiters) == [True, False]
+
+
+def test_a_site_that_is_served_does_not_keep_the_others_from_their_turn(clock):
+    # b waits for a second connection, and its first one is slow; c waits behind it for its first.
+    pool = Pool(clock, limit=2)
+    used(pool, "b")
+    a = used(pool, "a")
+    pool.ask(pool.site("b"))
+    c = pool.ask(pool.site("c"))
+    for _ in range(STREAK + 1):
+        following = pool.ask(pool.site("a"))
+        pool.finish(a)
+        a = following
+        assert served(c) == [a.slot is None]
+    assert served(c) == [True]
+
+
+def test_a_connection_goes_on_to_serve_8_requests_before_another_site_gets_its_first(clock):
+    pool = Pool(clock, limit=1)
+    sites = [pool.site(key) for key in "abc"]
+    assert STREAK == 8
+    order = "".join(site.key for site in work(pool, sites, 54))
+    assert order == 2 * f"{9 * 'a'}{9 * 'b'}{9 * 'c'}" + "a"
+
+
+@pytest.mark.parametrize(("limit", "keys"), [(3, "ab"), (5, "ab"), (7, "abc"), (11, "abcd")])
+@pytest.mark.parametrize("pipelining", [1, 3])
+def test_what_cannot_be_shared_out_evenly_is_not_passed_to_and_fro(clock, limit, keys, pipelining):
+    pool = Pool(clock, limit=limit, pipelining=pipelining)
+    sites = [pool.site(key) for key in keys]
+    order = work(pool, sites, 1000, shared=pipelining > 1)
+    made = len(pool.closed)
+    assert made <= len(order) / STREAK
+    # And it is not always the same site that has one more.
+    counts = [order.count(site) for site in sites]
+    assert max(counts) < 1.3 * min(counts)
+
+
+@pytest.mark.parametrize("pipelining", [1, 3])
+def test_what_is_shared_out_evenly_stays_so(clock, pipelining):
+    pool = Pool(clock, limit=4, pipelining=pipelining)
+    work(pool, [pool.site("a"), pool.site("b")], 500, shared=pipelining > 1)
+    assert len(pool.closed) <= 4
+
+
+def test_others_in_their_turns_do_not_end_sharing(clock):
+    pool = Pool(clock, limit=1, pipelining=3)
+    alone = used(pool, "a")
+    pool.ask(pool.site("b"), shared=True)
+    waiters = [pool.ask(pool.site("a"), shared=True) for _ in range(3)]
+    pool.finish(alone)
+    assert served(*waiters) == [True, False, False]
+    pool.connect(waiters[0].slot)
+    assert served(*waiters) == [True] * 3
+    pool.check()
+
+
+def test_a_site_that_shares_its_connection_lets_it_go_when_others_wait(clock):
+    pool = Pool(clock, limit=1, pipelining=3)
+    a, b = pool.site("a"), pool.site("b")
+    work(pool, [a], 50, shared=True)
+    waiter = pool.ask(b, shared=True)
+    for _ in range(STREAK + 3):
+        work(pool, [a], 1, shared=True)
+    assert served(waiter) == [True]
+
+
+def test_a_site_whose_requests_need_not_wait_lets_its_shared_connection_go(clock):
+    pool = Pool(clock, limit=1, pipelining=4)
+    users = deque([used(pool, "a", shared=True), used(pool, "a", shared=True)])
+    waiter = pool.ask(pool.site("b"), shared=True)
+    for _ in range(3):
+        # There is always an exchange on its way, and never anybody in its queue.
+        users.append(pool.ask(pool.site("a"), shared=True))
+        if users[-1].slot is None:
+            pool.cancel(users.pop())
+        if users:
+            pool.finish(users.popleft())
+    assert served(waiter) == [True]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_site_starves(clock, seed):
+    chance = random.Random(seed)
+    limit, pipelining = chance.choice([1, 2, 3, 5, 8]), chance.choice([1, 1, 2, 3])
+    per_host, count = chance.choice([1, 2, 4, INFINITY]), chance.choice([2, 3, 5, 12, 30])
+    pool = Pool(clock, limit, per_host, pipelining=pipelining)
+    sites = [pool.site(key) for key in range(count)]
+    for _ in range(1500):
+        for site in sites:
+            while len(site.waiters) < 1 + site.key % 3:
+                pool.ask(site, pipelining > 1 and chance.random() < 0.8)
+        slot = chance.choice(list(pool.users))
+        if slot.protocol is None:
+            pool.connect(slot)
+        else:
+            pool.finish(pool.users[slot][0])
+    pool.check()
+    bound = count * (STREAK + 1) * limit + limit * pipelining
+    for site in sites:
+        turns = [-1, *[n for n, user in enumerate(pool.log) if user.site is site], len(pool.log)]
+        assert max(later - sooner for sooner, later in itertools.pairwise(turns)) <= bound
+
+
+def test_a_thousand_sites_with_five_slots_are_served_in_order(clock):
+    pool = Pool(clock, limit=5)
+    waiters = [pool.ask(pool.site(n)) for n in range(1000)]
+    while pool.users:
+        slot = next(iter(pool.users))
+        pool.connect(slot)
+        pool.finish(pool.users[slot][0])
+    assert pool.log == waiters
+    # None was closed that could be kept.
+    assert len(pool.slots.idle) == 5
+    pool.check()
+
+
+# Paces -------------------------------------------------------------------------------------
+
+
+def test_a_site_with_a_pace_is_served_when_it_may_begin(clock):
+    pool = Pool(clock)
+    first = used(pool, pace=Pace(2.0))
+    second, third = pool.ask(pool.site()), pool.ask(pool.site())
+    pool.finish(first)
+    assert served(second, third) == [False, False]
+    assert pool.timers == {pool.site(): clock.now + 2.0}
+    pool.check()
+    pool.turn(1.9)
+    assert served(second, third) == [False, False]
+    pool.turn(0.2)
+    assert served(second, third) == [True, False]
+    assert second.slot is first.slot
+    pool.turn(2.0)
+    assert served(second, third) == [True, True]
+    pool.check()
+
+
+def test_who_asks_a_moment_before_it_may_begin_is_served(clock):
+    # The clock goes on between take() and enqueue().
+    pool = Pool(clock)
+    site = pool.site("a", Pace(1.0))
+    pool.finish(used(pool))
+    clock.now += 0.9999
+    assert site.take() is None
+    clock.now += 0.0002
+    waiter = Waiter(pool, site, shared=False)
+    pool.queues[site] = deque([waiter])
+    pool.slots.enqueue(site, waiter)
+    assert served(waiter) == [True]
+    pool.check()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_who_comes_when_it_may_begin_does_not_overtake_who_waits_for_that(clock, shared):
+    pool = Pool(clock, pipelining=2)
+    used(pool, pace=Pace(1.0), shared=shared)
+    waiter = pool.ask(pool.site(), shared)
+    clock.now += 1.0  # and the timer is late
+    later = pool.ask(pool.site(), shared)
+    assert served(waiter, later) == [False, False]
+    pool.turn(0)
+    assert served(waiter, later) == [True, False]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_request_may_begin_at_the_moment_itself(clock, shared):
+    pool = Pool(clock, pipelining=2)
+    used(pool, pace=Pace(1.0), shared=shared)
+    site = pool.site()
+    take = site.take_shared if shared else site.take
+    clock.now += 0.5
+    assert take() is None
+    clock.now += 0.5
+    assert take() is not None
+    assert take() is None
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_request_that_has_to_wait_for_a_connection_does_not_begin(clock, shared):
+    pool = Pool(clock, limit=1)
+    user = used(pool, pace=Pace(1.0), shared=shared)
+    clock.now += 1.0
+    waiter = pool.ask(pool.site(), shared)
+    clock.now += 0.5
+    pool.finish(user)
+    assert served(waiter) == [True]
+    # It began now, and no other in the meantime.
+    assert pool.site().pace.delay(clock.now) == 1.0
+
+
+def test_a_site_that_may_not_begin_yet_costs_no_other_its_connection(clock):
+    pool = Pool(clock, limit=2)
+    paced = used(pool, "paced", pace=Pace(10.0))
+    other = used(pool, "other")
+    clock.now += 10.0
+    waiters = [pool.ask(pool.site("paced")), pool.ask(pool.site("paced"))]
+    pool.finish(paced)
+    assert served(*waiters) == [True, False]
+    # In turns, it waits for a slot and could not use one.
+    pool.finish(other)
+    assert pool.closed == []
+    assert list(pool.slots.idle) == [other.slot]
+    pool.check()
+    pool.turn(10.0)
+    assert served(*waiters) == [True, True]
+    assert pool.closed == [other.slot]
+    pool.check()
+
+
+def test_a_pause_ends_the_turn_of_a_site_and_begins_it_anew(clock):
+    pool = Pool(clock, limit=1)
+    first = used(pool, "a")
+    paused, other = pool.ask(pool.site("b")), pool.ask(pool.site("c"))
+    pool.site("b").pace = Pace()
+    pool.site("b").pace.pause(clock.now + 5)
+    pool.finish(first)
+    assert served(paused, other) == [False, True]
+    pool.turn(5)
+    pool.connect(other.slot)
+    pool.finish(other)
+    assert served(paused) == [True]
+    pool.check()
+
+
+def test_a_shared_connection_keeps_the_pace(clock):
+    pool = Pool(clock, pipelining=4)
+    pace = Pace(rate="2/1s")
+    users = [used(pool, "a", shared=True, pace=pace) for _ in range(2)]
+    assert users[0].slot is users[1].slot
+    waiters = [pool.ask(pool.site("a"), shared=True) for _ in range(4)]
+    pool.finish(users[0])
+    assert served(*waiters) == [False] * 4
+    pool.turn(1.0)
+    assert served(*waiters) == [True, True, False, False]
+    pool.turn(1.0)
+    assert served(*waiters) == [True] * 4
+    pool.check()
+
+
+# Sites that are not used -------------------------------------------------------------------
+
+
+def test_1024_unused_sites_are_remembered(clock):
+    pool = Pool(clock)
+    kept = pool.site("kept")
+    user = used(pool, "used")
+    for n in range(MAX_UNUSED):
+        pool.site(n)
+    assert kept.retired
+    assert "kept" not in pool.slots.sites
+    assert len(pool.slots.sites) == MAX_UNUSED + 1
+    assert not user.site.retired
+    pool.check()
+
+
+def test_the_site_without_use_for_longest_is_forgotten_first(clock, monkeypatch):
+    monkeypatch.setattr(module, "MAX_UNUSED", 2)
+    pool = Pool(clock)
+    a, b = pool.site("a"), pool.site("b")
+    pool.lose(used(pool, "a").slot)
+    c = pool.site("c")
+    assert (a.retired, b.retired, c.retired) == (False, True, False)
+    pool.check()
+
+
+def test_a_site_with_a_pace_is_remembered_until_it_may_begin(clock, monkeypatch):
+    monkeypatch.setattr(module, "MAX_UNUSED", 2)
+    pool = Pool(clock)
+    for n in range(6):
+        pool.lose(used(pool, n, pace=Pace(0.5)).slot)
+    assert len(pool.slots.sites) == 6
+    clock.now += 0.5
+    for key in "abcd":
+        pool.site(key)
+    # What could not be forgotten in time is forgotten now.
+    assert list(pool.slots.sites) == ["c", "d"]
+    pool.check()
+
+
+def test_making_room_for_a_site_does_not_forget_it(clock, monkeypatch):
+    monkeypatch.setattr(module, "MAX_UNUSED", 1)
+    pool = Pool(clock, limit=1)
+    pool.finish(used(pool, "a"))
+    used(pool, "b")  # a is unused now
+    assert list(pool.slots._unused) == [pool.site("a")]
+    pool.finish(pool.users[next(iter(pool.users))][0])
+    used(pool, "a")
+    assert not pool.site("a").retired
+    assert list(pool.slots.sites) == ["a", "b"]
+    pool.check()
+
+
+def test_who_has_kept_a_site_that_was_forgotten_can_use_it(clock, monkeypatch):
+    monkeypatch.setattr(module, "MAX_UNUSED", 1)
+    pool = Pool(clock, limit_per_host=1)
+    kept = pool.site("a")
+    pool.site("b")
+    assert kept.retired
+    user = pool.ask(kept)
+    assert not kept.retired
+    assert pool.site("a") is kept
+    assert served(pool.ask(pool.site("a"))) == [False]
+    pool.check()
+    # Not if there is another one.
+    pool.cancel(user)
+    pool.cancel(pool.log[-1])
+    pool.site("c")
+    assert kept.retired
+    other = pool.site("a")
+    assert served(pool.ask(kept)) == [True]
+    assert kept.retired
+    assert pool.site("a") is other
+    pool.check()
+
+
+# What it costs -----------------------------------------------------------------------------
+
+
+class Mute:
+    """A waiter that nothing is asked of."""
+
+    slot: Slot
+
+    def set_result(self, slot: Slot, /) -> None:
+        self.slot = slot
+
+
+class Idler:
+    """A keeper that does nothing."""
+
+    def close(self, slot: Slot) -> None:
+        pass
+
+    wake_later = exchange_ended = connection_ended = close  # type: ignore[assignment]
+
+
+def waiters(n: int) -> Any:
+    """Let *n* wait; then one is served, two come, and one of them gives up."""
+    pool = Slots(Idler(), 1, 1)
+    site = pool.add_site("a")
+    slot = site.take()
+    for _ in range(n):
+        pool.enqueue(site, Mute())
+
+    def step() -> None:
+        pool.put(slot)
+        first = Mute()
+        pool.enqueue(site, first)
+        pool.enqueue(site, Mute())
+        pool.cancel(site, first)
+
+    return step
+
+
+def idle_connections(n: int) -> Any:
+    """Let *n* sites have one; then another site gets a slot, and gives it to the one it is from."""
+    pool = Slots(Idler(), n, 1)
+    sites = [pool.add_site(key) for key in range(n)]
+    for slot in [site.take() for site in sites]:
+        pool.put(slot)
+    another = pool.add_site("another")
+    turn = itertools.cycle(sites)
+
+    def step() -> None:
+        pool.put(another.take())
+        pool.close_idle(next(iter(another.idle)))
+        pool.put(next(turn).take())
+
+    return step
+
+
+def turns(n: int) -> Any:
+    """Let *n* sites wait for one slot; then it goes on to the next, and its site waits again."""
+    pool = Slots(Idler(), 1, 1)
+    sites = [pool.add_site(key) for key in range(n)]
+    current = [sites[0].take()]
+    queue = deque()
+    for site in sites[1:]:
+        queue.append(Mute())
+        pool.enqueue(site, queue[-1])
+
+    def step() -> None:
+        slot = current[0]
+        queue.append(Mute())
+        pool.put(slot)
+        current[0] = queue.popleft().slot
+        pool.enqueue(slot.site, queue[-1])
+
+    return step
+
+
+def unused_sites(n: int) -> Any:
+    """Let as many be remembered as may be; then another is, for which one is forgotten."""
+    pool = Slots(Idler(), n, 1)
+    keys = itertools.count()
+    for _ in range(n):
+        pool.add_site(next(keys))
+    return lambda: pool.add_site(next(keys))
+
+
+def shared_connections(n: int) -> Any:
+    """Let *n* have room for one more exchange, which some of them get."""
+    pool = Slots(Idler(), n, n)
+    site = pool.add_site("a")
+    site.pipelining = 2
+    for slot in [site.take() for _ in range(n)]:
+        slot.depth = 1
+        pool.share(slot)
+    for _ in range(n // 3):
+        site.take_shared()
+    return site.take_shared
+
+
+@pytest.mark.parametrize(
+    "made", [waiters, idle_connections, turns, unused_sites, shared_connections]
+)
+def test_the_cost_does_not_grow_with_what_there_is(made, monkeypatch):
+    def cost(n: int) -> float:
+        monkeypatch.setattr(module, "MAX_UNUSED", n)
+        return min(timeit.repeat(made(n), number=10, repeat=20))
+
+    # A hundred times as many; and memory that is not in a cache is slower.
+    assert cost(30_000) < 8 * cost(300)
+
+
+# Everything in every order -----------------------------------------------------------------
+
+LIMITS = st.one_of(st.integers(1, 3), st.integers(1, 6), st.just(INFINITY))
+LIMITS_PER_HOST = st.one_of(st.integers(1, 4), st.just(INFINITY))
+MAX_IDLE = st.one_of(st.integers(0, 3), st.just(INFINITY))
+KEPT = st.integers(0, 3).map(lambda n: n == 3)
+PACES = st.sampled_from([None, None, (1.0, None), (None, "2/3s"), (0.5, "3/4s"), (None, None)])
+
+
+class Books(RuleBasedStateMachine):
+    """Users come, finish, fail and give up, time passes, and the books are looked at each time."""
+
+    MAX_UNUSED = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.clock = Clock()
+        self.patch.setattr(module, "monotonic", self.clock)
+        self.patch.setattr(module, "MAX_UNUSED", self.MAX_UNUSED)
+        self.pool = Pool(self.clock)
+        self.kept: dict[int, Site] = {}
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    @initialize(
+        limit=LIMITS,
+        limit_per_host=LIMITS_PER_HOST,
+        max_idle=MAX_IDLE,
+        pipelining=st.integers(1, 3),
+        max_exchanges=st.sampled_from([INFINITY, INFINITY, 1, 4]),
+        paces=st.lists(PACES, min_size=5, max_size=5),
+    )
+    def begin(self, limit, limit_per_host, max_idle, pipelining, max_exchanges, paces):
+        self.pool = Pool(self.clock, limit, limit_per_host, max_idle, pipelining, max_exchanges)
+        self.paces = paces
+
+    def pick(self, data: st.DataObject, things: Any) -> Any:
+        return data.draw(st.sampled_from(list(things)))
+
+    @rule(number=st.integers(0, 4), shared=st.booleans(), times=st.integers(1, 4), kept=KEPT)
+    def ask(self, number, shared, times, kept):
+        pace = self.paces[number]
+        if not kept or number not in self.kept:
+            self.kept[number] = self.pool.site(number, pace and Pace(*pace))
+        for _ in range(times):
+            self.pool.ask(self.kept[number], shared and self.pool.pipelining > 1)
+
+    @precondition(lambda self: any(slot.protocol is None for slot in self.pool.users))
+    @rule(data=st.data())
+    def connect(self, data):
+        self.pool.connect(
+            self.pick(data, [slot for slot in self.pool.users if slot.protocol is None])
+        )
+
+    @precondition(lambda self: any(slot.protocol for slot in self.pool.users))
+    @rule(data=st.data())
+    def finish(self, data):
+        slot = self.pick(data, [slot for slot in self.pool.users if slot.protocol])
+        # Responses come in order.
+        self.pool.finish(self.pool.users[slot][0])
+
+    @precondition(lambda self: self.pool.users)
+    @rule(data=st.data())
+    def cancel_what_was_granted(self, data):
+        self.pool.cancel(self.pick(data, self.pool.users[self.pick(data, self.pool.users)]))
+
+    @precondition(lambda self: any(self.pool.queues.values()))
+    @rule(data=st.data())
+    def cancel(self, data):
+        waiting = [waiter for queue in self.pool.queues.values() for waiter in queue]
+        self.pool.cancel(self.pick(data, waiting))
+
+    @precondition(lambda self: self.pool.slots.all)
+    @rule(data=st.data())
+    def lose(self, data):
+        self.pool.lose(self.pick(data, [*self.pool.users, *self.pool.slots.idle]))
+
+    @precondition(lambda self: self.pool.users)
+    @rule(data=st.data())
+    def lose_before_use(self, data):
+        users = self.pool.users[self.pick(data, self.pool.users)]
+        self.pool.lose_unused(self.pick(data, users))
+
+    @precondition(lambda self: self.pool.slots.idle)
+    @rule(data=st.data())
+    def close_idle(self, data):
+        self.pool.slots.close_idle(self.pick(data, self.pool.slots.idle))
+
+    @rule(seconds=st.sampled_from([0.25, 0.5, 1.0, 10.0]))
+    def wait(self, seconds):
+        self.pool.turn(seconds)
+
+    @rule(number=st.integers(0, 4), seconds=st.sampled_from([0.5, 5.0]))
+    def pause(self, number, seconds):
+        site = self.pool.slots.sites.get(number)
+        if site is not None:
+            site.pace = site.pace or Pace()
+            site.pace.pause(self.clock.now + seconds)
+
+    @invariant()
+    def holds(self):
+        self.pool.check()
+
+
+def test_the_books_are_right_whatever_happens():
+    run_state_machine_as_test(Books)
