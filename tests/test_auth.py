@@ -97,7 +97,7 @@ def test_only_digest_answers_challenges():
         (lambda: Basic("s3\ncret", ""), ValueError, "a user name may have no control character"),
         (lambda: Basic("", "s3\0cret"), ValueError, "a password may have no control character"),
         (lambda: Basic("", "s3cret\x7f"), ValueError, "a password may have no control character"),
-        (lambda: Basic("", "s3cret\udc80"), ValueError, "a password must be encodable as UTF-8"),
+        (lambda: Basic("", "s3cret\ud800"), ValueError, "a password must be encodable as UTF-8"),
         (lambda: Basic("", b"s3cret"), TypeError, "a password must be a str, not bytes"),
         (lambda: Digest("s3cret\r", ""), ValueError, "a user name may have no control character"),
         (lambda: Digest(None, ""), TypeError, "a user name must be a str, not NoneType"),

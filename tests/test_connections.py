@@ -234,7 +234,7 @@ async def test_the_limit_closes_what_is_idle_elsewhere():
         (b"max=100,timeout=5", 4),
         (b"Timeout=5", 4),
         (b"timeout = 5", 4),
-        (b"timeout=1", 0),
+        (b"timeout=1", 0.5),
         (b"timeout=0", 0),
         (b"timeout=100", 15),
         (b"timeout=99999999999999999999", 15),

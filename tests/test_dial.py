@@ -838,7 +838,7 @@ async def test_credentials_for_the_proxy_are_sent_and_never_shown():
         tunnel = Tunnel("a.test", 443, (("Proxy-Authorization", "Basic d3Jvbmc="),))
         error = await failing(to(proxy, tunnel=tunnel), TunnelError)
     assert str(error) == "Tunnel connection failed: 407 Proxy Authentication Required"
-    assert "Proxy-Authorization" in error.hint
+    assert "credentials" in error.hint
     assert "d3Jvbmc" not in repr(error) + repr(vars(error)) + repr(tunnel)
     assert b"Proxy-Authorization: Basic d3Jvbmc=\r\n" in proxy.heads[0]
 

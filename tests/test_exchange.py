@@ -494,7 +494,9 @@ async def test_what_a_body_is_sent_as(body, sent):
             response = await pool.request("POST", server.url, body)
             assert await response.read() == b"hi"
             assert pool.stats().idle == 1
-        assert server.received[0].endswith(sent)
+        received = server.received[0]
+        assert received.replace(b"Connection: keep-alive\r\n", b"").endswith(sent)
+        assert received.count(b"Connection: keep-alive\r\n") == 1
 
 
 async def test_a_body_that_is_refused_costs_no_connection():

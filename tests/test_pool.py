@@ -334,10 +334,12 @@ async def test_what_a_request_sends():
         own = {"Host": "other.test", "Accept-Encoding": "gzip"}
         await fetch(pool, server.url, headers=own)
         assert server.received[0].decode() == (
-            f"GET /a?b=c HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\nX-A: 1\r\n\r\n"
-            f"POST / HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\n"
-            f"Content-Length: 4\r\nA: 1\r\nA: 2\r\n\r\ndata"
-            f"GET / HTTP/1.1\r\nHost: other.test\r\nAccept-Encoding: gzip\r\n\r\n"
+            f"GET /a?b=c HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n"
+            f"Accept-Encoding: identity\r\nX-A: 1\r\n\r\n"
+            f"POST / HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n"
+            f"Accept-Encoding: identity\r\nContent-Length: 4\r\nA: 1\r\nA: 2\r\n\r\ndata"
+            f"GET / HTTP/1.1\r\nConnection: keep-alive\r\n"
+            f"Host: other.test\r\nAccept-Encoding: gzip\r\n\r\n"
         )
 
 
@@ -699,6 +701,20 @@ async def test_an_http_proxy_is_asked_for_whole_urls():
             assert request.headers.get_all("Proxy-Authorization") == ["Basic dXNlcjpwYXNz"]
         # One for each origin: what the proxy keeps open to them is not mixed up.
         assert proxy.connections == 2
+
+
+@pytest.mark.parametrize("pipelining", [1, 2])
+async def test_what_a_proxy_was_asked_for_is_what_a_response_and_an_error_name(pipelining):
+    script = [answer(OK), answer(OK), expect(), send(b"HTTP/1.1 2000\r\n\r\n"), read_all()]
+    async with ScriptedServer(script) as proxy:
+        async with ConnectionPool(proxy=proxy.url, pipelining=pipelining) as pool:
+            for body in (None, [b"x"]):
+                response = await pool.request("GET", "http://a.test/x", body)
+                assert response.url == "http://a.test/x"
+                await response.read()
+            with pytest.raises(HTTPException) as info:
+                await fetch(pool, "http://a.test/x")
+            assert str(info.value).startswith("GET http://a.test/x: not a status line")
 
 
 async def test_a_tunnel_for_https(certificates):

@@ -73,6 +73,8 @@ class Pool:
         self.queues: dict[Site, deque[Waiter]] = {}
         self.timers: dict[Site, float] = {}
         self.closed: list[Slot] = []
+        # Idle ones that somebody else waits for, and since when.
+        self.lingering: dict[Slot, float] = {}
         # Who was served, in order.
         self.log: list[Waiter] = []
 
@@ -82,6 +84,16 @@ class Pool:
         assert slot.gone, "closed while it is in the books"
         assert slot not in self.closed, "closed twice"
         self.closed.append(slot)
+
+    def linger(self, slot: Slot) -> None:
+        assert slot in self.slots.idle
+        self.lingering[slot] = slot.idle_since
+
+    def run_on(self) -> None:
+        """Those who have been answered have run, and taken what they wanted."""
+        lingering, self.lingering = self.lingering, {}
+        for slot, since in lingering.items():
+            self.slots.expel(slot, since)
 
     def wake_later(self, site: Site, delay: float) -> None:
         assert delay > 0
@@ -224,10 +236,14 @@ class Pool:
                 assert (site in slots._unused) != site.retired
         for site in slots.sites.values():
             assert not site.retired
-        assert not slots.turns or (slots.open >= slots.limit and not slots.idle)
+        assert not slots.turns or (slots.open >= slots.limit and not self.kept_idle)
         for site in slots.turns:
             assert site.waiters
             assert site.open < slots.limit_per_host
+
+    @property
+    def kept_idle(self) -> set[Slot]:
+        return {*self.slots.idle} - {*self.lingering}
 
     def check_nobody_waits_in_vain(self, site: Site) -> None:
         slots = self.slots
@@ -236,7 +252,7 @@ class Pool:
             return
         may_open = site.open < slots.limit_per_host
         exclusive = next(iter(site.waiters.values()))
-        free = site.idle or (site.room and not exclusive) or (may_open and slots.idle)
+        free = site.idle or (site.room and not exclusive) or (may_open and self.kept_idle)
         free = free or (may_open and slots.open < slots.limit)
         if site.pace is None or site.pace.delay(self.clock.now) <= 0:
             assert not free
@@ -1096,6 +1112,10 @@ class Books(RuleBasedStateMachine):
     def wait(self, seconds):
         self.pool.turn(seconds)
 
+    @rule()
+    def run_on(self):
+        self.pool.run_on()
+
     @rule(number=st.integers(0, 4), seconds=st.sampled_from([0.5, 5.0]))
     def pause(self, number, seconds):
         site = self.pool.slots.sites.get(number)
@@ -1106,6 +1126,56 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def holds(self):
         self.pool.check()
+
+
+def test_who_asks_again_at_once_keeps_its_connection_though_others_wait(clock):
+    pool = Pool(clock, limit=3)
+    slow = [used(pool, "slow") for _ in range(2)]
+    fast = used(pool, "fast")
+    queued = [pool.ask(pool.site("slow")) for _ in range(5)]
+    for _ in range(3 * STREAK):
+        slot = fast.slot
+        pool.finish(fast)
+        assert pool.lingering == {slot: clock.now}
+        pool.check()
+        fast = used(pool, "fast")
+        assert fast.slot is slot
+        clock.now += 1
+        # Of the time before.
+        pool.run_on()
+        pool.check()
+    pool.finish(fast)
+    pool.run_on()
+    assert pool.closed == [fast.slot]
+    assert served(*queued) == [True, False, False, False, False]
+    pool.check()
+    assert served(*slow) == [True, True]
+
+
+def test_what_lingers_is_not_for_who_comes_behind_those_that_wait(clock):
+    pool = Pool(clock, limit=2)
+    used(pool, "a")
+    fast = used(pool, "b")
+    first = pool.ask(pool.site("a"))
+    pool.finish(fast)
+    second = pool.ask(pool.site("c"))
+    assert served(first, second) == [False, False]
+    pool.run_on()
+    assert served(first, second) == [True, False]
+    pool.check()
+
+
+def test_a_lingering_connection_that_is_closed_or_lost_serves_who_waits(clock):
+    for end in ("close_idle", "remove"):
+        pool = Pool(clock, limit=2)
+        used(pool, "a")
+        fast = used(pool, "b")
+        waiting = pool.ask(pool.site("a"))
+        pool.finish(fast)
+        getattr(pool.slots, end)(fast.slot)
+        assert waiting.slot is not None
+        pool.run_on()
+        pool.check()
 
 
 def test_the_books_are_right_whatever_happens():

@@ -25,6 +25,8 @@ from aiohttpconn.client.urls import (
 from aiohttpconn.exceptions import InvalidURL
 from aiohttpconn.http11.grammar import check_host, check_host_field, check_target
 
+NO_SCHEME = "it has no scheme: write it with http:// or https://, or give the client a base_url="
+
 
 def refused(error, function, *arguments) -> str:
     """Call in vain; return the text."""
@@ -139,15 +141,15 @@ def test_only_what_is_not_legal_is_escaped(target, sent):
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("", "it has no scheme: write it with http:// or https://"),
-        ("a.test", "it has no scheme: write it with http:// or https://"),
-        ("a.test:80/x", "it has no scheme: write it with http:// or https://"),
-        ("//a.test/", "it has no scheme: write it with http:// or https://"),
-        ("/x", "it has no scheme: write it with http:// or https://"),
-        ("://a.test", "it has no scheme: write it with http:// or https://"),
-        ("1http://a.test", "it has no scheme: write it with http:// or https://"),
-        ("héttp://a.test", "it has no scheme: write it with http:// or https://"),
-        ("mailto:a", "it has no scheme: write it with http:// or https://"),
+        ("", NO_SCHEME),
+        ("a.test", NO_SCHEME),
+        ("a.test:80/x", NO_SCHEME),
+        ("//a.test/", NO_SCHEME),
+        ("/x", NO_SCHEME),
+        ("://a.test", NO_SCHEME),
+        ("1http://a.test", NO_SCHEME),
+        ("héttp://a.test", NO_SCHEME),
+        ("mailto:a", NO_SCHEME),
         ("http:a.test", "http: must be followed by //"),
         ("http:/a.test", "http: must be followed by //"),
         ("https:\\\\a.test", "https: must be followed by //"),

@@ -90,7 +90,7 @@ class Auth:
         return False
 
 
-class _Fixed(Auth):
+class FixedAuth(Auth):
     """The same credentials for every request."""
 
     __slots__ = ("_value",)
@@ -103,7 +103,7 @@ class _Fixed(Auth):
             request.headers["Authorization"] = self._value
 
 
-class Basic(_Fixed):
+class Basic(FixedAuth):
     """Basic authentication (RFC 7617), in UTF-8: who reads the request has the password.
 
     Raises ``ValueError`` for a colon in *username* and for control characters.
@@ -121,7 +121,7 @@ class Basic(_Fixed):
         super().__init__(f"Basic {b2a_base64(b'%b:%b' % (user, secret), newline=False).decode()}")
 
 
-class Bearer(_Fixed):
+class Bearer(FixedAuth):
     """A bearer token (RFC 6750). Raises ``ValueError`` for characters that none may have."""
 
     __slots__ = ()
@@ -219,7 +219,7 @@ def encode_credential(text: str, what: str) -> bytes:
 
         text = normalize("NFC", text)
     try:
-        return text.encode()
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise ValueError(f"a {what} must be encodable as UTF-8") from None
 

@@ -19,7 +19,6 @@ from ..http11.head import encode_fields
 from .auth import Basic
 from .content import encode_content
 from .cookies import check_cookie
-from .decoding import decode
 from .exchange import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
 from .policy import (
     REDIRECTS,
@@ -31,7 +30,7 @@ from .policy import (
     strip_secrets,
 )
 from .pool import DECIDING, SMALL_BODY, forwards, request_head
-from .response import Response, codings_of, read_body
+from .response import Response, codings_of, decode_body, read_body
 from .routes import Route
 from .settings import Request, check_options, merge_params
 from .urls import SplitURL, add_params, join_base, split_url
@@ -307,8 +306,10 @@ class Call:
         """Raise ``RedirectRefused`` if *redirect* goes too far, or cannot be sent."""
         most = self._settings.max_redirects
         if len(self._history) >= most:
-            way = " → ".join([*(response.url for response in self._history), self._url.text])
-            raise TooManyRedirects(f"more than max_redirects={most}: {way} → {redirect.url.text}")
+            way = [*(response.url for response in self._history), self._url.text, redirect.url.text]
+            # The end shows whether they go round in a circle; "history" has all of them.
+            shown = [*way[:1], "...", *way[-3:]] if len(way) > 4 else way
+            raise TooManyRedirects(f"more than max_redirects={most}: {' → '.join(shown)}")
         content = self._content
         if redirect.keeps_body and content is not None and not content.can_replay:
             raise RedirectRefused(
@@ -397,16 +398,8 @@ async def whole_body(
 
 def decoded(raw: HTTPResponse, content: bytes, url: str, settings: Settings) -> bytes:
     """Return *content*, the body of *raw*, without its content codings."""
-    codings = codings_of(raw, url)
-    if not codings or not content:
-        return content
-    return decode(
-        content,
-        codings,
-        max_body=settings.max_body,
-        max_ratio=settings.max_ratio,
-        context=f"{raw.method} {url}",
-    )
+    limits = settings.max_body, settings.max_ratio
+    return decode_body(raw, content, codings_of(raw, url), url, limits)
 
 
 def keep_cookies(store: CookieStore, url: SplitURL, raw: HTTPResponse) -> None:
@@ -419,7 +412,8 @@ def keep_cookies(store: CookieStore, url: SplitURL, raw: HTTPResponse) -> None:
 def _basic(userinfo: str) -> Basic:
     """Return what the user and password of a URL stand for."""
     user, _, password = userinfo.partition(":")
-    return Basic(unquote(user), unquote(password))
+    # Escaped bytes keep their values.
+    return Basic(*(unquote(text, errors="surrogateescape") for text in (user, password)))
 
 
 def _nothing() -> None:

@@ -22,6 +22,7 @@ from ..http11.limits import Limits
 from ..net.timeouts import Timeout
 from ..types import UNSET, Unset
 from ..version import __version__
+from .auth import FixedAuth
 from .auth import of as as_auth
 from .calls import Call, decoded, keep_cookies, route_for, whole_body
 from .content import encode_content
@@ -30,12 +31,13 @@ from .decoding import MAX_RATIO
 from .exchange import SHARING, Send, exchange, exchange_shared
 from .fields import Fields
 from .policy import REDIRECTS, RetryBudget
-from .pool import DECIDING, SMALL_BODY, ConnectionPool, PoolOptions, PoolStats
+from .pool import DECIDING, KEEP_ALIVE, SMALL_BODY, ConnectionPool, PoolOptions, PoolStats
 from .proxies import ProxyRules, from_environment
-from .response import Response
+from .response import Response, codings_of
 from .settings import (
     DEFAULT_TIMEOUT,
     Context,
+    Request,
     Settings,
     as_pairs,
     as_timeout,
@@ -204,17 +206,17 @@ class Client:
         self._base_url = context.base_url
         self._follows = settings.follow_redirects
         self._decompresses = settings.decompress
+        self._max_body = settings.max_body
         self._send = Send(settings.timeout, None, settings.resend_stale)
         self._shares = SHARING if context.pipelining > 1 else frozenset[str]()
         # The fields of the requests of which nothing is special; None if there are none.
         special = (
             context.params
-            or settings.auth
+            or not isinstance(settings.auth, FixedAuth | None)
             or settings.retry
             or settings.on_request
             or settings.on_response
             or settings.timeout.total is not None
-            or settings.max_body is not None
         )
         self._fields = None if special else self._merge((), None)
         # With those of a request's own, by these and the type of its body.
@@ -341,18 +343,20 @@ class Client:
                     notable = self._look_at(head)
                 if notable and cookies is not None:
                     keep_cookies(cookies, origin._replace(target=target), raw)
-                content = raw._first
+                content: bytes = raw._first  # type: ignore[assignment]
+                most = self._max_body
                 if (
                     raw._ended
                     and not raw._rest
                     and raw._exception is None
-                    and type(content) is bytes
+                    and (most is None or len(content) <= most)
                 ):
                     raw._first = b""
                     raw._buffered = 0
                     ended = head_at
                 else:
-                    content = await whole_body(raw, None, method in self._shares)
+                    coded = notable and self._decompresses and bool(codings_of(raw, url))
+                    content = await whole_body(raw, most, method in self._shares, coded)
                     ended = monotonic()
                 if notable and self._decompresses:
                     content = decoded(raw, content, url, self._context.settings)
@@ -420,6 +424,8 @@ class Client:
         fields = self._context.fields_for(self._context.settings, items)
         if kind is not None and "content-type" not in fields:
             fields["Content-Type"] = kind
+        if (auth := self._context.settings.auth) is not None:
+            auth.authorize(Request("", "", fields))
         text, names = encode_fields(fields.pairs())
         plain = "accept-encoding" in names and "cookie" not in names
         return text if plain and _OWN_FIELDS.isdisjoint(names) else None
@@ -453,7 +459,7 @@ class Client:
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         site = self._connections.site(route_for(origin, self._context.settings))
-        host = f" HTTP/1.1\r\nHost: {site.authority}\r\n{site.fields}"
+        host = f" HTTP/1.1\r\nHost: {site.authority}\r\n{KEEP_ALIVE}{site.fields}"
         self._known[prefix] = site, host, origin
 
     # What they return is request()'s coroutine: one around it would cost as much again.

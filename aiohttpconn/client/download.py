@@ -47,7 +47,6 @@ _ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 # RFC 9110 §14.4
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
-_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,19})")
 
 
 class Streamer(Protocol):
@@ -204,18 +203,16 @@ async def _attempt(
 ) -> Response | None:
     """Fetch what is missing of *part*; return the response if it is whole then."""
     continued = part.size > 0 and part.validator != ""
+    # The last byte comes once more: a part that is whole already is then no range that cannot be.
+    start = part.size - 1 if continued else 0
     if continued:
-        fields = [*fields, ("Range", f"bytes={part.size}-"), ("If-Range", part.validator)]
+        fields = [*fields, ("Range", f"bytes={start}-"), ("If-Range", part.validator)]
     else:
         part.size = 0
     asked: RequestOptions = {**options, "headers": fields}
     async with client.stream("GET", url, **asked) as response:
         if response.status == 416 and continued:
-            # Nothing is missing, or what is there is not what it was.
-            match = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", ""))
-            if match is not None and int(match[1]) == part.size:
-                part.open(part.size)
-                return response
+            # What is there is more than there is.
             part.forget()
             return None
         response.raise_for_status()
@@ -227,10 +224,10 @@ async def _attempt(
             raise _status_error(response, "a part, although the whole was asked for")
         else:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if match is None or int(match[1]) != part.size or _is_of_another(response, part):
+            if match is None or int(match[1]) != start or _is_of_another(response, part):
                 part.forget()
                 return None
-            part.open(part.size)
+            part.open(start)
             total = None if match[2] == "*" else int(match[2])
         await _receive(response, part, total, progress)
         # RFC 9110 §14.2: a server may send less of a range than was asked for.

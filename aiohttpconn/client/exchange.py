@@ -101,7 +101,7 @@ async def exchange(
             dialed = pool.report(slot)
         if protocol._timeout is not send.timeout:
             protocol.set_timeout(send.timeout)
-        response = protocol.start(method, target, data, True)
+        response = protocol.start(method, site.prefix + target, data, True)
         response.dialed = dialed
         waiter = response._head_waiter = protocol.loop.create_future()
         if protocol.timed:
@@ -148,7 +148,7 @@ async def exchange_shared(
             if protocol._timeout is not send.timeout:
                 protocol.set_timeout(send.timeout)
             pool.share(slot)
-        response = protocol.start(method, target, data, True)
+        response = protocol.start(method, site.prefix + target, data, True)
         response.dialed = dialed
         waiter = response._head_waiter = protocol.loop.create_future()
         timer = None
@@ -242,6 +242,8 @@ async def exchange_body(
     *body* and *fields* are those of ``HTTPConnection.request``. *replay* gives *body* a second
     time, for a resend; None if that cannot be.
     """
+    if not any(name.lower() == "connection" for name, _ in fields):
+        fields = [("Connection", "keep-alive"), *fields]
     fresh = False
     while True:
         slot, dialed = await lend(pool, site, method, target, send, fresh=fresh)

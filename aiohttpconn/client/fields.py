@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fields"]
 
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
+
 
 class Fields(MutableMapping[str, str]):
     """Header fields, a mapping from names in any case to values.
@@ -34,7 +36,9 @@ class Fields(MutableMapping[str, str]):
             self.add(name, value)
 
     def __repr__(self) -> str:
-        return f"Fields({self.pairs()!r})"
+        # What is shown ends up in logs and bug reports.
+        shown = [(name, "***" if low in _SECRET else value) for low, name, value in self._items]
+        return f"Fields({shown!r})"
 
     def __eq__(self, other: object) -> bool:
         return _folded(self) == _folded(other) if isinstance(other, Mapping) else NotImplemented

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DECIDING",
     "DNS_TTL",
+    "KEEP_ALIVE",
     "SMALL_BODY",
     "ConnectionPool",
     "OriginStats",
@@ -47,6 +48,10 @@ __all__ = [
 
 DNS_TTL = 60.0
 """Seconds for which a pool uses the answer of a name lookup: getaddrinfo tells no lifetime."""
+
+KEEP_ALIVE = "Connection: keep-alive\r\n"
+"""Sent although HTTP/1.1 means it anyway: Apache says only to who does for how long it keeps a
+connection, and how many requests."""
 
 SMALL_BODY = 64 * 1024
 """Bytes up to which a body leaves in one write with its head."""
@@ -437,11 +442,13 @@ def request_head(
         raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
     line = encode_request_line(method, f"{site.prefix}{target}")
     host = "" if "host" in names else f"Host: {site.authority}\r\n"
+    keep = "" if "connection" in names else KEEP_ALIVE
     coding = "" if "accept-encoding" in names else "Accept-Encoding: identity\r\n"
     length = ""
     if body is not None:
         length = f"Content-Length: {len(body)}\r\n"
     elif method in ("PATCH", "POST", "PUT"):
         length = "Content-Length: 0\r\n"
-    head = f"{line} HTTP/1.1\r\n{host}{coding}{site.fields}{length}{fields}\r\n".encode("latin-1")
+    own = f"{host}{keep}{coding}{site.fields}{length}"
+    head = f"{line} HTTP/1.1\r\n{own}{fields}\r\n".encode("latin-1")
     return head + body if body else head

@@ -324,6 +324,14 @@ def _proxy(value: str | Proxy | None) -> Proxy | None:
     return value if value is None or isinstance(value, Proxy) else Proxy.parse(value)
 
 
+_NO_RULES = ProxyRules({})
+
+_VARIABLES = tuple(
+    case(f"{name}_proxy") for name in (*_SCHEMES, "all", "no") for case in (str.lower, str.upper)
+)
+"""What the environment may have."""
+
+
 def from_environment(environ: Mapping[str, str]) -> ProxyRules:
     """Return the rules of ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``.
 
@@ -332,10 +340,15 @@ def from_environment(environ: Mapping[str, str]) -> ProxyRules:
     but not under CGI, where a ``Proxy`` field of the request sets it ("httpoxy").
     Raises ``InvalidURL`` that names the variable.
     """
-    # By their exact names: on Windows os.environ finds HTTP_PROXY under http_proxy, too.
-    given = {name: value.strip() for name, value in environ.items()}
-    if "REQUEST_METHOD" in given:
+    # One by one: to copy the whole of os.environ is most of what a Client costs.
+    given = {name: environ[name].strip() for name in _VARIABLES if name in environ}
+    if not given:
+        return _NO_RULES
+    if "REQUEST_METHOD" in environ:
         given.pop("HTTP_PROXY", None)
+        if "request_method" in environ:
+            # On Windows os.environ finds names in any case.
+            given.pop("http_proxy", None)
     proxies: dict[_Key, Proxy | None] = {}
     for scheme in _SCHEMES:
         name = _first(given, f"{scheme}_proxy") or _first(given, "all_proxy")

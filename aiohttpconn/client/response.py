@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..exceptions import (
     MAX_SHOWN,
@@ -35,6 +35,8 @@ MAX_LINE = 16 * 1024 * 1024
 
 PIECE = 256 * 1024
 """Bytes that are decoded at once from a stream."""
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Timings(NamedTuple):
@@ -238,17 +240,8 @@ class Response:
         """
         if self._content is None:
             codings = self._unread_codings()
-            max_body, max_ratio = self._limits
-            data = await read_body(self.raw, max_body, bool(codings))
-            if codings and data:
-                data = decode(
-                    data,
-                    codings,
-                    max_body=max_body,
-                    max_ratio=max_ratio,
-                    context=self._context(),
-                )
-            self._content = data
+            data = await read_body(self.raw, self._limits[0], bool(codings))
+            self._content = decode_body(self.raw, data, codings, self.url, self._limits)
             self._ended = monotonic()
         return self._content
 
@@ -282,26 +275,18 @@ class Response:
         """Iterate over the body as it comes, decoded."""
         codings = self._unread_codings()
         self._codings = None
-        max_body, max_ratio = self._limits
+        max_body = self._limits[0]
         if not codings:
             async for piece in self.raw.iter_bytes():
                 if max_body is not None and self.raw.received > max_body:
                     raise too_large(self.raw, max_body)
                 yield piece
         else:
-            decoder = ContentDecoder(
-                codings, max_body=max_body, max_ratio=max_ratio, context=self._context()
-            )
-            empty = True
-            async for piece in self.raw.iter_bytes():
-                empty = False
-                if out := decoder.feed(piece, PIECE):
-                    yield out
-                while decoder.pending:
-                    if out := decoder.feed(b"", PIECE):
-                        yield out
-            if not empty:
-                decoder.finish()
+            try:
+                async for piece in _decoded_pieces(self.raw, codings, self._limits):
+                    yield piece
+            except DECODING_ERRORS as exc:
+                raise _told(exc, self.raw, self.url) from exc.__cause__
         self._ended = monotonic()
 
     async def iter_lines(self, *, max_line: int = MAX_LINE) -> AsyncIterator[str]:
@@ -383,7 +368,59 @@ def codings_of(raw: HTTPResponse, url: str) -> list[str]:
     try:
         return split_codings(values)
     except ContentDecodingError as exc:
-        raise ContentDecodingError(f"{raw.method} {url}: {exc}") from None
+        raise _told(exc, raw, url) from None
+
+
+def decode_body(
+    raw: HTTPResponse,
+    data: bytes,
+    codings: Sequence[str],
+    url: str,
+    limits: tuple[int | None, float | None],
+) -> bytes:
+    """Return *data*, the body of *raw*, without *codings*; *limits* are (max_body, max_ratio)."""
+    if not codings or not data:
+        return data
+    max_body, max_ratio = limits
+    try:
+        return decode(data, codings, max_body=max_body, max_ratio=max_ratio)
+    except DECODING_ERRORS as exc:
+        raise _told(exc, raw, url) from exc.__cause__
+
+
+async def _decoded_pieces(
+    raw: HTTPResponse, codings: Sequence[str], limits: tuple[int | None, float | None]
+) -> AsyncIterator[bytes]:
+    """Iterate over the body of *raw* as it comes, without *codings*."""
+    max_body, max_ratio = limits
+    decoder = ContentDecoder(codings, max_body=max_body, max_ratio=max_ratio)
+    empty = True
+    async for piece in raw.iter_bytes():
+        empty = False
+        if out := decoder.feed(piece, PIECE):
+            yield out
+        while decoder.pending:
+            if out := decoder.feed(b"", PIECE):
+                yield out
+    if not empty:
+        decoder.finish()
+
+
+DECODING_ERRORS = (BodyTooLarge, ContentDecodingError)
+
+
+def _told(exc: E, raw: HTTPResponse, url: str) -> E:
+    """Give *exc*, of the body of *raw*, the details of the exchange."""
+    return describe(
+        exc,
+        method=raw.method,
+        url=url,
+        phase="decoding the body",
+        elapsed=monotonic() - raw.started,
+        peer=str(raw.peername or ""),
+        request_sent=True,
+        response_started=True,
+    )
 
 
 async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:

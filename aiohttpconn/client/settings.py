@@ -130,12 +130,25 @@ class Settings:
 _SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
 _KNOWN = frozenset(RequestOptions.__annotations__)
 
+# What requests, httpx and aiohttp call it.
+_HINTS = {
+    "allow_redirects": "follow_redirects=",
+    "body": "content=",
+    "proxies": "proxy=",
+    "ssl": "context=",
+    "stream": "client.stream(...)",
+    "verify": "context=, or the client's cafile=",
+}
+
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise ``TypeError`` for options that no request has."""
     if unknown := options.keys() - _KNOWN:
+        named = [
+            f"{name} (here: {_HINTS[name]})" if name in _HINTS else name for name in sorted(unknown)
+        ]
         raise TypeError(
-            f"unknown options: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_KNOWN))}"
+            f"unknown options: {', '.join(named)}; there are {', '.join(sorted(_KNOWN))}"
         )
 
 

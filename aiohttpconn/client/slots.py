@@ -11,7 +11,9 @@ A *site* is what is known of one way to one origin. What needs a slot and gets n
 queue of its site. Three things hold whenever no method here is running:
 
 - a site has no idle connection while somebody waits in its queue and may begin;
-- no site has an idle connection while another waits for a slot of the pool: it is closed for it;
+- no site has an idle connection while another waits for a slot of the pool: it is closed for it,
+  or, if its site has no more than the other, a moment later (``linger``), so that who makes one
+  request after the other does not lose its connection between them;
 - sites that wait for a slot of the pool stand in ``turns``, and get theirs in that order.
 
 A connection that comes back while others wait may stay with its site, whose next request then needs
@@ -58,6 +60,9 @@ class Keeper(Protocol):
 
     def close(self, slot: Slot) -> None:
         """Close the connection of *slot*, which has left the books."""
+
+    def linger(self, slot: Slot) -> None:
+        """Call ``expel(slot, slot.idle_since)`` when who has just used *slot* has run."""
 
     def wake_later(self, site: Site, delay: float) -> None:
         """Call ``serve(site)`` in *delay* seconds: nothing may begin there before."""
@@ -304,7 +309,8 @@ class Slots:
         """Return a new slot of *site*, if the limits allow it; for it, an idle one may go."""
         if site.open >= self.limit_per_host:
             return None
-        if self.open >= self.limit and not self.idle:
+        # What is idle while others wait lingers, and is not for who comes after them.
+        if self.open >= self.limit and (not self.idle or self.turns):
             return None
         if not site.open:
             # First: what is closed may leave a site unused, for which this one would be forgotten.
@@ -326,17 +332,31 @@ class Slots:
         slot.idle_since = monotonic()
         wanted = bool(site.waiters) and self._may_begin(site)
         following = self._following(site) if self.turns else None
-        if following is None or (wanted and not self._must_yield(site, following)):
-            if wanted:
-                site.streak += 1
-                self._hand(site, slot)
-            else:
-                self._keep(slot)
-            return
+        stays = following is None or (
+            not self._must_yield(site, following) if wanted else site.open <= following.open
+        )
+        if not stays:
+            self._yield(slot)
+        elif wanted:
+            site.streak += 1
+            self._hand(site, slot)
+        else:
+            self._keep(slot)
+            if following is not None and not slot.gone:
+                self.keeper.linger(slot)
+
+    def expel(self, slot: Slot, since: float) -> None:
+        """Close *slot*, idle *since* then, if it still is and others wait for it."""
+        idle = slot in self.idle and slot.idle_since == since
+        if idle and self._following(slot.site) is not None:
+            self._yield(slot)
+
+    def _yield(self, slot: Slot) -> None:
+        """Give *slot* to the site whose turn it is."""
         self._forget(slot)
         self.keeper.close(slot)
         # Behind those that have waited for longer.
-        self._seek_turn(site)
+        self._seek_turn(slot.site)
         self._serve_turns()
 
     def share(self, slot: Slot) -> None:
@@ -371,9 +391,11 @@ class Slots:
         self._serve_turns()
 
     def close_idle(self, slot: Slot) -> None:
-        """Close an idle connection. Where one is idle, nobody waits for its slot."""
+        """Close an idle connection."""
         self._forget(slot)
         self.keeper.close(slot)
+        if self.turns:
+            self._serve_turns()
 
     def _keep(self, slot: Slot) -> None:
         """*slot* is idle, and nobody wants it."""

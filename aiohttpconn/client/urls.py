@@ -122,7 +122,10 @@ def split_url(url: str) -> SplitURL:
     if not scheme or authority is None:
         if scheme in PORTS:
             raise _invalid(url, f"{scheme}: must be followed by //")
-        raise _invalid(url, "it has no scheme: write it with http:// or https://")
+        raise _invalid(
+            url,
+            "it has no scheme: write it with http:// or https://, or give the client a base_url=",
+        )
     if scheme not in PORTS:
         raise _invalid(url, f"the scheme {scheme!r} is not supported, http and https are")
     userinfo, _, host_port = authority.rpartition("@")

@@ -44,29 +44,23 @@ async def test_requests_at_once_take_connections_up_to_the_limit(origin):
 
 
 async def test_apache_says_how_many_requests_it_takes(apache):
-    # To those alone who ask: it ends the connection of others just so.
-    for headers in {}, {"Connection": "keep-alive"}:
-        async with Client(trust_env=False, resend_stale=False, headers=headers) as client:
-            responses = [
-                await client.post(f"{apache.http}/app/echo", content=b"once") for _ in range(205)
-            ]
-        assert {response.status for response in responses} == {200}
-        fresh = [n for n, response in enumerate(responses) if not response.reused]
-        assert fresh == [0, 101, 202]
-        hints = [response.headers["Keep-Alive"] for response in responses[:102]]
-        if headers:
-            ends = [None, "timeout=60, max=100"]
-            assert hints == [*(f"timeout=60, max={n}" for n in range(100, 0, -1)), *ends]
-        else:
-            assert hints == [None] * 102
+    async with Client(trust_env=False, resend_stale=False) as client:
+        responses = [
+            await client.post(f"{apache.http}/app/echo", content=b"once") for _ in range(205)
+        ]
+    assert {response.status for response in responses} == {200}
+    fresh = [n for n, response in enumerate(responses) if not response.reused]
+    assert fresh == [0, 101, 202]
+    hints = [response.headers["Keep-Alive"] for response in responses[:102]]
+    ends = [None, "timeout=60, max=100"]
+    assert hints == [*(f"timeout=60, max={n}" for n in range(100, 0, -1)), *ends]
 
 
 async def test_apache_says_how_long_it_waits(apache, monkeypatch):
     ahead = 0.0
     for module in connections, exchange:
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + ahead)
-    headers = {"Connection": "keep-alive"}
-    async with Client(trust_env=False, keepalive_timeout=1000, headers=headers) as client:
+    async with Client(trust_env=False, keepalive_timeout=1000) as client:
         response = await client.get(f"{apache.http}/small.txt")
         assert response.headers["Keep-Alive"] == "timeout=60, max=100"
         for idle, expected in (58.5, True), (58.5, True), (59.5, False):
