@@ -8,6 +8,8 @@ import gzip
 import json
 import random
 import re
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,6 +160,28 @@ async def test_progress_tells_how_much_is_there(client, path, monkeypatch):
         assert seen[-1] == (6, None)
 
 
+async def test_progress_of_a_download_that_breaks_off_never_goes_back(client, path, monkeypatch):
+    """Also where the head of a response comes, and nothing of its body."""
+    monkeypatch.setattr(download_module, "BLOCK", 1)
+    seen: list[tuple[int, int | None]] = []
+
+    class LastFiles(Files):
+        def __call__(self, request: Request) -> Reply:
+            reply = super().__call__(request)
+            empty = len(self.ranges) in (2, 3, 4)
+            return replace(reply, fault=close_at(-len(reply.body))) if empty else reply
+
+    files = LastFiles()
+    files.faults = [close_at(20_000)]
+    async with serve(files) as server:
+        await client.download(server.url, path, progress=lambda *args: seen.append(args))
+        assert len({asked for asked, _ in files.ranges[1:]}) == 1
+        assert len(files.ranges) == 5
+        assert seen == sorted(seen)
+        assert seen[-1] == (50_000, 50_000)
+        assert path.read_bytes() == CONTENT
+
+
 async def test_of_a_slow_download_there_is_progress(client, path, monkeypatch):
     now = 0.0
     monkeypatch.setattr(download_module, "monotonic", lambda: now)
@@ -179,13 +203,17 @@ async def test_of_a_slow_download_there_is_progress(client, path, monkeypatch):
     assert len(seen) in (1, 2)
 
 
-async def test_an_error_of_progress_ends_it(client, path):
+@pytest.mark.parametrize("error", [KeyError, BrokenPipeError, TimeoutError])
+async def test_an_error_of_progress_ends_it(error, client, path):
+    """Also one that would be tried again if it were the network's."""
+
     def progress(there: int, total: int | None) -> None:
-        raise KeyError("progress")
+        raise error("progress")
 
     async with serve(Files()) as server:
-        with pytest.raises(KeyError, match="progress"):
+        with pytest.raises(error, match="progress"):
             await client.download(server.url, path, progress=progress)
+        assert len(server.requests) == 1
         assert not path.exists()
         assert client.stats().leased == 0
 
@@ -313,6 +341,24 @@ async def test_it_ends_where_there_is_none(client, path, sleeps):
         assert path.read_bytes() == CONTENT
 
 
+async def test_max_body_is_for_the_whole_of_a_continued_one(client, path, monkeypatch):
+    """Neither the next call nor a server that breaks off again and again gets beyond it."""
+    monkeypatch.setattr(download_module, "BLOCK", 1)
+    files = Files()
+    async with serve(files) as server:
+        files.faults = [close_at(15_000)] * 10
+        with pytest.raises(BodyTooLarge, match="more than max_body=40000 bytes"):
+            await client.download(server.url, path, max_body=40_000)
+        files.faults.clear()
+        with pytest.raises(BodyTooLarge, match="more than max_body=40000 bytes"):
+            await client.download(server.url, path, max_body=40_000)
+        assert path.with_name("file.bin.part").stat().st_size <= 40_000
+        assert not path.exists()
+        # What is there can be continued with more.
+        assert (await client.download(server.url, path, max_body=50_000)).status == 206
+        assert path.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("options", [{"resume": False}, {}])
 async def test_a_part_without_a_validator_is_not_continued(options, client, path):
     files = Files(**({} if "resume" in options else {"X-A": "b"}))
@@ -408,28 +454,42 @@ async def test_a_server_that_does_not_heed_if_range_is_found_out(client, path):
         leave_a_part(path, b"y" * 5_000, server.url, '"v0"')
         assert (await client.download(server.url, path)).status == 200
         assert path.read_bytes() == CONTENT
-        assert files.ranges == [("bytes=5000-", '"v0"'), (None, None)]
+        assert files.ranges == [("bytes=4999-", '"v0"'), (None, None)]
+
+
+async def test_a_server_that_does_not_heed_if_range_is_found_out_by_a_date(client, path):
+    files = Files(**DATES)
+    files.heeds_if_range = False
+    async with serve(files) as server:
+        before = "Mon, 23 Nov 2026 10:00:00 GMT"
+        leave_a_part(path, b"y" * 5_000, server.url, before)
+        assert (await client.download(server.url, path)).status == 200
+        assert path.read_bytes() == CONTENT
+        assert files.ranges == [("bytes=4999-", before), (None, None)]
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"Content-Range": "bytes 4999-49999/50000"},
-        {"Content-Range": "bytes 5001-49999/50000"},
+        {"Content-Range": "bytes 4998-49999/50000"},
+        {"Content-Range": "bytes 5000-49999/50000"},
         {"Content-Range": "bytes */50000"},
-        {"Content-Range": "bytes +5000-49999/50000"},
-        {"Content-Range": "bytes 5000-49999/5_0000"},
-        {"Content-Range": "items 5000-49999/50000"},
+        {"Content-Range": "bytes +4999-49999/50000"},
+        {"Content-Range": "bytes 4999-49999/5_0000"},
+        {"Content-Range": "bytes 4999-4998/50000"},
+        {"Content-Range": "bytes 4999-49999/49999"},
+        {"Content-Range": "bytes 4999-49999/0"},
+        {"Content-Range": "items 4999-49999/50000"},
         {"Content-Type": "multipart/byteranges; boundary=x"},
-        {"Content-Range": "bytes 5000-49999/50000", "Content-Encoding": "gzip"},
-        {"Content-Range": "bytes 5000-49999/50000", "ETag": '"v2"'},
+        {"Content-Range": "bytes 4999-49999/50000", "Content-Encoding": "gzip"},
+        {"Content-Range": "bytes 4999-49999/50000", "ETag": '"v2"'},
     ],
     ids=str,
 )
 async def test_a_part_that_was_not_asked_for_is_not_used(fields, client, path):
     def reply(request: Request) -> Reply:
         if "Range" in request.headers:
-            return Reply(CONTENT[5_000:], status=206, headers=fields)
+            return Reply(b"x" * 45_001, status=206, headers=fields)
         return Reply(CONTENT, headers={"ETag": ETAG})
 
     async with serve(reply) as server:
@@ -439,30 +499,70 @@ async def test_a_part_that_was_not_asked_for_is_not_used(fields, client, path):
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("total", ["50000", "*"])
+@pytest.mark.parametrize("block", [10_000, 1024 * 1024])
+async def test_more_than_its_content_range_says_is_not_used(
+    total, block, client, path, monkeypatch
+):
+    monkeypatch.setattr(download_module, "BLOCK", block)
+    seen: list[int] = []
+
+    def reply(request: Request) -> Reply:
+        if "Range" in request.headers:
+            fields = {"Content-Range": f"bytes 4999-49999/{total}"}
+            return Reply(b"x" * 50_000, status=206, headers=fields)
+        return Reply(CONTENT, headers={"ETag": ETAG})
+
+    async with serve(reply) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        response = await client.download(
+            server.url, path, progress=lambda there, _: seen.append(there)
+        )
+        assert response.status == 200
+        assert path.read_bytes() == CONTENT
+        assert len(server.requests) == 2
+        assert max(seen) == 50_000
+
+
 async def test_a_part_of_a_size_that_is_not_known(client, path):
-    fields = {"Content-Range": "bytes 5000-49999/*"}
-    async with serve({"/": Reply(CONTENT[5_000:], status=206, headers=fields)}) as server:
+    fields = {"Content-Range": "bytes 4999-49999/*"}
+    async with serve({"/": Reply(CONTENT[4_999:], status=206, headers=fields)}) as server:
         leave_a_part(path, CONTENT[:5_000], server.url)
         await client.download(server.url, path)
         assert path.read_bytes() == CONTENT
+        assert len(server.requests) == 1
+
+
+async def test_of_a_size_that_is_not_known_the_content_range_tells_where_it_ends(client, path):
+    """The first body ends with its connection, and too early."""
+    head = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-49999/*\r\n\r\n"
+    first = head % 4_999 + CONTENT[4_999:30_000]
+    second = head % 29_999 + CONTENT[29_999:]
+    scripts = [[answer(each, fault=close_at(len(each)))] for each in (first, second)]
+    async with ScriptedServer(*scripts) as server:
+        leave_a_part(path, CONTENT[:5_000], server.url)
+        await client.download(server.url, path)
+        assert path.read_bytes() == CONTENT
+        assert server.connections == 2
 
 
 async def test_a_server_may_send_less_than_was_asked_for(client, path):
     """RFC 9110 §14.2: the rest is asked for."""
     files = Files()
-    files.at_most = 10_000
+    files.at_most = 10_001
     async with serve(files) as server:
         leave_a_part(path, CONTENT[:5_000], server.url)
         await client.download(server.url, path)
         assert path.read_bytes() == CONTENT
         assert [asked for asked, _ in files.ranges] == [
-            f"bytes={start}-" for start in (5_000, 15_000, 25_000, 35_000, 45_000)
+            f"bytes={start}-" for start in (4_999, 14_999, 24_999, 34_999, 44_999)
         ]
 
 
-async def test_a_server_that_sends_nothing_more_is_left(client, path, sleeps):
-    fields = {"Content-Range": "bytes 5000-49999/50000", "Content-Length": "0"}
-    async with serve({"/": Reply(b"", status=206, headers=fields)}) as server:
+@pytest.mark.parametrize("sent", [b"", CONTENT[4_999:5_000]])
+async def test_a_server_that_sends_nothing_more_is_left(sent, client, path, sleeps):
+    fields = {"Content-Range": "bytes 4999-49999/50000", "Content-Length": str(len(sent))}
+    async with serve({"/": Reply(sent, status=206, headers=fields)}) as server:
         leave_a_part(path, CONTENT[:5_000], server.url)
         with pytest.raises(HTTPException) as caught:
             await client.download(server.url, path)
@@ -470,6 +570,7 @@ async def test_a_server_that_sends_nothing_more_is_left(client, path, sleeps):
             f"GET {server.url}: the server sends nothing of what is missing from byte 5000 on"
         )
         assert len(server.requests) == 5
+        assert path.with_name("file.bin.part").read_bytes() == CONTENT[:5_000]
 
 
 async def test_a_part_although_the_whole_was_asked_for(client, path):
@@ -483,22 +584,45 @@ async def test_a_part_although_the_whole_was_asked_for(client, path):
         assert not path.exists()
 
 
-async def test_nothing_is_missing(client, path):
-    files = Files()
+@pytest.mark.parametrize("size", [1, 50_000])
+async def test_a_whole_part_is_finished_with_its_last_byte(size, client, path):
+    """A part that is whole already, left by an earlier run that came to no end."""
+    content = CONTENT[:size]
+    files = Files(content)
+    seen: list[tuple[int, int | None]] = []
     async with serve(files) as server:
-        leave_a_part(path, CONTENT, server.url)
-        response = await client.download(server.url, path)
-        assert response.status == 416
-        assert path.read_bytes() == CONTENT
+        leave_a_part(path, content, server.url)
+        response = await client.download(server.url, path, progress=lambda *args: seen.append(args))
+        assert (response.status, response.headers["Content-Length"]) == (206, "1")
+        assert files.ranges == [(f"bytes={size - 1}-", ETAG)]
+        assert seen == [(size, size)]
+        assert path.read_bytes() == content
         assert files_beside(path) == set()
 
 
 async def test_more_is_there_than_there_should_be(client, path):
     files = Files()
     async with serve(files) as server:
-        leave_a_part(path, CONTENT + b"more", server.url)
-        assert (await client.download(server.url, path)).status == 200
-        assert path.read_bytes() == CONTENT
+        for extra in (b"m", b"more"):
+            files.ranges.clear()
+            leave_a_part(path, CONTENT + extra, server.url)
+            assert (await client.download(server.url, path)).status == 200
+            assert path.read_bytes() == CONTENT
+            asked = f"bytes={50_000 + len(extra) - 1}-"
+            assert files.ranges == [(asked, ETAG), (None, None)]
+            assert files_beside(path) == set()
+
+
+async def test_a_416_is_never_a_success(client, path):
+    """Even if it says that the size is the one of the part."""
+    fields = {"Content-Range": "bytes */50000"}
+    async with serve({"/": Reply(status=416, headers=fields)}) as server:
+        leave_a_part(path, CONTENT, server.url)
+        with pytest.raises(StatusError, match="416") as caught:
+            await client.download(server.url, path)
+        assert caught.value.status == 416
+        assert len(server.requests) == 2
+        assert not path.exists()
 
 
 async def test_a_416_that_says_nothing(client, path):
@@ -635,6 +759,34 @@ async def test_cancelled_it_can_be_continued(client, path):
         response = await client.download(server.url, path)
         assert response.status == 206
         assert path.read_bytes() == files.content
+
+
+async def test_what_a_cancelled_one_writes_late_is_in_no_other_file(client, path, monkeypatch):
+    files = Files(b"old" * 1_000)
+    began, go_on, written = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def late(self: Any, data: bytearray) -> None:
+        file = self._file
+        loop.call_soon_threadsafe(began.set)
+        go_on.wait(10)
+        file.write(data)
+        loop.call_soon_threadsafe(written.set)
+
+    async with serve(files) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(download_module._Part, "_write", late)
+            task = asyncio.ensure_future(client.download(server.url, path))
+            await began.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        files.content, files.fields = b"new", {"ETag": '"v2"'}
+        await client.download(server.url, path)
+        go_on.set()
+        await written.wait()
+        await asyncio.sleep(0)
+        assert path.read_bytes() == b"new"
 
 
 async def test_cancelled_at_any_turn_the_next_one_is_right(client, path):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
 from ..exceptions import HTTPException, StatusError
 from ..http11.grammar import FIELD_VALUE
 from .policy import Retry, backoff, may_retry
+from .response import too_large
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -46,7 +47,7 @@ ATTEMPTS = Retry(attempts=5, backoff=0.2, max_backoff=5.0)
 _ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 # RFC 9110 §14.4
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 class Streamer(Protocol):
@@ -67,6 +68,10 @@ class _Part:
         self.url = url
         self.validator = ""
         self.size = 0
+        # Where the next byte goes: at *size*, or one before it, whose byte comes once more.
+        self.at = 0
+        # Whether the disk or the caller's progress raised: another request mends neither.
+        self.failed = False
         self._file: BinaryIO | None = None
         self._writing: asyncio.Future[Any] | None = None
 
@@ -81,14 +86,22 @@ class _Part:
         except (OSError, ValueError, KeyError, TypeError):
             self.size, self.validator = 0, ""
 
+    def begin(self) -> None:
+        """Write from the beginning."""
+        self.close()
+        # A new file: into the old one, a download that was cancelled may still be writing.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        self.size = 0
+        self.open(0)
+
     def open(self, start: int) -> None:
-        """Write from *start* on; what is behind it goes."""
+        """Write from *start* on, over what is there."""
         if self._file is None:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
             self._file = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
-        self._file.truncate(start)
         self._file.seek(start)
-        self.size = start
+        self.at = start
 
     def remember(self, validator: str) -> None:
         """Note of which version the part is; without *validator* it cannot be continued."""
@@ -106,7 +119,7 @@ class _Part:
         self.size = 0
 
     async def write(self, data: bytearray) -> None:
-        """Write *data* whole. Cancelled, it goes on in its thread, and the file is closed then."""
+        """Write *data* whole. Cancelled, its thread ends by itself, and the file is closed then."""
         loop = asyncio.get_running_loop()
         self._writing = loop.run_in_executor(None, self._write, data)
         try:
@@ -114,13 +127,14 @@ class _Part:
         finally:
             if self._writing.done():
                 self._writing = None
-        self.size += len(data)
+        self.at += len(data)
+        self.size = self.at
 
     def _write(self, data: bytearray) -> None:
         view = memoryview(data)
-        while view:
-            assert self._file is not None, "the file is open"
-            view = view[self._file.write(view) :]
+        # Closed meanwhile: it was cancelled.
+        while view and (file := self._file) is not None:
+            view = view[file.write(view) :]
 
     def close(self) -> None:
         file, self._file = self._file, None
@@ -167,7 +181,8 @@ async def download(
                     f"{part.size} on"
                 )
             except Exception as exc:
-                if not (resume and part.validator and may_retry(exc, "GET", ATTEMPTS)):
+                goes_on = resume and part.validator and not part.failed
+                if not (goes_on and may_retry(exc, "GET", ATTEMPTS)):
                     raise
                 failure = exc
             # Only more than there ever was counts: a server that begins anew each time must end.
@@ -203,35 +218,35 @@ async def _attempt(
 ) -> Response | None:
     """Fetch what is missing of *part*; return the response if it is whole then."""
     continued = part.size > 0 and part.validator != ""
-    # The last byte comes once more: a part that is whole already is then no range that cannot be.
+    # The last byte comes once more: of a part that is whole already there is then a range, too.
     start = part.size - 1 if continued else 0
     if continued:
         fields = [*fields, ("Range", f"bytes={start}-"), ("If-Range", part.validator)]
-    else:
-        part.size = 0
     asked: RequestOptions = {**options, "headers": fields}
     async with client.stream("GET", url, **asked) as response:
         if response.status == 416 and continued:
-            # What is there is more than there is.
+            # It is smaller than what is there.
             part.forget()
             return None
         response.raise_for_status()
         if response.status >= 300:
             raise _status_error(response, "this is nothing to download")
         if response.status != 206:
-            total = _begin(response, part)
+            end = total = _begin(response, part)
         elif not continued:
             raise _status_error(response, "a part, although the whole was asked for")
         else:
-            match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if match is None or int(match[1]) != start or _is_of_another(response, part):
+            given = _content_range(response)
+            if given is None or given[0] != start or _is_of_another(response, part):
                 part.forget()
                 return None
+            _, end, total = given
             part.open(start)
-            total = None if match[2] == "*" else int(match[2])
-        await _receive(response, part, total, progress)
-        # RFC 9110 §14.2: a server may send less of a range than was asked for.
-        return response if total is None or part.size == total else None
+        await _receive(response, part, end, total, progress)
+        # RFC 9110 §14.2: a server may send less of a range than was asked for. Without a size,
+        # what it says to send is all there is.
+        whole = end if total is None else total
+        return response if whole is None or part.size == whole else None
 
 
 def _status_error(response: Response, why: str) -> StatusError:
@@ -241,11 +256,20 @@ def _status_error(response: Response, why: str) -> StatusError:
     return error
 
 
+def _content_range(response: Response) -> tuple[int, int, int | None] | None:
+    """Return where a 206 begins, where it ends (exclusive), and the size of all; None: nowhere."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if match is None:
+        return None
+    start, end = int(match[1]), int(match[2]) + 1
+    total = None if match[3] == "*" else int(match[3])
+    return (start, end, total) if start < end <= (end if total is None else total) else None
+
+
 def _is_of_another(response: Response, part: _Part) -> bool:
     """Whether a 206 is of another version than *part*, or encoded: If-Range was not heeded."""
-    etag = response.headers.get("ETag", part.validator)
-    differs = part.validator.startswith('"') and etag != part.validator
-    return differs or _is_coded(response)
+    name = "ETag" if part.validator.startswith('"') else "Last-Modified"
+    return response.headers.get(name, part.validator) != part.validator or _is_coded(response)
 
 
 def _is_coded(response: Response) -> bool:
@@ -254,7 +278,7 @@ def _is_coded(response: Response) -> bool:
 
 def _begin(response: Response, part: _Part) -> int | None:
     """Prepare *part* for the whole of *response*; return its size, if that is known."""
-    part.open(0)
+    part.begin()
     coded = _is_coded(response)
     refuses = response.headers.get("Accept-Ranges", "") == "none"
     part.remember("" if coded or refuses else _validator(response))
@@ -280,23 +304,40 @@ def _validator(response: Response) -> str:
 
 
 async def _receive(
-    response: Response, part: _Part, total: int | None, progress: Progress | None
+    response: Response,
+    part: _Part,
+    end: int | None,
+    total: int | None,
+    progress: Progress | None,
 ) -> None:
+    """Write the body of *response*; forget the part if that goes beyond *end*."""
     kept = bytearray()
     flushed = monotonic()
+    # A response counts its own body; the limit is for the file.
+    limit = response._limits[0]
 
     async def flush() -> None:
         nonlocal kept, flushed
         data, kept = kept, bytearray()
-        await part.write(data)
-        flushed = monotonic()
-        if progress is not None:
-            result = progress(part.size, total)
-            if isawaitable(result):
-                await result
+        try:
+            await part.write(data)
+            flushed = monotonic()
+            if progress is not None:
+                result = progress(part.size, total)
+                if isawaitable(result):
+                    await result
+        except Exception:
+            part.failed = True
+            raise
 
     try:
         async for piece in response.iter_bytes():
+            there = part.at + len(kept) + len(piece)
+            if end is not None and there > end:
+                part.forget()
+                return
+            if limit is not None and there > limit:
+                raise too_large(response.raw, limit)
             kept += piece
             if len(kept) >= BLOCK or monotonic() - flushed >= FLUSH_SECONDS:
                 await flush()
