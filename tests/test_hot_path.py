@@ -6,10 +6,11 @@ Raising a number needs a reason in the commit. docs/topics/design.md explains ea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import tracemalloc
 import types
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ CALLS = 8
 
 With a head that was seen a moment ago; another one is matched by one call more.
 """
+
+CLIENT_CALLS = 16
+"""The same for ``Client.get``, with everything at its default; 20 were allowed."""
 
 WRITES = 1
 TIMERS = 0
@@ -97,10 +101,29 @@ async def warm() -> Any:
         yield conn
 
 
+@pytest.fixture
+async def client() -> Any:
+    """A client with everything at its default that has made some requests to the same server."""
+    async with (
+        ScriptedServer([answer_all]) as server,
+        aiohttpconn.Client(base_url=f"http://{server.host}:{server.port}") as client,
+    ):
+        for _ in range(3):
+            assert (await client.get("/x")).content == REPLY[-13:]
+        yield client
+
+
 async def test_a_get_stays_within_its_calls(warm: aiohttpconn.HTTPConnection) -> None:
     with CallCounter() as counter:
         await get(warm)
     assert len(counter.names) <= CALLS, counter.names
+
+
+async def test_a_get_of_a_client_stays_within_its_calls(client: aiohttpconn.Client) -> None:
+    with CallCounter() as counter:
+        response = await client.get("/x")
+    assert response.reused
+    assert len(counter.names) <= CLIENT_CALLS, counter.names
 
 
 async def test_a_head_that_was_not_seen_costs_one_call_more() -> None:
@@ -139,32 +162,68 @@ async def test_a_small_post_costs_one_call_more_than_a_get(
 
 @pytest.mark.parametrize("timeout", [None, 30, aiohttpconn.Timeout(total=30, read=10)])
 async def test_a_get_makes_no_timer(timeout: Any) -> None:
-    loop: Any = asyncio.get_running_loop()
-    made: list[str] = []
     async with (
         ScriptedServer([answer_all]) as server,
         aiohttpconn.HTTPConnection(server.host, server.port, timeout) as conn,
     ):
         # The first exchange makes the connection's one timer, if there is a limit.
         await get(conn)
-        for name in ("call_at", "call_later"):
-            original = getattr(loop, name)
-
-            def record(*args: Any, original: Any = original, name: str = name) -> Any:
-                made.append(name)
-                return original(*args)
-
-            setattr(loop, name, record)
-        try:
+        with recorded_timers() as made:
             for _ in range(10):
                 await get(conn)
-        finally:
-            del loop.call_at, loop.call_later
     assert len(made) <= TIMERS, made
 
 
+async def test_a_get_of_a_client_makes_no_timer(client: aiohttpconn.Client) -> None:
+    with recorded_timers() as made:
+        for _ in range(10):
+            await client.get("/x")
+    assert len(made) <= TIMERS, made
+
+
+@contextlib.contextmanager
+def recorded_timers() -> Iterator[list[str]]:
+    """Yield the names of the loop's methods that make timers, as they are called."""
+    loop: Any = asyncio.get_running_loop()
+    made: list[str] = []
+    for name in ("call_at", "call_later"):
+        original = getattr(loop, name)
+
+        def record(*args: Any, original: Any = original, name: str = name) -> Any:
+            made.append(name)
+            return original(*args)
+
+        setattr(loop, name, record)
+    try:
+        yield made
+    finally:
+        del loop.call_at, loop.call_later
+
+
 async def test_a_get_is_one_write(warm: aiohttpconn.HTTPConnection) -> None:
-    protocol = warm._protocol
+    with recorded_writes(warm) as written:
+        await get(warm)
+        await warm.request("POST", "/x", b"a small body", {"X-A": "b"})
+        await (await warm.getresponse()).read()
+    assert len(written) == 2 * WRITES
+    assert written[1].endswith(b"\r\n\r\na small body")
+
+
+async def test_a_get_of_a_client_is_one_write(client: aiohttpconn.Client) -> None:
+    response = await client.get("/x")
+    async with client.pool.connection(response.url) as conn:
+        pass  # it is the only one there is, and idle again
+    with recorded_writes(conn) as written:
+        await client.get("/x")
+        await client.post("/x", json={"a": 1})
+    assert len(written) == 2 * WRITES
+    assert written[1].endswith(b'\r\n\r\n{"a":1}')
+
+
+@contextlib.contextmanager
+def recorded_writes(conn: aiohttpconn.HTTPConnection) -> Iterator[list[bytes]]:
+    """Yield what is given to the transport of *conn*, as it is."""
+    protocol = conn._protocol
     assert protocol is not None
     written: list[bytes] = []
     transport = protocol.transport
@@ -181,17 +240,21 @@ async def test_a_get_is_one_write(warm: aiohttpconn.HTTPConnection) -> None:
             raise AssertionError("a request is one write")
 
     protocol.transport = Recorder()
-    await get(warm)
-    await warm.request("POST", "/x", b"a small body", {"X-A": "b"})
-    await (await warm.getresponse()).read()
-    protocol.transport = transport
-    assert len(written) == 2 * WRITES
-    assert written[1].endswith(b"\r\n\r\na small body")
+    try:
+        yield written
+    finally:
+        protocol.transport = transport
 
 
 async def test_a_get_suspends_once(warm: aiohttpconn.HTTPConnection) -> None:
     counts = [0]
     await counting_suspensions(get(warm), counts)
+    assert counts[0] <= SUSPENSIONS
+
+
+async def test_a_get_of_a_client_suspends_once(client: aiohttpconn.Client) -> None:
+    counts = [0]
+    await counting_suspensions(client.get("/x"), counts)
     assert counts[0] <= SUSPENSIONS
 
 
