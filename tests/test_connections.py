@@ -346,7 +346,8 @@ async def test_close_ends_what_waits_and_what_is_served():
         assert "the connection was closed by this program (waiting for the head, " in str(
             info.value
         )
-        with pytest.raises(PoolClosed, match=r"^the pool was closed$"):
+        text = rf"^GET {server.url}: the pool was closed \(waiting for a connection, \S+ ms\)$"
+        with pytest.raises(PoolClosed, match=text):
             await waits
 
 
@@ -686,8 +687,8 @@ async def test_a_pool_that_is_forgotten_says_so_once():
         assert [(warning.category, str(warning.message)) for warning in caught] == [
             (
                 ResourceWarning,
-                "unclosed pool, 3 open, 3 idle, 0 queued: call close(), or use "
-                "'async with ConnectionPool(...)'",
+                "unclosed pool, 3 open, 3 idle, 0 queued: call close() of the client or pool, or "
+                "use 'async with'",
             )
         ]
 

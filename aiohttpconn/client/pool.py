@@ -235,8 +235,8 @@ class ConnectionPool:
             return
         try:
             warnings.warn(
-                f"unclosed pool, {connections!r}: call close(), or use "
-                f"'async with {type(self).__name__}(...)'",
+                f"unclosed pool, {connections!r}: call close() of the client or pool, or use "
+                "'async with'",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,

@@ -86,15 +86,15 @@ class Queue:
             except BaseException as exc:
                 if not self._slots.cancel(site, waiter) and waiter.slot is not None:
                     self._give_back(waiter.slot)
-                if isinstance(exc, (PoolTimeout, TotalTimeout)):
+                if isinstance(exc, (PoolTimeout, TotalTimeout, PoolClosed)):
                     describe(
                         exc,
-                        f"no connection was free within {max(when - began, 0):.3g} s",
+                        str(exc) or f"no connection was free within {max(when - began, 0):.3g} s",
                         method=method,
                         url=f"{site.key.origin}{target}",
                         phase="waiting for a connection",
                         elapsed=loop.time() - began,
-                        notes=self._crowd(site),
+                        notes="" if isinstance(exc, PoolClosed) else self._crowd(site),
                     )
                 raise
             finally:

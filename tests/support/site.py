@@ -94,15 +94,16 @@ class Site:
         self._stop = asyncio.Event()
         handlers: set[asyncio.Task[None]] = set()
 
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            handlers.add(task)
-            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError, EOFError):
                 while await self._answer(reader, writer):
                     pass
-            writer.transport.abort()
-            handlers.discard(task)
+
+        def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # Also one that is cancelled before its first step must leave no socket.
+            task = asyncio.ensure_future(serve(reader, writer))
+            handlers.add(task)
+            task.add_done_callback(lambda task: (writer.transport.abort(), handlers.discard(task)))
 
         async with contextlib.AsyncExitStack() as stack:
             for names, context in (
