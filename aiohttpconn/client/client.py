@@ -550,7 +550,7 @@ class Client:
 
         Until it is whole it is in ``path.part``. With *resume*, a part that is there already, of
         this URL and not changed since, is continued, and so is a download that breaks off; the
-        response is then the last one: 206, or 416 if nothing was missing.
+        response is then the last one: a 206.
         *progress*: called, and awaited if need be, with (bytes there, bytes in all or None).
         Raises ``StatusError`` for all but 2xx, ``OSError`` of the file, and what ``request`` does.
         """
