@@ -15,7 +15,7 @@ help:
 	@echo 'make test    run the tests, on asyncio and on uvloop'
 	@echo 'make style   check with ruff, its formatter included'
 	@echo 'make types   check with mypy --strict'
-	@echo 'make bench   compare with other clients and with the floor; ARGS=--quick takes 2 minutes'
+	@echo 'make bench   compare with other clients and with the floor; ARGS=--quick takes 3 minutes'
 	@echo 'make docs    run the examples of the documentation'
 
 demo: $(VENV)/.ready-demo

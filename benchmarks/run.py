@@ -308,7 +308,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--loops", default="asyncio,uvloop")
     parser.add_argument("--rounds", type=int, help="of each client (5; 3 with --quick)")
     parser.add_argument("--seconds", type=float, help="of a round (0.4; 0.12 with --quick)")
-    parser.add_argument("--quick", action="store_true", help="the most telling part, in 2 minutes")
+    parser.add_argument("--quick", action="store_true", help="the most telling part, in 3 minutes")
     parser.add_argument("--server", help="nginx (where installed), own, or HOST:PORT")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--from-json", type=Path, help="only make the report of these figures")
