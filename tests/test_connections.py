@@ -35,33 +35,12 @@ from aiohttpconn.testing import (
 
 from .support.clocks import Clock
 from .support.leaks import guard, open_sockets
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+from .support.pooled import OK, fetch, queued, received, start
 
 
 def hinting(hint: bytes) -> bytes:
     """Return a response with a Keep-Alive field."""
     return OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: " + hint + b"\r\n\r\n")
-
-
-async def fetch(pool: ConnectionPool, url: str, **keywords: Any) -> bytes:
-    response = await pool.request("GET", url, **keywords)
-    return await response.read()
-
-
-def start(pool: ConnectionPool, url: str, **keywords: Any):
-    return asyncio.ensure_future(fetch(pool, url, **keywords))
-
-
-async def received(server: ScriptedServer, n: int) -> None:
-    """Wait until *n* request heads have been read."""
-    while len(server.heads) < n:
-        await asyncio.sleep(0)
-
-
-async def queued(pool: ConnectionPool, n: int) -> None:
-    while pool.stats().queued < n:
-        await asyncio.sleep(0)
 
 
 def figures(pool: ConnectionPool) -> tuple[int, int, int, int]:

@@ -31,40 +31,13 @@ from aiohttpconn.testing import (
 )
 
 from .support.clocks import Clock
+from .support.pooled import OK, fetch, once_open, queued, received, start
 from .support.waking import on_wake
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 INJECTED = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 
 IDEMPOTENT = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]
 NOT_IDEMPOTENT = ["POST", "PATCH", "get", "PURGE"]
-
-
-async def fetch(pool: ConnectionPool, url: str, **keywords: Any) -> bytes:
-    response = await pool.request("GET", url, **keywords)
-    return await response.read()
-
-
-def start(pool: ConnectionPool, url: str, **keywords: Any):
-    return asyncio.ensure_future(fetch(pool, url, **keywords))
-
-
-async def queued(pool: ConnectionPool, n: int) -> None:
-    """Wait until *n* requests wait for a connection."""
-    while pool.stats().queued < n:
-        await asyncio.sleep(0)
-
-
-async def received(server: ScriptedServer, n: int) -> None:
-    """Wait until *n* request heads have been read."""
-    while len(server.heads) < n:
-        await asyncio.sleep(0)
-
-
-async def once(pool: ConnectionPool, n: int) -> None:
-    """Wait until *n* connections are open."""
-    while pool.stats().open != n:
-        await asyncio.sleep(0)
 
 
 # Cancelled ----------------------------------------------------------------------------------
@@ -175,7 +148,7 @@ async def test_an_end_evicts_an_idle_connection_at_once():
         async with ConnectionPool() as pool:
             await idle_connection(pool, server)
             go.set()
-            await once(pool, 0)
+            await once_open(pool, 0)
 
 
 @pytest.mark.parametrize("stray", [b"x", b"\r\n", INJECTED], ids=["byte", "crlf", "response"])
@@ -185,7 +158,7 @@ async def test_stray_bytes_evict_an_idle_connection_at_once(stray):
         async with ConnectionPool() as pool:
             await idle_connection(pool, server)
             go.set()
-            await once(pool, 0)
+            await once_open(pool, 0)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -32,9 +32,9 @@ from aiohttpconn.testing import (
 )
 
 from .support.clocks import Clock
+from .support.pooled import OK, received
 from .support.waking import on_wake
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 LARGE = 3_000_000
 """Bytes of a body that is paused several times: high water is 256 KiB."""
 
@@ -51,12 +51,6 @@ def start(pool: ConnectionPool, server: ScriptedServer, target: str, **keywords:
         return await response.read()
 
     return asyncio.ensure_future(get())
-
-
-async def received(server: ScriptedServer, n: int) -> None:
-    """Wait until *n* request heads have been read."""
-    while len(server.heads) < n:
-        await asyncio.sleep(0)
 
 
 def heads(n: int):

@@ -37,29 +37,8 @@ from aiohttpconn.testing import (
 
 from .support import ConnectProxy
 from .support.clocks import Clock
+from .support.pooled import OK, fetch, queued, received, start
 from .support.proxies import Socks5Proxy
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-
-
-async def fetch(pool: ConnectionPool, url: str, **keywords: Any) -> bytes:
-    response = await pool.request("GET", url, **keywords)
-    return await response.read()
-
-
-def start(pool: ConnectionPool, url: str, **keywords: Any):
-    return asyncio.ensure_future(fetch(pool, url, **keywords))
-
-
-async def queued(pool: ConnectionPool, n: int) -> None:
-    while pool.stats().queued < n:
-        await asyncio.sleep(0)
-
-
-async def received(server: ScriptedServer, n: int) -> None:
-    while len(server.heads) < n:
-        await asyncio.sleep(0)
-
 
 # Leases -------------------------------------------------------------------------------------
 
