@@ -8,6 +8,7 @@ A request of which nothing is special is one ``exchange`` and one look at its re
 from __future__ import annotations
 
 import os
+import re
 from asyncio import get_running_loop
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -93,6 +94,9 @@ _NO_PARAMS: dict[str, Any] = {}
 _REREADABLE = frozenset({bytes, dict, list, str, tuple, type(None)})
 
 _match_target = PLAIN_TARGET.fullmatch
+
+# 0.3 µs of a usual head, where ``lower()`` and two times ``in`` take 0.7.
+_search_notable = re.compile(rb"(?i)\n(?:set-cookie|content-encoding):").search
 
 
 class Client:
@@ -433,10 +437,12 @@ class Client:
     def _look_at(self, head: bytes | None) -> bool:
         """Return whether there is anything to do about a response with *head*; remember it."""
         assert head is not None, "a response with a head"
-        lower = head.lower()
-        notable = (self._cookies is not None and b"\nset-cookie:" in lower) or (
-            self._decompresses and b"\ncontent-encoding:" in lower
-        )
+        notable = _search_notable(head) is not None
+        if notable:
+            lower = head.lower()
+            notable = (self._cookies is not None and b"\nset-cookie:" in lower) or (
+                self._decompresses and b"\ncontent-encoding:" in lower
+            )
         if len(head) <= MAX_NOTE:
             if len(self._notes) >= MAX_NOTES:
                 self._notes.clear()
