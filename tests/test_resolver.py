@@ -350,6 +350,15 @@ async def test_ttl_keeps_an_answer(lookups, clock):
     assert len(lookups.calls) == 2
 
 
+async def test_a_lookup_that_ends_between_a_callers_two_looks_is_not_made_again(lookups):
+    """It is in a thread, and may end at any moment: also behind the look at the cache."""
+    resolver = Resolver(ttl=60)
+    await resolver.resolve("a.test", 80)
+    resolver._known = lambda *args: None  # as it was a moment before
+    assert await resolver.resolve("a.test", 80) == ANSWER
+    assert lookups.calls == [(b"a.test", 80)]
+
+
 @pytest.mark.parametrize(("ttl", "kept"), [(30, 1.0), (0.25, 0.25)])
 async def test_an_error_is_kept_for_a_short_time(lookups, clock, ttl, kept):
     resolver = Resolver(ttl=ttl)

@@ -140,10 +140,9 @@ class Resolver:
 
     def _known(self, name: str, host: str, port: int) -> list[Address] | None:
         """Return the addresses of *host*, by *name*, if nobody has to be asked."""
-        if self.ttl > 0:
-            answer = self._cache.get(name)
-            if answer is not None and time.monotonic() < answer.until:
-                return answer.addresses_for(host, port)
+        answer = self._cached(name)
+        if answer is not None:
+            return answer.addresses_for(host, port)
         if _may_be_numeric(host):
             try:
                 return _look_up(host, port, socket.AI_NUMERICHOST)
@@ -157,12 +156,21 @@ class Resolver:
                     return [_with_port(address, port) for address in self._static[key]]
         return None
 
+    def _cached(self, name: str) -> _Answer | None:
+        """Return the answer that is kept for *name*, if it still holds."""
+        answer = self._cache.get(name)
+        return answer if answer is not None and time.monotonic() < answer.until else None
+
     def _ask(self, name: str, port: int, waiter: asyncio.Future[_Answer]) -> None:
         """Let *waiter* have the answer of the lookup under way, or of a new one."""
         if self._pid != os.getpid():
             self._pid, self._lock, self._lookups = os.getpid(), threading.Lock(), {}
         with self._lock:
             is_new = name not in self._lookups
+            # A thread may have ended it since the caller looked.
+            if is_new and (answer := self._cached(name)) is not None:
+                waiter.set_result(answer)
+                return
             waiters = self._lookups.setdefault(name, {})
             waiters.setdefault(waiter.get_loop(), []).append(waiter)
         if is_new:
