@@ -407,6 +407,9 @@ async def test_c9_e11_addresses_in_other_notations_are_none(host, client):
         "http://a%2fb/",
         "http://a%00/",
         "http://\u2100/",
+        "http://*/",
+        f"http://{'a' * 300}/",
+        f"http://{'漢' * 300}/",
     ],
 )
 async def test_e11_urls_that_parsers_disagree_about(url, client):

@@ -497,13 +497,6 @@ def test_http_leaves_secure_cookies_of_the_domain_alone():
     assert header(store, "https://a.b.test/") == "a=1"
 
 
-def test_a_host_too_long_for_the_dns_is_in_no_domain():
-    store = CookieStore()
-    store.set("a", "1", url_or_host=".test")
-    assert header(store, f"http://{'x.' * 123}xx.test/") == "a=1"
-    assert header(store, f"http://{'x.' * 124}xx.test/") == ""
-
-
 # The caller's cookies
 
 

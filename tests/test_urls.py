@@ -353,6 +353,64 @@ def test_what_no_host_needs_is_refused_in_one(host):
     assert refused(InvalidURL, encode_host, host) == f"not a host name: {host!r}"
 
 
+LONGEST = f"{'a.' * 126}b"
+
+
+@pytest.mark.parametrize(
+    ("host", "length", "shown"),
+    [
+        (f"{LONGEST}b", 254, f"{LONGEST[:50]!r}..."),
+        (f"{LONGEST}..", 254, f"{LONGEST[:50]!r}..."),
+        ("ü" * 254, 254, f"{'ü' * 50!r}..."),
+        ("%C3%BC" * 254, 254, f"{'ü' * 50!r}..."),
+        # The standard library's time to encode a name grows with the square of its length.
+        ("漢" * 300_000, 300_000, f"{'漢' * 50!r}..."),
+        (f"[::1%{'a' * 254}]", 258, f"'::1%{'a' * 46}'..."),
+    ],
+    ids=["ascii", "dots", "beyond-ascii", "escaped", "huge", "zone"],
+)
+@pytest.mark.parametrize("idna", [True, False])
+def test_a_host_has_no_more_characters_than_a_name_can(host, length, shown, idna, monkeypatch):
+    if not idna:
+        monkeypatch.setitem(sys.modules, "idna", None)
+    text = f"not a host name: it may have 253 characters, got {length}: {shown}"
+    assert refused(InvalidURL, encode_host, host) == text
+    assert refused(InvalidURL, split_url, f"http://{host}/").endswith(text)
+
+
+@pytest.mark.parametrize("idna", [True, False])
+def test_a_name_is_measured_when_it_is_encoded_too(idna, monkeypatch):
+    if not idna:
+        monkeypatch.setitem(sys.modules, "idna", None)
+    assert "not a host name: " in refused(InvalidURL, encode_host, ".".join(["漢字ü漢字"] * 40))
+
+
+@pytest.mark.parametrize("host", [LONGEST, f"{LONGEST}.", f"{'a' * 63}.test", "a" * 63])
+def test_a_host_may_be_as_long_as_a_name_can(host):
+    assert encode_host(host) == host
+
+
+@pytest.mark.parametrize("host", ["a" * 64, f"a.{'a' * 64}.test", f"{'a' * 64}."])
+def test_a_label_has_63_characters_at_most(host):
+    assert refused(InvalidURL, encode_host, host) == (
+        f"not a host name: a label has at most 63 characters, got 64: {host!r}"
+    )
+
+
+@pytest.mark.parametrize("idna", [True, False])
+def test_a_label_is_measured_when_it_is_encoded(idna, monkeypatch):
+    if not idna:
+        monkeypatch.setitem(sys.modules, "idna", None)
+    assert "too long" in refused(InvalidURL, encode_host, f"{'漢' * 2 + 'ü' * 60}.test")
+    # 75 characters, which are 25 when they are composed.
+    assert encode_host("\u1112\u1161\u11ab" * 25) == encode_host("한" * 25)
+
+
+@pytest.mark.parametrize("host", ["*", "*.test", "a*b.test", "*."])
+def test_a_star_is_in_no_host(host):
+    assert refused(InvalidURL, encode_host, host) == f"not a host name, it has a '*': {host!r}"
+
+
 @pytest.mark.parametrize("idna", [True, False])
 @pytest.mark.parametrize(
     "host",

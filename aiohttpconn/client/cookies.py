@@ -43,9 +43,6 @@ MAX_HEADER = 8 * 1024
 MAX_SIZE = 64 * 1024 * 1024
 """Bytes of all cookies, about 100,000 small ones. The hosts used least recently go."""
 
-MAX_NAME = 253
-"""Characters of a host's name in the DNS (RFC 1035 §2.3.4): only such a host has domains."""
-
 # What a caller may set: a name has no "=" and no blank, a value no blank at its ends.
 _NAME = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e\x80-\xff]+")
 _VALUE = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c-\x7e\x80-\xff]*(?<![\t ])")
@@ -232,7 +229,7 @@ class CookieStore:
             # A URL's host may be written so; it must not pass for a domain.
             return
         keys = [host]
-        if self._wide and len(host) <= MAX_NAME and not is_address(host):
+        if self._wide and not is_address(host):
             labels = host.split(".")
             keys += [f".{'.'.join(labels[at:])}" for at in range(len(labels))]
         for key in keys:

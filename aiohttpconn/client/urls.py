@@ -34,6 +34,12 @@ __all__ = [
 MAX_SHOWN = 300
 """Characters of a URL that an error text shows."""
 
+MAX_HOST = 253
+"""Characters of a host's name in the DNS, without a dot at its end (RFC 1035 §2.3.4)."""
+
+MAX_LABEL = 63
+"""Characters of each of its labels, between two dots."""
+
 PORTS = {"http": 80, "https": 443}
 """The default ports of the schemes that there are."""
 
@@ -157,7 +163,7 @@ def encode_host(text: str) -> str:
     """Return a URL's host without brackets, in lower-case ASCII; ``InvalidURL`` if it is none.
 
     IPv4 addresses only in their usual notation: 0x7f.1 or 2130706433 are addresses for some
-    programs and names for others. Names outside ASCII are encoded by ``idna``, if that is
+    programs and names for others. A name has 253 characters at most, each label 63. Names outside ASCII are encoded by ``idna``, if that is
     installed, else by the standard library as far as its older IDNA does the same.
     """
     if text.startswith("["):
@@ -167,23 +173,45 @@ def encode_host(text: str) -> str:
             socket.inet_pton(socket.AF_INET6, address)
         except (OSError, ValueError):
             raise InvalidURL(f"not an IPv6 address in brackets: {text!r}") from None
+        _check_length(host)
         check_host(host)
         return f"{address.lower()}{percent}{zone}"
     host = text
     if "%" in host:
         host = _unescaped(host)
+    # Before the encoding, which takes seconds for a long name. Its labels only after it: many
+    # characters may become one.
+    _check_length(host)
     if not host.isascii():
         host = _to_ascii(host)
+        _check_length(host)
     host = host.lower()
     if not host or "%" in host or ":" in host:
         raise InvalidURL(f"not a host name: {text!r}")
     # After the encoding: it turns some characters into '/' and '@'.
     check_host(host)
+    if "*" in host:
+        # RFC 3986 allows it, no name has it, and getaddrinfo takes "*" for this machine.
+        raise InvalidURL(f"not a host name, it has a '*': {text!r}")
+    if len(host) > MAX_LABEL and (longest := max(host.split("."), key=len))[MAX_LABEL:]:
+        raise InvalidURL(
+            f"not a host name: a label has at most {MAX_LABEL} characters, "
+            f"got {len(longest)}: {text!r}"
+        )
     last = host.removesuffix(".").rpartition(".")[2]
     # As it was given: a number may be written with characters outside ASCII, too.
     if _NUMERIC_LABEL.fullmatch(last) and not _IPV4.fullmatch(text):
         raise InvalidURL(f"not an IPv4 address of four decimal numbers: {text!r}")
     return host
+
+
+def _check_length(host: str) -> None:
+    """Raise ``InvalidURL`` for what is too long to be a name, or an address with its zone."""
+    length = len(host.removesuffix("."))
+    if length > MAX_HOST:
+        raise InvalidURL(
+            f"not a host name: it may have {MAX_HOST} characters, got {length}: {host[:50]!r}..."
+        )
 
 
 def _unescaped(host: str) -> str:
