@@ -1,7 +1,8 @@
 """Attacks on a client, row by row: sections 4 and 5 of the design's ``attacks.md``.
 
 The ids carry the rows' numbers: C1 to C11, H12 and T3 with a client's limits, H16, T5, and those
-rows of egress that only a client has (E6, E10, E11). What is refused leaves no byte on the wire.
+rows of egress that only a client has (E6 to E8, E10, E11). What is refused leaves no byte on the
+wire.
 
 Elsewhere: C9's veto by ``on_connect`` in depth is the pool's, C8's parsing is
 ``test_cookies.py``'s, C7's files are ``test_auth.py``'s, T5's decoders are ``test_decoding.py``'s.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -18,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiohttpconn import (
+    BodyLengthError,
     BodyTooLarge,
     Client,
+    ConnectionPool,
     ConnectionVetoed,
     ContentDecodingError,
     Digest,
@@ -458,6 +462,136 @@ async def test_e3_e6_nothing_is_injected(options, client):
                 await client.post(server.url, **options)
         assert server.requests == []
         assert b"".join(server.received) == b""
+
+
+SMUGGLED = b"0\r\n\r\nDELETE /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def smuggling_bodies() -> dict[str, dict[str, Any]]:
+    return {
+        "bytes": {"content": SMUGGLED},
+        "large": {"content": SMUGGLED * 2000},
+        "str": {"content": SMUGGLED.decode()},
+        "list": {"content": [SMUGGLED]},
+        "iterator": {"content": iter([SMUGGLED])},
+        "file": {"content": io.BytesIO(SMUGGLED)},
+        "empty": {"content": b""},
+        "json": {"json": SMUGGLED.decode()},
+        "data": {"data": SMUGGLED},
+        "files": {"files": {"f": SMUGGLED}},
+    }
+
+
+@pytest.mark.parametrize("kind", smuggling_bodies())
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "transfer-encoding"])
+async def test_e8_a_callers_transfer_encoding_puts_the_body_into_chunks(kind, name, client):
+    """Raw, the body would be read as chunks, and what is behind them as the next request."""
+    async with serve(echo) as server:
+        for coding in ("chunked", " Chunked\t"):
+            options = smuggling_bodies()[kind]
+            response = await client.post(server.url, headers={name: coding}, **options)
+            assert response.status == 200
+        plain = await client.post(server.url, **smuggling_bodies()[kind])
+        assert plain.status == 200
+        assert [request.method for request in server.requests] == ["POST"] * 3
+        # A form has another boundary each time, of the same length.
+        sizes = {len(request.body) for request in server.requests}
+        assert len(sizes) == 1
+        if kind != "files":
+            assert len({request.body for request in server.requests}) == 1
+        for request in server.requests[:2]:
+            assert "Content-Length" not in request.headers
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize(
+    "coding", ["gzip", "identity", "gzip, chunked", "chunked, chunked", "x", ""]
+)
+async def test_e8_no_other_transfer_encoding_is_sent(coding, method, client):
+    async with serve(echo) as server:
+        for options in ({}, {"content": b"x"}, {"content": iter([b"x"])}):
+            with pytest.raises(ValueError, match="Transfer-Encoding") as info:
+                await client.request(
+                    method, f"{server.url}a", headers={"Transfer-Encoding": coding}, **options
+                )
+            assert str(info.value) == (
+                f"{method} {server.url}a: a request's Transfer-Encoding must be 'chunked' alone, "
+                f"which sends the body in chunks, got {coding!r}"
+            )
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "HEAD", "PURGE"])
+async def test_e8_without_a_body_there_is_no_transfer_encoding(method, client):
+    headers = {"Transfer-Encoding": "chunked"}
+    async with serve(echo) as server, ConnectionPool() as pool:
+        for send in (client.request, pool.request):
+            with pytest.raises(ValueError, match="Transfer-Encoding") as info:
+                await send(method, server.url, headers=headers)
+            assert str(info.value) == (
+                f"{method} {server.url}: Transfer-Encoding is given, and no body that could have it"
+            )
+        assert server.connections == 0
+
+
+async def test_e8_several_transfer_encodings_are_refused(client):
+    fields = [("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")]
+    async with serve(echo) as server, ConnectionPool() as pool:
+        with pytest.raises(ValueError, match="Transfer-Encoding is given twice"):
+            await client.post(server.url, content=b"x", headers=fields)
+        with pytest.raises(ValueError, match="Transfer-Encoding is given twice"):
+            await pool.request("POST", server.url, b"x", fields)
+        assert server.connections == 0
+
+
+async def test_e8_a_hook_can_ask_for_chunks_too(client):
+    def on_request(request):
+        request.headers["Transfer-Encoding"] = "chunked"
+
+    async with serve(echo) as server:
+        await client.post(server.url, content=SMUGGLED, on_request=on_request)
+        assert [request.body for request in server.requests] == [SMUGGLED]
+        with pytest.raises(ValueError, match="Content-Length and Transfer-Encoding are both given"):
+            await client.post(server.url, content=[SMUGGLED], on_request=on_request)
+
+
+async def test_e8_chunks_are_made_anew_behind_a_redirect(client):
+    moved = Reply(b"", status=307, headers={"Location": "/"})
+    async with serve({"/a": moved, "/": echo}) as server:
+        headers = {"Transfer-Encoding": "chunked"}
+        await client.post(f"{server.url}a", content=SMUGGLED, headers=headers)
+        assert [request.body for request in server.requests] == [SMUGGLED, SMUGGLED]
+
+
+@pytest.mark.parametrize(
+    "body", [SMUGGLED, SMUGGLED.decode(), [SMUGGLED]], ids=["bytes", "str", "list"]
+)
+@pytest.mark.parametrize(
+    "headers", [{"Transfer-Encoding": "chunked"}, [(b"transfer-encoding", b"chunked")]]
+)
+async def test_e8_a_pool_puts_the_body_into_chunks_too(body, headers):
+    async with serve(echo) as server, ConnectionPool() as pool:
+        response = await pool.request("POST", server.url, body, headers)
+        await response.read()
+        assert [request.body for request in server.requests] == [SMUGGLED]
+        with pytest.raises(ValueError, match=r"'chunked' alone.* got 'gzip'$"):
+            await pool.request("POST", server.url, body, {"Transfer-Encoding": "gzip"})
+
+
+@pytest.mark.parametrize("length", ["0", "2", "4", "10"])
+async def test_e7_a_content_length_that_is_not_the_bodys_is_refused(length, client):
+    async with serve(echo) as server:
+        for body in (b"abc", [b"abc"]):
+            with pytest.raises(BodyLengthError, match=f"announces {length} bytes, the body has"):
+                await client.post(server.url, content=body, headers={"Content-Length": length})
+        with pytest.raises(ValueError, match="Content-Length and Transfer-Encoding are both given"):
+            await client.post(
+                server.url,
+                content=b"abc",
+                headers={"Content-Length": length, "Transfer-Encoding": "chunked"},
+            )
+        assert server.requests == []
 
 
 @pytest.mark.parametrize("method", ["GE T", "GET\r\nX-Evil: 1", "", "GET /x", "G\u00c9T"])

@@ -20,6 +20,7 @@ from ..exceptions import NotProcessed
 from ..failures import expired
 from ..protocol import HTTP1Protocol
 from .connections import LOOK_AFTER
+from .fields import wants_chunks
 from .policy import IDEMPOTENT
 
 if TYPE_CHECKING:
@@ -239,9 +240,13 @@ async def exchange_body(
 ) -> tuple[HTTPResponse, float]:
     """Send a request whose body is not one write; return (response, when it was sent).
 
-    *body* and *fields* are those of ``HTTPConnection.request``. *replay* gives *body* a second
-    time, for a resend; None if that cannot be.
+    *body* and *fields* are those of ``HTTPConnection.request``, but a Transfer-Encoding is done
+    here. *replay* gives *body* a second time, for a resend; None if that cannot be.
     """
+    try:
+        in_chunks = wants_chunks(fields, body is not None)
+    except ValueError as exc:
+        raise ValueError(f"{method} {site.key.origin}{target}: {exc}") from None
     if not any(name.lower() == "connection" for name, _ in fields):
         fields = [("Connection", "keep-alive"), *fields]
     fresh = False
@@ -251,7 +256,7 @@ async def exchange_body(
         assert conn is not None, "a connection that is open"
         conn.timeout = _left_of(send)
         try:
-            await conn.request(method, site.prefix + target, body, fields)
+            await conn.request(method, site.prefix + target, body, fields, encode_chunked=in_chunks)
             sent = monotonic()
             response = await conn.getresponse()
         except BaseException as exc:

@@ -13,7 +13,7 @@ from ..http11.grammar import check_field
 if TYPE_CHECKING:
     from ..types import HeadersLike
 
-__all__ = ["Fields"]
+__all__ = ["Fields", "wants_chunks"]
 
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 
@@ -114,6 +114,28 @@ class Fields(MutableMapping[str, str]):
             seen.add(lower)
             if value is not None:
                 self._items.append((lower, name, text))
+
+
+def wants_chunks(fields: Iterable[tuple[Any, Any]], has_body: bool) -> bool:
+    """Whether a Transfer-Encoding of the caller's among *fields* puts the body into chunks.
+
+    RFC 9112 §6.3: behind that field a server looks for chunks, and takes what is none for the next
+    request. So it is ``chunked`` alone, which is done here. Raises ``ValueError`` for what nobody
+    here would do, and where there is no body to do it to.
+    """
+    for name, value in fields:
+        if name.lower() not in ("transfer-encoding", b"transfer-encoding"):
+            continue
+        coding = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        if coding.strip(" \t").lower() != "chunked":
+            raise ValueError(
+                "a request's Transfer-Encoding must be 'chunked' alone, which sends the body in "
+                f"chunks, got {coding!r}"
+            )
+        if not has_body:
+            raise ValueError("Transfer-Encoding is given, and no body that could have it")
+        return True
+    return False
 
 
 def _pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
