@@ -20,6 +20,7 @@ __all__ = [
     "Decoder",
     "Identity",
     "Members",
+    "TooManyMembers",
     "accept_encoding",
 ]
 
@@ -29,6 +30,18 @@ that the next one asks it for."""
 
 MAX_WINDOW_LOG = 23
 """RFC 9659 §3: a window of zstd has at most 8 MiB, and so much memory may a body cost."""
+
+FREE_MEMBERS = 1000
+"""Members of one stream that may be as small as they like, as logs that were appended to are."""
+
+MEMBER_BYTES = 256
+MEMBER_OUTPUT = 4096
+"""Encoded or decoded bytes for which there may be one member more. To begin one takes 10 µs, as
+much as to decode a KiB or two. Those of bgzip and pigz are for 64 KiB and more."""
+
+
+class TooManyMembers(Exception):
+    """So many members in so few bytes were made to cost time."""
 
 
 class Decoder(Protocol):
@@ -105,9 +118,20 @@ class Members:
     """Streams that follow one another, each with a decoder of its own, and *padding* behind them.
 
     gzip (RFC 1952 §2.2) and zstd (RFC 8878 §3) have them. gzip files may be padded with zeros.
+    Those that decode to nothing have no size that would bound them: they are counted.
     """
 
-    __slots__ = ("_decoder", "_make", "_padding", "_rest", "eof", "needs_input")
+    __slots__ = (
+        "_count",
+        "_decoder",
+        "_given",
+        "_make",
+        "_padding",
+        "_rest",
+        "_taken",
+        "eof",
+        "needs_input",
+    )
 
     unused_data = b""
 
@@ -115,12 +139,17 @@ class Members:
         self._make = make
         self._padding = padding
         self._decoder = make()
+        # Members that were begun, bytes that were taken in and that were given.
+        self._count = 1
+        self._taken = 0
+        self._given = 0
         # What the last member left over, when it has given something too.
         self._rest = b""
         self.needs_input = True
         self.eof = False
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
+        self._taken += len(data)
         rest = self._rest or data
         out = b""
         while True:
@@ -129,15 +158,28 @@ class Members:
                 rest = rest.lstrip(self._padding)
                 if not rest:
                     break
+                self._count_member()
                 decoder = self._decoder = self._make()
             out = decoder.decompress(rest, max_length)
+            # A copy for each member: as these are counted, a few hundred of PIECE bytes.
             rest = decoder.unused_data
             if out or not rest:
                 break
+        self._given += len(out)
         self._rest = rest
         self.eof = decoder.eof and not rest
         self.needs_input = not rest and decoder.needs_input
         return out
+
+    def _count_member(self) -> None:
+        self._count += 1
+        paid = self._taken // MEMBER_BYTES + self._given // MEMBER_OUTPUT
+        if self._count > FREE_MEMBERS + paid:
+            raise TooManyMembers(
+                f"{self._count} members or frames in {self._taken} bytes, decoded to "
+                f"{self._given}: beyond {FREE_MEMBERS} there may be one for every "
+                f"{MEMBER_BYTES} encoded or {MEMBER_OUTPUT} decoded bytes"
+            )
 
 
 class Identity:

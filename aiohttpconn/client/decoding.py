@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..exceptions import MAX_SHOWN, BodyTooLarge, ContentDecodingError, HTTPException, quote
-from .codecs import ALIASES, DECODERS, OPTIONAL, PIECE, Identity, accept_encoding
+from .codecs import ALIASES, DECODERS, OPTIONAL, PIECE, Identity, TooManyMembers, accept_encoding
 
 if TYPE_CHECKING:
     from .codecs import Decoder
@@ -271,6 +271,10 @@ class ContentDecoder:
                 raise EOFError
         except MemoryError:
             raise
+        except TooManyMembers as exc:
+            raise self._bounds.error(
+                f"the body looks like a decompression bomb: its {stage.coding} stream has {exc}"
+            ) from None
         except EOFError as exc:
             raise self._bounds.error(
                 f"the body goes on behind the end of its {stage.coding} stream, "

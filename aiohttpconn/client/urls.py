@@ -163,8 +163,9 @@ def encode_host(text: str) -> str:
     """Return a URL's host without brackets, in lower-case ASCII; ``InvalidURL`` if it is none.
 
     IPv4 addresses only in their usual notation: 0x7f.1 or 2130706433 are addresses for some
-    programs and names for others. A name has 253 characters at most, each label 63. Names outside ASCII are encoded by ``idna``, if that is
-    installed, else by the standard library as far as its older IDNA does the same.
+    programs and names for others. A name has 253 characters at most, each label 63. Names
+    outside ASCII are encoded by ``idna``, if that is installed, else by the standard library as
+    far as its older IDNA does the same.
     """
     if text.startswith("["):
         host = text[1:-1].replace("%25", "%", 1)  # RFC 6874: the zone's percent sign
