@@ -23,6 +23,9 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+# Those whose bytes have an order, which a byte order mark tells: the mark of the bigger end first.
+_ORDERED = {"utf-16": codecs.BOM_UTF16_BE, "utf-32": codecs.BOM_UTF32_BE}
+
 BOM = "\ufeff"
 """The byte order mark as a character: no part of a text that it begins."""
 
@@ -67,3 +70,34 @@ def _codec(name: str) -> str:
     except (LookupError, ValueError):
         return ""
     return "" if found in _NO_CHARSETS else _LABELS.get(found, found)
+
+
+class TextDecoder:
+    """Decode a text in the charset *name*, Python's, as it comes; U+FFFD for what does not fit.
+
+    Unlike Python's own for UTF-16 and UTF-32 it wants no byte order mark: without one, the
+    smaller end is first (https://encoding.spec.whatwg.org/#shared-utf-16-decoder). A mark that it
+    keeps is given out, as ``BOM``.
+    """
+
+    __slots__ = ("_begin", "_decoder", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        # The first bytes, until there are as many as a mark has.
+        self._begin = b""
+        self._decoder: codecs.IncrementalDecoder | None = None
+        if name not in _ORDERED:
+            self._decoder = codecs.getincrementaldecoder(name)("replace")
+
+    def decode(self, data: bytes, final: bool = False) -> str:
+        """Return what *data* ends; of *final* ones, all that is left."""
+        if self._decoder is None:
+            data = self._begin + data
+            mark = _ORDERED[self._name]
+            if len(data) < len(mark) and not final:
+                self._begin = data
+                return ""
+            order = "be" if data.startswith(mark) else "le"
+            self._decoder = codecs.getincrementaldecoder(f"{self._name}-{order}")("replace")
+        return self._decoder.decode(data, final)

@@ -6,7 +6,6 @@ it stands between the socket and the bytes. Content is decoded, as text too. Lay
 
 from __future__ import annotations
 
-import codecs
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,7 +17,7 @@ from ..exceptions import (
     describe,
     quote,
 )
-from .charsets import BOM, charset_of, header_charset
+from .charsets import BOM, TextDecoder, charset_of, header_charset
 from .decoding import ContentDecoder, decode, split_codings
 from .exchange import abandon
 
@@ -214,9 +213,13 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text; what cannot be decoded is U+FFFD. See ``encoding``."""
+        """The body as text; what cannot be decoded is U+FFFD. See ``encoding``.
+
+        UTF-16 and UTF-32 without a byte order mark are little-endian, as for browsers.
+        """
         if self._text is None:
-            self._text = self.content.decode(self.encoding, "replace").removeprefix(BOM)
+            text = TextDecoder(self.encoding).decode(self.content, True)
+            self._text = text.removeprefix(BOM)
         return self._text
 
     def json(self, **options: Any) -> Any:
@@ -292,14 +295,14 @@ class Response:
     async def iter_lines(self, *, max_line: int = MAX_LINE) -> AsyncIterator[str]:
         r"""Iterate over the lines of the body as text, without their ends: ``\n`` or ``\r\n``.
 
-        Of a stream the charset is the header's, or UTF-8. Raises ``BodyTooLarge`` for a line of
+        As ``text`` has them, but of a stream the charset is the header's, or UTF-8. Raises ``BodyTooLarge`` for a line of
         more than *max_line* characters, and what ``read`` raises.
         """
         if self._content is not None:
             name = self.encoding
         else:
             name = header_charset(self.raw.getheader("Content-Type", "")) or "utf-8"
-        decoder = codecs.getincrementaldecoder(name)("replace")
+        decoder = TextDecoder(name)
         kept: list[str] = []
         size = 0
         begun = False
