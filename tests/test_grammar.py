@@ -361,6 +361,30 @@ def test_a_value_that_may_not_be_sent(char):
             check_field("X-A", value)
 
 
+SECRET_NAMES = ["Authorization", "proxy-authorization", "COOKIE", "Set-Cookie"]
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+@pytest.mark.parametrize("value", ["s3cret\n", b"s3cret\n", bytearray(b"s3cret\ns3cret\0")])
+def test_a_secret_that_may_not_be_sent_is_not_shown(name, value):
+    with pytest.raises(ValueError, match="Invalid header value") as info:
+        check_field(name, value)
+    assert str(info.value) == (
+        f"Invalid header value of {name} (not shown): it has the control character '\\n' in "
+        "position 6"
+    )
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_secret_of_another_type_or_charset_is_not_shown(name):
+    text = f"the value of {name} must be str or bytes, not list"
+    with pytest.raises(TypeError, match=f"^{text}$"):
+        check_field(name, ["s3cret"])
+    with pytest.raises(UnicodeEncodeError, match=f"'.u20ac' in position 6: .* {name} is") as info:
+        check_field(name, "s3cret€€s3cret")
+    assert "s3cret" not in f"{info.value!r} {info.value.object}"
+
+
 def test_a_value_outside_latin_1():
     with pytest.raises(UnicodeEncodeError):
         check_field("X-A", "€")

@@ -295,8 +295,8 @@ class Response:
     async def iter_lines(self, *, max_line: int = MAX_LINE) -> AsyncIterator[str]:
         r"""Iterate over the lines of the body as text, without their ends: ``\n`` or ``\r\n``.
 
-        As ``text`` has them, but of a stream the charset is the header's, or UTF-8. Raises ``BodyTooLarge`` for a line of
-        more than *max_line* characters, and what ``read`` raises.
+        As ``text`` has them, but of a stream the charset is the header's, or UTF-8. Raises
+        ``BodyTooLarge`` for a line of more than *max_line* characters, and what ``read`` raises.
         """
         if self._content is not None:
             name = self.encoding

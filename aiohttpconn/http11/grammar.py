@@ -36,6 +36,10 @@ TOKEN = re.compile(rf"{_TCHAR}++")
 # RFC 9110 §5.5: field-value = *( VCHAR / obs-text / SP / HTAB ), as one pattern of characters
 _VALUE_CHAR = r"[\t\x20-\x7e\x80-\xff]"
 FIELD_VALUE = re.compile(rf"{_VALUE_CHAR}*+")
+_NOT_IN_VALUE = re.compile(rf"(?!{_VALUE_CHAR}).", re.DOTALL)
+
+# Fields whose values no error may show: it ends up in logs and bug reports.
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 # RFC 9112 §4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
 # The space before a missing reason is often missing too; the table of what servers send takes it.
@@ -150,7 +154,8 @@ def encode_value(value: object) -> str:
 def check_field(name: object, value: object) -> tuple[str, str]:
     """Return a header field as two str; ``ValueError`` if it may not be sent (RFC 9110 §5.1, §5.5).
 
-    A value outside ISO-8859-1 is a ``UnicodeEncodeError``, which is a ``ValueError`` too.
+    A value outside ISO-8859-1 is a ``UnicodeEncodeError``, which is a ``ValueError`` too. Values
+    of credentials and cookies are not shown.
     """
     if isinstance(name, (bytes, bytearray)):
         name = name.decode("latin-1")
@@ -159,12 +164,32 @@ def check_field(name: object, value: object) -> tuple[str, str]:
     name = str.__str__(name)
     if not TOKEN.fullmatch(name):
         raise ValueError(f"Invalid header name {name!r}: it must be a token (RFC 9110 §5.1)")
-    text = encode_value(value)
+    if isinstance(value, (str, int, bytes, bytearray)) or name.lower() not in _SECRET:
+        text = encode_value(value)
+    else:
+        raise TypeError(f"the value of {name} must be str or bytes, not {type(value).__name__}")
     if not FIELD_VALUE.fullmatch(text):
-        try:
-            text.encode("latin-1")
-        except UnicodeEncodeError as exc:
-            reason = f"the value of {name} is not Latin-1; encode it first"
-            raise UnicodeEncodeError(exc.encoding, exc.object, exc.start, exc.end, reason) from None
-        raise ValueError(f"Invalid header value {value!r} of {name}: it has a control character")
+        raise _wrong_value(name, value, text)
     return name, text
+
+
+def _wrong_value(name: str, value: object, text: str) -> ValueError:
+    """Return the error for *value*, *text* as a str, which cannot be sent as the field *name*."""
+    secret = name.lower() in _SECRET
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError as exc:
+        reason = f"the value of {name} is not Latin-1; encode it first"
+        if not secret:
+            return UnicodeEncodeError(exc.encoding, text, exc.start, exc.end, reason)
+        # An error has what it could not encode, and its repr shows it.
+        masked = "*" * exc.start + text[exc.start]
+        return UnicodeEncodeError(exc.encoding, masked, exc.start, exc.start + 1, reason)
+    if not secret:
+        return ValueError(f"Invalid header value {value!r} of {name}: it has a control character")
+    found = _NOT_IN_VALUE.search(text)
+    assert found is not None, "the value did not match"
+    return ValueError(
+        f"Invalid header value of {name} (not shown): it has the control character {found[0]!r} "
+        f"in position {found.start()}"
+    )
