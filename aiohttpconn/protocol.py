@@ -97,8 +97,11 @@ _SIMPLE_METHODS = ("GET", "POST", "PUT", "DELETE")
 STOP_SENDING_STATUS = 300
 """A final status from here on that arrives before the request is whole stops its sending."""
 
-DISCARD_SECONDS = 10.0
-"""Until a response that nobody wants has cost the connection, from when it is being received."""
+DISCARD_SECONDS = 1.0
+"""For the rest of a body that nobody wants; if it takes longer, it costs the connection."""
+
+DISCARD_SHARED_SECONDS = 10.0
+"""The same where others wait behind it, or its head is not here; from when it is its turn."""
 
 _scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = (
     weakref.WeakKeyDictionary()
@@ -445,7 +448,6 @@ class HTTP1Protocol(WritingProtocol):
         if self.state is not UPGRADED or transport is None:
             raise HTTPException(f"{self.origin}: only an open, upgraded connection can be detached")
         self.state = CLOSED
-        self._tell_owner()
         if self.raw_transport not in (None, transport):
             # Until now TCP was paused: see net.dial. Its new owner knows only the TLS transport.
             transport.pause_reading()
@@ -453,6 +455,8 @@ class HTTP1Protocol(WritingProtocol):
         self.transport = self.raw_transport = self._tls = None
         if self._watchdog is not None:
             self._watchdog.stop()
+        # Now that there is no transport whose end it could wait for.
+        self._tell_owner()
         return transport, bytes(self._upgraded)
 
     # ------------------------------------------------------------------- receiving
@@ -651,6 +655,8 @@ class HTTP1Protocol(WritingProtocol):
             response._paused = False
             self.resume_reading()
         self._interim = self._head_bytes = 0
+        # Whoever has waited for its body runs later, maybe behind the next exchange's beginning.
+        self._held = None
         pending = self._pending
         if self._watchdog is not None and not pending:
             self._watchdog.rest()
@@ -930,9 +936,11 @@ class HTTP1Protocol(WritingProtocol):
             self._watchdog.rest_read()
 
     def hurry(self, response: HTTPResponse) -> None:
-        """Nobody wants *response* any more: it may keep the connection for ``DISCARD_SECONDS``."""
+        """Nobody wants *response* any more: it may not keep the connection for long."""
         if self._response is response:
-            self.watchdog().arm_total(self.loop.time() + DISCARD_SECONDS)
+            alone = response._head is not None and not self._pending
+            seconds = DISCARD_SECONDS if alone else DISCARD_SHARED_SECONDS
+            self.watchdog().arm_total(self.loop.time() + seconds)
 
     def orphan(self) -> None:
         """Nobody but a response's holder knows this connection any more.

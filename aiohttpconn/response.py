@@ -270,12 +270,13 @@ class HTTPResponse(BodyReader):
         """Give up what was not read, but let it come if it is *limit* bytes or less.
 
         What ``close()`` is for a caller, this is for who wants the connection again: the body is
-        dropped as it arrives. One that is larger costs the connection, as ``close()`` does.
+        dropped as it arrives. One that is larger, or that somebody waits for in another task,
+        costs the connection, as ``close()`` does.
         Nobody may read afterwards.
         """
         source = self._source
         late = self._head is not None and (self.will_close or (self.left or 0) > limit)
-        if self._ended or source is None or late:
+        if self._ended or source is None or late or self._waiter is not None:
             self.close()
             return
         self._closed = True

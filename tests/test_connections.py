@@ -36,11 +36,26 @@ from aiohttpconn.testing import (
 from .support.clocks import Clock
 from .support.leaks import guard, open_sockets
 from .support.pooled import OK, fetch, queued, received, start
+from .support.waking import on_wake
 
 
 def hinting(hint: bytes) -> bytes:
     """Return a response with a Keep-Alive field."""
     return OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: " + hint + b"\r\n\r\n")
+
+
+async def test_max_age_ends_a_connection_that_is_always_shared():
+    async with serve({"/": "hi"}) as server:
+        with Clock() as clock:
+            async with ConnectionPool(limit=1, max_age=60, pipelining=2) as pool:
+                tasks = [start(pool, server.url) for _ in range(2)]
+                for _ in range(20):
+                    # One is always on its way when another ends.
+                    clock.advance(10)
+                    tasks.append(start(pool, server.url))
+                    assert await tasks.pop(0) == b"hi"
+                await asyncio.gather(*tasks)
+                assert server.connections == 3
 
 
 def figures(pool: ConnectionPool) -> tuple[int, int, int, int]:
@@ -528,6 +543,25 @@ async def test_close_of_a_pool_that_was_never_used():
     await ConnectionPool().close()
     async with ConnectionPool():
         pass
+
+
+async def test_closed_in_the_turn_in_which_a_paused_waiter_gets_its_connection():
+    """It does not go back to the queue, to wait for its moment there."""
+    release = asyncio.Event()
+    async with ScriptedServer([expect(), wait(release), send(OK), read_all()]) as server:
+        with Clock() as clock:
+            pool = ConnectionPool(limit=1, min_interval=5)
+            first = start(pool, server.url)
+            await received(server, 1)
+            second = asyncio.ensure_future(on_wake(fetch(pool, server.url), pool._connections.shut))
+            await queued(pool, 1)
+            clock.advance(5)
+            release.set()
+            await first
+            with pytest.raises(PoolClosed):
+                await second
+            assert not clock.timers
+            await pool.close()
 
 
 async def test_use_after_close():

@@ -10,13 +10,16 @@ import pytest
 
 from aiohttpconn import (
     BodyLengthError,
+    Client,
     ConnectionPool,
+    IncompleteRead,
     PoolTimeout,
     ReadTimeout,
     RemoteDisconnected,
     Timeout,
     TotalTimeout,
 )
+from aiohttpconn.client.exchange import abandon
 from aiohttpconn.testing import (
     ScriptedServer,
     answer,
@@ -130,6 +133,67 @@ def end_all(pool: ConnectionPool) -> None:
     for slot in list(pool._connections.slots.all):
         if slot.protocol is not None:
             slot.protocol.eof_received()
+
+
+async def test_the_next_exchange_keeps_its_limit_when_the_last_reader_runs_late():
+    """It has begun before the task runs that its connection's last body was for."""
+    go = asyncio.Event()
+    script = [expect(), send(OK[:-1]), wait(go), send(OK[-1:]), read_all()]
+    async with ScriptedServer(script) as server, ConnectionPool(limit=1, timeout=10) as pool:
+        with Clock() as clock:
+            response = await pool.request("GET", server.url)
+            following = fetch(pool, server.url)
+            waits: list[Any] = []
+            first = asyncio.ensure_future(
+                on_wake(response.read(), lambda: waits.append(following.send(None)))
+            )
+            await asyncio.sleep(0)
+            go.set()
+            assert await first == b"hi"
+            clock.advance(11)
+            (waiter,) = waits
+            assert waiter.done()
+            with pytest.raises(ReadTimeout, match="within 10 s"):
+                following.send(None)
+
+
+# Abandoned ----------------------------------------------------------------------------------
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+async def test_the_rest_of_a_body_has_a_second():
+    go = asyncio.Event()
+    ends = [expect(), send(CHUNKED), wait(go), send(b"0\r\n\r\n"), answer(OK)]
+    async with ScriptedServer([expect(), send(CHUNKED), read_all()], ends) as server:
+        with Clock() as clock:
+            async with Client(limit=1, trust_env=False) as client:
+                async with client.stream("GET", server.url):
+                    pass
+                clock.advance(0.9)
+                assert client.stats().open == 1
+                clock.advance(0.2)
+                assert client.stats().open == 0
+                async with client.stream("GET", server.url):
+                    pass
+                clock.advance(0.9)
+                go.set()
+                assert (await client.get(server.url)).content == b"hi"
+                assert server.connections == 2
+
+
+@pytest.mark.parametrize("head", [CHUNKED, OK[:-1].replace(b": 2", b": 9")])
+async def test_abandoned_while_somebody_reads_it_is_no_whole_body(head):
+    async with ScriptedServer([expect(), send(head), read_all()]) as server:
+        async with ConnectionPool() as pool:
+            response = await pool.request("GET", server.url)
+            task = asyncio.ensure_future(response.read())
+            await asyncio.sleep(0)
+            abandon(response)
+            with pytest.raises(IncompleteRead):
+                await task
+            assert pool.stats().open == 0
 
 
 # Stale --------------------------------------------------------------------------------------

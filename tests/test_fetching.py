@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
+import threading
 import tracemalloc
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -751,3 +753,72 @@ async def test_memory_does_not_grow_with_the_items(ordered):
     assert count == 20_000
     assert max(sizes[1:]) < sizes[0] + 200_000
     assert max(sizes) < 2_000_000
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks that begin at once are Python 3.12's")
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+@pytest.mark.parametrize("concurrency", [1, 4, 64])
+async def test_tasks_that_begin_at_once_are_no_more_than_asked_for(concurrency):
+    loop: Any = asyncio.get_running_loop()
+    now = most = 0
+
+    class Counting:
+        async def request(self, method: str, url: str, **options: Any) -> Any:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+    try:
+        results = [each async for each in fetch(Counting(), map(str, range(200)), concurrency)]
+    finally:
+        loop.set_task_factory(None)
+    assert len(results) == 200
+    assert most == concurrency
+
+
+async def test_collected_in_another_thread_it_is_stopped_in_its_own():
+    never = asyncio.get_running_loop().create_future()
+    stopped: list[int] = []
+
+    class Endless:
+        async def request(self, method: str, url: str, **options: Any) -> Any:
+            await never
+
+    results: Any = fetch(Endless(), ["/"])
+    state = results._state
+    stop, state.stop = state.stop, lambda: stopped.append(threading.get_ident()) or stop()
+    waits = results.__anext__()
+    waits.send(None)
+    await turns()
+    waits.close()
+    cycle = [results]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del results, waits, cycle
+        await asyncio.to_thread(gc.collect)
+    finally:
+        gc.enable()
+    while state.tasks:
+        await asyncio.sleep(0)
+    assert stopped == [threading.get_ident()]
+
+
+def test_only_requests_with_the_same_limits_share_connections():
+    """The limits of a connection that is shared are those of all who share it."""
+    client = Client(trust_env=False, pipelining=4, timeout=Timeout(read=30, write=30))
+    for timeout, shares in (
+        (Timeout(read=30, write=30, connect=3, pool=None), True),
+        (5, False),
+        (Timeout(read=5, write=30), False),
+        (Timeout(read=30, write=5), False),
+    ):
+        for each in (
+            client._derived({"timeout": timeout}),
+            client._derived({"timeout": timeout})._derived({"headers": {"X-A": "b"}}),
+        ):
+            assert bool(each._shares) == shares, timeout
+            assert each._context.pipelining == (4 if shares else 1), timeout

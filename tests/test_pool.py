@@ -269,6 +269,8 @@ async def test_an_upgraded_connection_is_the_callers():
                 assert pool.stats().open == 0
                 if detach:
                     assert not transport.is_closing()
+                    # It is nothing that the pool's close() would wait for.
+                    assert not pool._connections.closing._left
                     transport.abort()
 
 
@@ -449,18 +451,26 @@ async def test_hosts_that_wait_take_turns():
 # Politeness, by a clock of the test's ----------------------------------------------------------
 
 
-async def moments(pool: ConnectionPool, clock: Clock, url: str, count: int) -> list[float]:
+async def lease(pool: ConnectionPool, url: str) -> None:
+    async with pool.connection(url) as conn:
+        await conn.request("GET", "/")
+        await (await conn.getresponse()).read()
+
+
+async def moments(
+    pool: ConnectionPool, clock: Clock, url: str, count: int, get: Any = fetch
+) -> list[float]:
     """Send *count* requests at once; return when each was answered, in seconds."""
     began = clock.now
     times: list[float] = []
 
     async def one() -> None:
-        await fetch(pool, url)
+        await get(pool, url)
         times.append(round(clock.now - began, 3))
 
     tasks = [asyncio.ensure_future(one()) for _ in range(count)]
     while not all(task.done() for task in tasks):
-        for _ in range(30):
+        for _ in range(200):
             await asyncio.sleep(0)
         clock.advance(0.25)
     for task in tasks:
@@ -474,6 +484,48 @@ async def test_min_interval(pipelining):
         with Clock() as clock:
             async with ConnectionPool(min_interval=0.5, pipelining=pipelining) as pool:
                 assert await moments(pool, clock, server.url, 4) == [0, 0.5, 1, 1.5]
+
+
+@pytest.mark.parametrize("pipelining", [1, 3])
+@pytest.mark.parametrize("way", ["request", "lease"])
+async def test_a_stale_connection_costs_no_second_moment(pipelining, way):
+    """Its server keeps it for half a second, so each of them is stale when it is its turn."""
+    fields = {"Keep-Alive": "timeout=1"}
+    async with serve({"/": Reply("hi", headers=fields)}) as server:
+        with Clock() as clock:
+            async with ConnectionPool(min_interval=0.75, pipelining=pipelining) as pool:
+                get = lease if way == "lease" else fetch
+                assert await moments(pool, clock, server.url, 4, get) == [0, 0.75, 1.5, 2.25]
+                assert server.connections == 4
+
+
+async def test_a_stale_connection_costs_no_place_in_the_queue():
+    async with serve(lambda request: Reply(request.path)) as server:
+        # Whatever waits for its turn finds a connection that must not be kept.
+        async with ConnectionPool(limit=1, keepalive_timeout=0) as pool:
+            ended: list[int] = []
+
+            async def post(number: int) -> None:
+                response = await pool.request("POST", f"{server.url}{number}", b"x")
+                await response.read()
+                ended.append(number)
+
+            await asyncio.gather(*map(post, range(10)))
+            assert ended == list(range(10))
+
+
+async def test_another_idle_connection_serves_in_the_place_of_a_stale_one():
+    async with serve({"/": "hi"}) as server:
+        with Clock() as clock:
+            async with ConnectionPool() as pool:
+                await asyncio.gather(*(fetch(pool, server.url) for _ in range(2)))
+                last = next(reversed(pool._connections.slots.idle))
+                last.keepalive = 1
+                clock.advance(2)
+                assert await fetch(pool, server.url) == b"hi"
+                assert server.connections == 2
+                assert last.gone
+                assert pool.stats().open == 1
 
 
 async def test_rate():
@@ -497,18 +549,22 @@ async def test_each_origin_has_a_rate_of_its_own():
                 assert await waiting == b"hi"
 
 
-@pytest.mark.parametrize("how", ["plain", "shared", "upload", "lease"])
+@pytest.mark.parametrize(
+    ("how", "closes"),
+    # What ends the connection that is lent is its holder's to heed.
+    [(how, closes) for how in ("plain", "shared", "upload") for closes in (False, True)]
+    + [("lease", False)],
+)
 @pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after_pauses_an_origin_when_asked_to(status, how):
-    busy = [Reply(status=status, headers={"Retry-After": "7"}), Reply("hi")]
+async def test_retry_after_pauses_an_origin_when_asked_to(status, how, closes):
+    fields = {"Retry-After": "7", "Connection": "close" if closes else "keep-alive"}
+    busy = [Reply(status=status, headers=fields), Reply("hi")]
     async with serve(lambda request: busy.pop(0)) as server, serve({"/": "hi"}) as other:
         with Clock() as clock:
             pipelining = 2 if how == "shared" else 1
             async with ConnectionPool(heed_retry_after=True, pipelining=pipelining) as pool:
                 if how == "lease":
-                    async with pool.connection(server.url) as conn:
-                        await conn.request("GET", "/")
-                        await (await conn.getresponse()).read()
+                    await lease(pool, server.url)
                 else:
                     body = [b"x"] if how == "upload" else None
                     await (await pool.request("GET", server.url, body)).read()
@@ -519,7 +575,7 @@ async def test_retry_after_pauses_an_origin_when_asked_to(status, how):
                 assert not second.done()
                 clock.advance(0.2)
                 assert await second == b"hi"
-            assert server.connections == 1
+            assert server.connections == (2 if closes else 1)
 
 
 async def test_retry_after_does_not_pause_for_more_than_an_hour():

@@ -28,7 +28,7 @@ from aiohttpconn import (
     IncompleteRead,
     ResolveError,
 )
-from aiohttpconn.protocol import DISCARD_SECONDS
+from aiohttpconn.protocol import DISCARD_SHARED_SECONDS
 from aiohttpconn.testing import (
     ScriptedServer,
     close,
@@ -497,7 +497,7 @@ async def test_cancelled_at_random_moments_under_contention(seed, pipelining, ce
                 task.cancel()
             await asyncio.wait(tasks)
             # What nobody waits for any more, and is not answered, has its time.
-            clock.advance(DISCARD_SECONDS + 1)
+            clock.advance(DISCARD_SHARED_SECONDS + 1)
             await settled(pool)
             await serves_its_limit(pool, hosts=2, per_host=3)
         assert pool.stats().open == 0
@@ -585,7 +585,7 @@ async def test_nobody_gets_the_answer_of_another(seed, pipelining):
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
-                clock.advance(DISCARD_SECONDS + 1)
+                clock.advance(DISCARD_SHARED_SECONDS + 1)
                 await settled(pool)
                 print(answered)
                 assert answered > 300

@@ -238,10 +238,14 @@ class Client:
         context = self._context
         settings = context.settings.changed(options)
         made = copy(self)
+        old, new = context.settings.timeout, settings.timeout
+        # The limits of a connection that is shared are those of all who share it.
+        shares = (old.read, old.write) == (new.read, new.write)
         made._prepare(
             replace(
                 context,
                 settings=settings,
+                pipelining=context.pipelining if shares else 1,
                 fields=context.fields_for(settings, options.get("headers")),
                 params=merge_params(context.params, options.get("params")),
             )

@@ -75,6 +75,8 @@ class _Loan:
 
     def exchange_ended(self, response: Any, count: int = 1) -> None:
         self._connections.heed(self._slot, response, count)
+        if self._connections.heeds_retry_after:
+            self._connections.may_pause(self._slot.site, response)
 
     def connection_ended(self) -> None:
         if self._slot.protocol is not None:
@@ -124,7 +126,7 @@ class Connections:
         self._pipelining = pipelining
         self._min_interval = min_interval
         self._rate = rate
-        self._heed_retry_after = heed_retry_after
+        self.heeds_retry_after = heed_retry_after
         self._maker = maker
 
         # Per loop
@@ -266,6 +268,8 @@ class Connections:
             return
         # Ended; or another one that the caller has opened, who knows where to.
         conn.close()
+        if slot.protocol is not None:
+            slot.protocol.abort()
         if conn._closing is not None:
             self.closing.add(conn._closing)
         self.slots.remove(slot)
@@ -295,6 +299,21 @@ class Connections:
             return bool(poll.poll(0))
         finally:
             poll.unregister(number)
+
+    def replace(self, slot: Slot) -> Slot:
+        """Close the connection of *slot*, which is stale and the caller's; return another slot.
+
+        One that is idle and not stale, or, without a connection, the last of those that are: the
+        caller's turn, and its moment where there is a pace, are used for that.
+        """
+        while (other := slot.site.take_idle()) is not None:
+            other.depth = slot.depth
+            self.drop(slot)
+            slot = other
+            if not self.is_stale(slot):
+                return slot
+        self.renew(slot)
+        return slot
 
     def drop(self, slot: Slot) -> None:
         """Close the connection of *slot*, which is the caller's; the slot is for others."""
@@ -334,8 +353,11 @@ class Connections:
         self.heed(slot, response, count)
         if slot.depth > count:
             slot.depth -= count
-            slot.idle_since = monotonic()  # who is handed it may find it idle
-            self.slots.share(slot)
+            slot.idle_since = now = monotonic()  # who is handed it may find it idle
+            if now - slot.born > self._max_age:
+                slot.site.room.pop(slot, None)  # it is let run empty
+            else:
+                self.slots.share(slot)
         else:
             self._put(slot)
 
@@ -364,13 +386,15 @@ class Connections:
                 slot.site.pipelining == 1
                 and slot.depth <= count
                 and slot.left == self._max_age == INFINITY
-                and not self._heed_retry_after
             )
-        if self._heed_retry_after and response.status in (429, 503):
-            self._pause(slot.site, response)
 
-    def _pause(self, site: Site, response: Any) -> None:
-        """Let nothing begin at *site* for as long as Retry-After says (RFC 9110 §10.2.3)."""
+    def may_pause(self, site: Site, response: HTTPResponse) -> None:
+        """Let nothing begin at *site* for as long as *response* says (RFC 9110 §10.2.3).
+
+        With ``heeds_retry_after``, for each response whose head is here.
+        """
+        if response.status not in (429, 503):
+            return
         seconds = retry_after(response.getheader("Retry-After"))
         if seconds is not None:
             if site.pace is None:

@@ -95,8 +95,8 @@ async def exchange(
                 # A request that must not be sent twice gets the look in any case.
                 monotonic() - slot.idle_since > LOOK_AFTER or method not in IDEMPOTENT
             ) and pool.is_stale(slot):
-                pool.drop(slot)
-                continue
+                slot = pool.replace(slot)
+                protocol = slot.protocol
         if protocol is None:
             protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
             dialed = pool.report(slot)
@@ -116,6 +116,8 @@ async def exchange(
             response.close()
             raise
         if response._head is not None:
+            if pool.heeds_retry_after:
+                pool.may_pause(site, response)
             return response
         _check_resend(response, method, send)
         fresh = True
@@ -138,14 +140,19 @@ async def exchange_shared(
             )
         protocol = slot.protocol
         dialed = None
+        if (
+            slot.depth == 1
+            and protocol is not None
+            and monotonic() - slot.idle_since > LOOK_AFTER
+            and pool.is_stale(slot)
+        ):
+            slot = pool.replace(slot)
+            protocol = slot.protocol
         if protocol is None:
             protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
             dialed = pool.report(slot)
             pool.share(slot)
         elif slot.depth == 1:
-            if monotonic() - slot.idle_since > LOOK_AFTER and pool.is_stale(slot):
-                pool.drop(slot)
-                continue
             if protocol._timeout is not send.timeout:
                 protocol.set_timeout(send.timeout)
             pool.share(slot)
@@ -171,6 +178,8 @@ async def exchange_shared(
         if response._head is not None:
             if send.deadline is not None and not response._ended:
                 protocol.arm_total(response, send.deadline)
+            if pool.heeds_retry_after:
+                pool.may_pause(site, response)
             return response
         if not isinstance(response._exception, NotProcessed):
             _check_resend(response, method, send)
@@ -210,22 +219,20 @@ async def lend(
 
     Take it back with ``settle`` or ``take_back``. *fresh* makes a new connection.
     """
-    while True:
-        slot = site.take()
-        if slot is None:
-            slot = await pool.acquire(site, send.timeout, send.deadline, method, target)
-        dialed = None
-        if slot.protocol is not None:
-            if fresh:
-                pool.renew(slot)
-            elif pool.is_stale(slot):
-                pool.drop(slot)
-                continue
-        if slot.protocol is None:
-            await pool.open(slot, send.timeout, send.deadline, method, target)
-            dialed = pool.report(slot)
-        pool.lend(slot)
-        return slot, dialed
+    slot = site.take()
+    if slot is None:
+        slot = await pool.acquire(site, send.timeout, send.deadline, method, target)
+    dialed = None
+    if slot.protocol is not None:
+        if fresh:
+            pool.renew(slot)
+        elif pool.is_stale(slot):
+            slot = pool.replace(slot)
+    if slot.protocol is None:
+        await pool.open(slot, send.timeout, send.deadline, method, target)
+        dialed = pool.report(slot)
+    pool.lend(slot)
+    return slot, dialed
 
 
 async def exchange_body(
@@ -268,6 +275,8 @@ async def exchange_body(
             fresh = True
             continue
         response.dialed = dialed
+        if pool.heeds_retry_after:
+            pool.may_pause(site, response)
         pool.settle(slot, response)
         return response, sent
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from inspect import isasyncgen
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, Unpack
 
@@ -90,17 +91,23 @@ class _State:
         # Who waits for one
         self.consumer: asyncio.Future[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        # Those, and one that runs while it is made (``asyncio.eager_task_factory``)
+        self.workers = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.started = False
         self.stopped = False
 
     def start_worker(self) -> None:
         self.started = True
-        task = asyncio.get_running_loop().create_task(self.work())
+        self.workers += 1
+        self.loop = asyncio.get_running_loop()
+        task = self.loop.create_task(self.work())
         self.tasks.add(task)
         task.add_done_callback(self.ended)
 
     def ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
+        self.workers -= 1
         if task.cancelled():
             if not self.stopped:
                 self.fail(RuntimeError("fetch_many: a request was cancelled from elsewhere"))
@@ -120,7 +127,7 @@ class _State:
         """Fetch one item after the other."""
         while (taken := await self.take()) is not None:
             number, item = taken
-            if len(self.tasks) < self.concurrency:
+            if self.workers < self.concurrency:
                 self.start_worker()
             response, error = None, None
             try:
@@ -243,8 +250,10 @@ class FetchMany(AsyncIterator[Fetched]):
 
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
-        if state is not None:
-            state.stop()
+        if state is not None and state.loop is not None:
+            # In its thread: the collector runs in any.
+            with suppress(RuntimeError):  # it is closed
+                state.loop.call_soon_threadsafe(state.stop)
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

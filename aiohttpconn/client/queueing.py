@@ -107,6 +107,7 @@ class Queue:
                 return slot
             # Its connection has ended in the turn between: that costs no place in the queue.
             again = True
+            self._bind()  # and the pool may be closed by now
 
     def _crowd(self, site: Site) -> str:
         """Return who has the connections, and how many wait: for a timeout's text."""

@@ -204,11 +204,15 @@ class Site:
         return slot
 
     def _idle_or_new(self) -> Slot | None:
-        if self.idle:
-            slot, _ = self.idle.popitem()
-            del self.slots.idle[slot]
-            return slot
-        return self.slots.new(self)
+        return self.take_idle() or self.slots.new(self)
+
+    def take_idle(self) -> Slot | None:
+        """Return the slot that was used last of the idle ones, whoever waits; None without one."""
+        if not self.idle:
+            return None
+        slot, _ = self.idle.popitem()
+        del self.slots.idle[slot]
+        return slot
 
     def take_shared(self) -> Slot | None:
         """Return a slot for one exchange among others: one with room, else as ``take`` does.
