@@ -27,6 +27,7 @@ from aiohttpconn import (
     Timeout,
     Timings,
 )
+from aiohttpconn.client.links import parse_links
 from aiohttpconn.testing import Reply, ScriptedServer, answer, close_at, serve, stall_at
 
 if TYPE_CHECKING:
@@ -256,6 +257,16 @@ async def test_json_that_is_none_says_what_came_instead(content, kind):
     assert caught.value.__notes__ == [f"GET {response.url}: 502, text/html, {content!r}"]
 
 
+async def test_json_that_is_nested_too_deep_is_a_value_error():
+    response = await get(respond(b"[" * 200_000, "Content-Type: application/json"))
+    with pytest.raises(ValueError, match="nested") as caught:
+        response.json()
+    assert str(caught.value) == (
+        f"GET {response.url}: 200, application/json, {b'[' * 100!r}... (200000 bytes): its lists and "
+        "objects are nested too deep for json.loads"
+    )
+
+
 async def test_json_shows_no_more_than_the_beginning():
     response = await get(respond(b"x" * 5000))
     with pytest.raises(ValueError, match="Expecting value") as caught:
@@ -355,6 +366,19 @@ def test_a_link_field_costs_no_more_than_it_is_long():
         "<" * 60_000,
     ):
         links(part)
+
+
+def test_links_beyond_a_thousand_are_ignored():
+    found = links(", ".join(f"<{i}>; rel=r{i}" for i in range(999)), "<x>; rel=x, <y>; rel=y")
+    assert len(found) == 1000
+    assert list(found)[-1] == "x"
+
+
+@pytest.mark.parametrize(("base", "reference"), [(100_000, 1), (1, 100_000)])
+def test_links_have_4_mi_characters_at_most(base, reference):
+    base_url = f"http://h/{'b' * base}/"
+    found = parse_links([f"<{'r' * reference}>; rel=r{i}" for i in range(100)], base_url)
+    assert len(found) == 4 * 1024 * 1024 // (len(base_url) + reference)
 
 
 # Streams ---------------------------------------------------------------------------------

@@ -10,6 +10,13 @@ from ..http11.grammar import TOKEN
 
 __all__ = ["parse_links"]
 
+MAX_LINKS = 1000
+"""Links of a response that are looked at."""
+
+MAX_LENGTH = 4 * 1024 * 1024
+"""Characters of all their URLs, *base* and reference: each may be as long as *base*, which a
+redirect may have made long."""
+
 # RFC 8288 §3: link-value = "<" URI-Reference ">" *( OWS ";" OWS link-param ), between commas;
 # link-param = token BWS [ "=" BWS ( token / quoted-string ) ]
 _LINK = re.compile(r"[\t ,]*+<([^<>]*+)>")
@@ -24,13 +31,19 @@ def parse_links(values: Iterable[str], base: str) -> dict[str, dict[str, str]]:
     """Return the links of all Link fields by their ``rel``, each with its parameters.
 
     ``url`` is its URL, absolute: it is relative to *base*. A link without ``rel`` is found by its
-    URL, and of several with the same ``rel`` the first. What follows a mistake is not read.
+    URL, and of several with the same ``rel`` the first. What follows a mistake is not read, nor
+    what is beyond ``MAX_LINKS`` or ``MAX_LENGTH``.
     """
     found: dict[str, dict[str, str]] = {}
+    links_left, length_left = MAX_LINKS, MAX_LENGTH
     for value in values:
         at = 0
         while match := _LINK.match(value, at):
             at = match.end()
+            links_left -= 1
+            length_left -= len(base) + len(match[1])
+            if links_left < 0 or length_left < 0:
+                return found
             link: dict[str, str] = {}
             while param := _PARAM.match(value, at):
                 at = param.end()

@@ -154,7 +154,8 @@ class Response:
     def links(self) -> dict[str, dict[str, str]]:
         """The Link fields (RFC 8288) by their ``rel``: ``links["next"]["url"]`` is absolute.
 
-        A link without ``rel`` is found by its URL, and of several with the same the first.
+        A link without ``rel`` is found by its URL, and of several with the same the first. After
+        1,000 links, or 4 Mi characters of URLs, the rest is ignored.
         """
         from .links import parse_links
 
@@ -229,11 +230,17 @@ class Response:
         try:
             return json.loads(self.content, **options)
         except ValueError as exc:
-            kind = self.raw.getheader("Content-Type", "no Content-Type")
-            exc.add_note(
-                f"{self.method} {self.url}: {self.status}, {kind}, {quote(self.content[:101])}"
-            )
+            exc.add_note(self._told_json())
             raise
+        except RecursionError:
+            raise ValueError(
+                f"{self._told_json()}: its lists and objects are nested too deep for json.loads"
+            ) from None
+
+    def _told_json(self) -> str:
+        """Return what came, of which JSON was expected."""
+        kind = self.raw.getheader("Content-Type", "no Content-Type")
+        return f"{self._context()}: {self.status}, {kind}, {quote(self.content)}"
 
     async def read(self) -> bytes:
         """Return the body, decoded, which a stream has still to receive; then ``content`` has it.
