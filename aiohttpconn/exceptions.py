@@ -287,6 +287,15 @@ def redact(url: str) -> str:
     return _CREDENTIALS.sub("", url, count=1)
 
 
+MAX_URL = 500
+"""Characters of a URL that an error text shows: a redirect may lead to one of 256 KiB."""
+
+
+def cut_url(url: str) -> str:
+    """Return *url* as a text names it."""
+    return url if len(url) <= MAX_URL else f"{url[:MAX_URL]}..."
+
+
 def quote(data: bytes | bytearray | memoryview) -> str:
     """Return peer bytes as they may stand in a text: escaped, and cut to ``MAX_SHOWN``."""
     shown = repr(bytes(data[:MAX_SHOWN]))
@@ -323,7 +332,8 @@ def describe(
 ) -> E:
     """Give *exc* the request's attributes and a text that names them; return it.
 
-    *text* defaults to the exception's own; *notes* stands beside the phase and *hint* is a
+    *text* defaults to the exception's own; of a long *url* it has the beginning, the attribute has
+    all. *notes* stands beside the phase and *hint* is a
     sentence at the end. An exception that was described before keeps its first description.
     """
     if hasattr(exc, "request_sent"):
@@ -338,7 +348,7 @@ def describe(
     where = f"{phase}, {elapsed * 1e3:.1f} ms" if elapsed < 1 else f"{phase}, {elapsed:.1f} s"
     if notes:
         where = f"{where}; {notes}"
-    message = f"{method} {url}".strip()
+    message = f"{method} {cut_url(url)}".strip()
     message = f"{message}: {_shown(text or str(exc))} ({where})"
     if hint:
         message = f"{message}. {hint}"

@@ -134,6 +134,18 @@ async def test_a_long_reason_is_cut_where_it_is_shown():
     assert len(str(caught.value)) < 300
 
 
+async def test_a_long_url_is_cut_where_it_is_shown():
+    response = await get(respond(b"[", status="404 No"), path="x" * 9000)
+    shown = f"GET {response.url[:500]}..."
+    assert repr(response) == f"<Response [404 No] {shown}>"
+    with pytest.raises(StatusError) as caught:
+        response.raise_for_status()
+    assert str(caught.value) == f"{shown}: 404 No"
+    with pytest.raises(ValueError, match="Expecting value") as told:
+        response.json()
+    assert told.value.__notes__ == [f"{shown}: 404, no Content-Type, b'['"]
+
+
 # Text ------------------------------------------------------------------------------------
 
 EURO = "€"
@@ -262,8 +274,8 @@ async def test_json_that_is_nested_too_deep_is_a_value_error():
     with pytest.raises(ValueError, match="nested") as caught:
         response.json()
     assert str(caught.value) == (
-        f"GET {response.url}: 200, application/json, {b'[' * 100!r}... (200000 bytes): its lists and "
-        "objects are nested too deep for json.loads"
+        f"GET {response.url}: 200, application/json, {b'[' * 100!r}... (200000 bytes): its lists "
+        "and objects are nested too deep for json.loads"
     )
 
 

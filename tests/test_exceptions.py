@@ -104,6 +104,14 @@ def test_describe_shows_seconds_and_a_hint():
     assert str(exc) == "u: refused (connect, 2.5 s). Why?"
 
 
+@pytest.mark.parametrize(("length", "rest"), [(500, ""), (501, "..."), (200_000, "...")])
+def test_describe_shows_the_beginning_of_a_long_url_and_keeps_all_of_it(length, rest):
+    url = "http://a.test/".ljust(length, "x")
+    exc = describe(HTTPException("no"), method="GET", url=url, phase="connect")
+    assert str(exc) == f"GET {url[:500]}{rest}: no (connect, 0.0 ms)"
+    assert exc.url == url
+
+
 def test_describe_keeps_a_first_description():
     exc = describe(HTTPException("x"), **DETAILS)
     text = str(exc)

@@ -14,6 +14,7 @@ from ..exceptions import (
     BodyTooLarge,
     ContentDecodingError,
     StatusError,
+    cut_url,
     describe,
     quote,
 )
@@ -114,7 +115,7 @@ class Response:
         self._ended = ended
 
     def __repr__(self) -> str:
-        return f"<Response [{self._shown_status()}] {self.raw.method} {self.url}>"
+        return f"<Response [{self._shown_status()}] {self._context()}>"
 
     def _shown_status(self) -> str:
         """Return status and reason, which is the peer's, as they may stand in a text."""
@@ -348,7 +349,7 @@ class Response:
             self.raw.close()
 
     def _context(self) -> str:
-        return f"{self.method} {self.url}"
+        return f"{self.method} {cut_url(self.url)}"
 
     def _unread_codings(self) -> Sequence[str]:
         """Return the codings of a stream that can still be read."""
