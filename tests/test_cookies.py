@@ -643,6 +643,46 @@ def test_the_jar_of_a_store_has_copies_that_the_standard_library_understands():
     assert len(store) == 2
 
 
+DOTLESS = ["localhost", "api", "[::1]", "[::ffff:1.2.3.4]", "127.0.0.1", "a.test"]
+
+
+@pytest.mark.parametrize("host", DOTLESS)
+def test_the_jar_of_a_store_sends_what_the_store_sends(host):
+    url = f"http://{host}/"
+    store = received(url, "a=1")
+    assert header(CookieStore(store.jar), url) == header(store, url) == "a=1"
+    for source in (store, store.jar):
+        again = CookieStore()
+        again.load(source)
+        assert header(again, url) == "a=1"
+        assert header(again, "http://localhost.local/") == ""
+
+
+@pytest.mark.parametrize("host", ["localhost", "[::1]", "[::ffff:1.2.3.4]", "127.0.0.1", "a.test"])
+@pytest.mark.parametrize("kind", [MozillaCookieJar, LWPCookieJar])
+def test_what_another_jar_has_received_comes_back_to_its_host(host, kind, tmp_path):
+    url = f"http://{host}/"
+    jar = kind(tmp_path / "jar")
+    received(url, "a=1; Max-Age=1000", store=CookieStore(jar))
+    jar.save()
+    read = kind(tmp_path / "jar")
+    read.load()
+    store = CookieStore()
+    store.load(read)
+    assert header(store, url) == "a=1"
+    assert header(store, "http://localhost.local/") == ""
+
+
+def test_a_host_of_the_local_network_keeps_its_cookies():
+    jar = CookieJar()
+    received("http://api.local/", "a=1", store=CookieStore(jar))
+    (cookie,) = jar
+    cookie.set_nonstandard_attr("_aiohttpconn_host", "api")
+    store = CookieStore()
+    store.load(jar)
+    assert (header(store, "http://api.local/"), header(store, "http://api/")) == ("a=1", "")
+
+
 def test_what_cannot_be_sent_cannot_be_loaded():
     (cookie,) = received("http://a.test/", "a=1")
     cookie.value = "s3cret\r\nX: y"

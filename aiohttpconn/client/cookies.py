@@ -18,6 +18,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..http11.grammar import FIELD_VALUE
+from ..request_head import bracketed
 from .set_cookie import (
     MAX_COOKIE,
     StoredCookie,
@@ -182,7 +183,8 @@ class CookieStore:
     def load(self, cookies: Iterable[Cookie]) -> None:
         """Put copies of *cookies* here, those of an ``http.cookiejar.CookieJar``.
 
-        Raises ``ValueError`` for a cookie that cannot be sent.
+        A jar keeps a host without a dot as ``host.local``. Of these, ``localhost`` is known again,
+        and others if they came from a ``CookieStore`` and not from a file. Raises ``ValueError`` for a cookie that cannot be sent.
         """
         for cookie in cookies:
             if self._jar is not None:
@@ -365,18 +367,43 @@ def _to_line(cookie: StoredCookie, host: str, now: float) -> str:
     return line
 
 
+def _jar_domain(host: str) -> str:
+    """Return what ``http.cookiejar`` keeps the cookies of *host* under."""
+    host = bracketed(host)
+    return host if "." in host else f"{host}.local"
+
+
+def _host_of(cookie: Cookie) -> str:
+    """Return the host, or "." and the domain, that *cookie* is for.
+
+    "x.local" may be x or x.local, a host of the local network: what another has set is for the
+    latter. Only of localhost and of IPv6 addresses can it be no other.
+    """
+    domain: str = cookie.domain
+    host: str = getattr(cookie, _HOST, "")
+    if host and domain == _jar_domain(host):
+        return host
+    if domain == "localhost.local":
+        return "localhost"
+    return domain.removesuffix(".local")[1:-1] if domain.startswith("[") else domain
+
+
+_HOST = "_aiohttpconn_host"
+"""The attribute of a ``Cookie`` made here that names its host. No server can set it."""
+
+
 def _to_cookie(cookie: StoredCookie) -> Cookie:
     from http.cookiejar import Cookie
 
     wide = cookie.domain.startswith(".")
     session = cookie.expires == inf
-    return Cookie(
+    made = Cookie(
         version=0,
         name=cookie.name,
         value=cookie.pair[len(cookie.name) + 1 :],
         port=None,
         port_specified=False,
-        domain=cookie.domain,
+        domain=_jar_domain(cookie.domain),
         domain_specified=wide,
         domain_initial_dot=wide,
         path=cookie.path,
@@ -388,6 +415,8 @@ def _to_cookie(cookie: StoredCookie) -> Cookie:
         comment_url=None,
         rest={"HttpOnly": ""} if cookie.http_only else {},
     )
+    setattr(made, _HOST, cookie.domain)
+    return made
 
 
 def _from_cookie(cookie: Cookie) -> StoredCookie:
@@ -396,7 +425,7 @@ def _from_cookie(cookie: Cookie) -> StoredCookie:
     return StoredCookie(
         cookie.name,
         f"{cookie.name}={value}",
-        cookie.domain,
+        _host_of(cookie),
         cookie.path,
         inf if cookie.expires is None else cookie.expires,
         cookie.secure,
