@@ -184,7 +184,8 @@ class CookieStore:
         """Put copies of *cookies* here, those of an ``http.cookiejar.CookieJar``.
 
         A jar keeps a host without a dot as ``host.local``. Of these, ``localhost`` is known again,
-        and others if they came from a ``CookieStore`` and not from a file. Raises ``ValueError`` for a cookie that cannot be sent.
+        and others if they came from a ``CookieStore`` and not from a file. Raises ``ValueError``
+        for a cookie that cannot be sent.
         """
         for cookie in cookies:
             if self._jar is not None:
