@@ -20,10 +20,11 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable, Hashable
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..exceptions import TLSError, TunnelError, quote
+from ..exceptions import ResolveError, TLSError, TunnelError, quote
 from .resolver import Resolves, default_resolver
 from .resumption import resuming
 from .sockets import connect_first, connect_unix
@@ -201,15 +202,25 @@ async def _resolved(tunnel: Tunnel, resolver: Resolves) -> Tunnel:
 async def _open_socket(
     destination: Destination, report: DialReport, resolver: Resolves
 ) -> socket.socket:
-    """Return a connected socket."""
+    """Return a connected socket; errors tell a proxy from a server."""
     options = destination.socket_options
+    proxied = destination.tunnel is not None
     if destination.uds is not None:
         report.phase = "connect"
-        return await connect_unix(destination.uds, options)
-    addresses = await resolver.resolve(destination.host, destination.port)
+        return await connect_unix(destination.uds, options, is_proxy=proxied)
+    try:
+        addresses = await resolver.resolve(destination.host, destination.port)
+    except ResolveError as exc:
+        if not proxied:
+            raise
+        # A new one: the resolver may give its own to others.
+        error = copy(exc)
+        error.args = (f"no address of the proxy: {exc}",)
+        raise error from exc
     report.enter("connect")
     where = f"{destination.host}:{destination.port}"
-    return await connect_first(addresses, where, options, destination.source_address)
+    source = destination.source_address
+    return await connect_first(addresses, where, options, source, is_proxy=proxied)
 
 
 class _Link(asyncio.BufferedProtocol):

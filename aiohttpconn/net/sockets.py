@@ -38,6 +38,9 @@ _poll: Any = getattr(select, "poll", None)
 
 HINT_REFUSED = "Is a server running on that port?"
 HINT_REFUSED_UNIX = "Is a server running on that socket?"
+HINT_REFUSED_PROXY = "Is the proxy running there?"
+
+_PROXY = "the proxy "
 
 
 async def connect_first(
@@ -45,21 +48,26 @@ async def connect_first(
     where: str,
     options: Sequence[SocketOption] = (),
     source: tuple[str, int] | None = None,
+    *,
+    is_proxy: bool = False,
 ) -> socket.socket:
     """Return a TCP socket connected to the first of *addresses* that answers.
 
     Attempts start in their order: the next one ``ATTEMPT_DELAY`` after the last, or at once
-    when one fails. *where* names them all in errors; *source* is (host, port) to connect from.
+    when one fails. *where* names them all in errors, which say so if *is_proxy*; *source* is
+    (host, port) to connect from.
     Raises ``ConnectError``, ``ConnectionRefused`` if all of them refuse, with ``errors``,
     the last one's ``errno``, and ``hint``.
     """
     if not addresses:
-        raise ConnectError(f"cannot connect to {where}: the resolver gave no address")
+        raise ConnectError(
+            f"cannot connect to {_PROXY * is_proxy}{where}: the resolver gave no address"
+        )
     if len(addresses) == 1:
         try:
             return await _connect(addresses[0], options, source)
         except OSError as exc:
-            raise _connect_error([(_shown(addresses[0]), exc)], where) from exc
+            raise _connect_error([(_shown(addresses[0]), exc)], where, is_proxy) from exc
     loop = asyncio.get_running_loop()
     errors: list[tuple[str, OSError]] = []
     attempts: dict[asyncio.Task[socket.socket], Address] = {}
@@ -71,7 +79,7 @@ async def connect_first(
                 attempts[loop.create_task(_connect(address, options, source))] = address
                 started += 1
             elif not attempts:
-                raise _connect_error(errors, where) from errors[-1][1]
+                raise _connect_error(errors, where, is_proxy) from errors[-1][1]
             done, _ = await asyncio.wait(
                 attempts,
                 timeout=ATTEMPT_DELAY if started < len(addresses) else None,
@@ -102,7 +110,9 @@ def preferred(addresses: Sequence[Address], winner: object) -> list[Address]:
     return first + [address for address in addresses if address[3] != winner]
 
 
-async def connect_unix(path: str | bytes, options: Sequence[SocketOption] = ()) -> socket.socket:
+async def connect_unix(
+    path: str | bytes, options: Sequence[SocketOption] = (), *, is_proxy: bool = False
+) -> socket.socket:
     """Return a socket connected to the Unix socket at *path*. Raises as ``connect_first`` does."""
     shown = f"Unix socket {os.fsdecode(path)!r}"
     try:
@@ -116,8 +126,8 @@ async def connect_unix(path: str | bytes, options: Sequence[SocketOption] = ()) 
             sock.close()
             raise
     except OSError as exc:
-        error = _connect_error([(shown, exc)], shown)
-        if isinstance(error, ConnectionRefused):
+        error = _connect_error([(shown, exc)], shown, is_proxy)
+        if isinstance(error, ConnectionRefused) and not is_proxy:
             vars(error)["hint"] = HINT_REFUSED_UNIX
         raise error from exc
     return sock
@@ -203,21 +213,22 @@ def _shown(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _connect_error(errors: list[tuple[str, OSError]], where: str) -> ConnectError:
+def _connect_error(errors: list[tuple[str, OSError]], where: str, is_proxy: bool) -> ConnectError:
     """Return one error for all attempts, given as (address, its error)."""
+    who = _PROXY * is_proxy
     refused = all(isinstance(exc, ConnectionRefusedError) for _, exc in errors)
     if len(errors) > 1:
         each = "; ".join(f"{shown}: {_why(exc)}" for shown, exc in errors)
-        text = f"cannot connect to {where}: {each}"
+        text = f"cannot connect to {who}{where}: {each}"
     elif refused:
-        text = f"connection refused by {errors[0][0]}"
+        text = f"connection refused by {who}{errors[0][0]}"
     else:
-        text = f"cannot connect to {errors[0][0]}: {_why(errors[0][1])}"
+        text = f"cannot connect to {who}{errors[0][0]}: {_why(errors[0][1])}"
     error = ConnectionRefused(text) if refused else ConnectError(text)
     error.errno = errors[-1][1].errno
     error.errors = tuple(exc for _, exc in errors)
     if refused:
-        vars(error)["hint"] = HINT_REFUSED
+        vars(error)["hint"] = HINT_REFUSED_PROXY if is_proxy else HINT_REFUSED
     return error
 
 
