@@ -835,3 +835,55 @@ async def test_a_body_that_cannot_be_decoded(client, path):
         with pytest.raises(HTTPException, match="the body is cut short"):
             await client.download(server.url, path)
         assert not path.exists()
+
+
+# What cannot be ----------------------------------------------------------------------------
+
+
+async def test_a_directory_is_refused_before_anything_is_asked_for(client, tmp_path):
+    target = tmp_path / "a"
+    target.mkdir()
+    async with serve({"/": "x"}) as server:
+        for path in (target, str(target), f"{target}/"):
+            with pytest.raises(IsADirectoryError) as caught:
+                await client.download(server.url, path)
+            assert caught.value.errno == errno.EISDIR
+            assert str(target) in str(caught.value)
+        assert server.connections == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("headers", ["x", b"x", 5, ["A: b"]])
+async def test_what_are_no_headers_is_refused(headers, client, path):
+    async with serve({"/": "x"}) as server:
+        with pytest.raises(TypeError, match="headers must be a mapping or pairs"):
+            await client.download(server.url, path, headers=headers)
+        assert server.connections == 0
+
+
+async def test_asyncios_timeout_ends_a_download_that_gains_a_byte_each_time(client, path):
+    """A Timeout would not: it is for each request."""
+    requests = 0
+
+    def drip(request: Request) -> Reply:
+        nonlocal requests
+        requests += 1
+        given = request.headers.get("Range")
+        if given is None:
+            return Reply(b"x" * 100, headers={"ETag": ETAG}, fault=close_at(-1))
+        start = int(given.removeprefix("bytes=").removesuffix("-"))
+        if requests == 20:
+            # Here, so that nothing is waited for.
+            limit.reschedule(0)
+        content_range = f"bytes {start}-{start + 1}/1000000"
+        headers = {"ETag": ETAG, "Content-Range": content_range}
+        return Reply(b"xx", status=206, headers=headers)
+
+    async with serve(drip) as server:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                await client.download(server.url, path, timeout=Timeout(total=5))
+    assert limit.expired()
+    assert requests >= 20
+    assert client.stats().leased == 0
+    assert path.with_name(f"{path.name}.part").stat().st_size >= 100

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
 
 from ..exceptions import HTTPException, StatusError
 from ..http11.grammar import FIELD_VALUE
+from .fields import field_pairs
 from .policy import Retry, backoff, may_retry
 from .response import too_large
 
@@ -63,6 +65,9 @@ class _Part:
     """The file that a download of *url* is written to until it is whole."""
 
     def __init__(self, path: str, url: str) -> None:
+        if os.path.isdir(path):
+            # Known now, and not only when all of it has arrived.
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         self.path = f"{path}.part"
         self.info = f"{path}.part.json"
         self.url = url
@@ -162,7 +167,11 @@ async def download(
     options: RequestOptions,
     whole_url: str,
 ) -> Response:
-    """Mirrors ``Client.download``. *whole_url* tells what a part is of."""
+    """Mirrors ``Client.download``. *whole_url* tells what a part is of.
+
+    How long it takes in all is the caller's to say, with ``asyncio.timeout``: a ``Timeout`` is for
+    each of its requests, and any that brings a byte allows for others.
+    """
     target = os.fspath(path)
     part = _Part(target, whole_url)
     if resume:
@@ -197,8 +206,7 @@ async def download(
 
 def _own_fields(options: RequestOptions) -> list[tuple[Any, Any]]:
     """Return the caller's fields, with Accept-Encoding unless it is among them."""
-    given: Any = options.get("headers") or ()
-    pairs = list(given.items() if hasattr(given, "items") else given)
+    pairs = list(field_pairs(options.get("headers") or ()))
     names = {name.lower() for name, _ in pairs}
     if not names.isdisjoint(("range", "if-range", b"range", b"if-range")):
         raise ValueError("a download asks for ranges by itself: give no Range and no If-Range")

@@ -13,7 +13,7 @@ from ..http11.grammar import check_field
 if TYPE_CHECKING:
     from ..types import HeadersLike
 
-__all__ = ["Fields", "wants_chunks"]
+__all__ = ["Fields", "field_pairs", "wants_chunks"]
 
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 
@@ -32,7 +32,7 @@ class Fields(MutableMapping[str, str]):
     def __init__(self, headers: HeadersLike = ()) -> None:
         # (name in lower case, name, value), in the order in which they are sent.
         self._items: list[tuple[str, str, str]] = []
-        for name, value in _pairs(headers):
+        for name, value in field_pairs(headers):
             self.add(name, value)
 
     def __repr__(self) -> str:
@@ -106,7 +106,7 @@ class Fields(MutableMapping[str, str]):
     def override(self, headers: HeadersLike) -> None:
         """Let *headers* replace the fields of their names; a value of None takes a field away."""
         seen: set[str] = set()
-        for given, value in _pairs(headers):
+        for given, value in field_pairs(headers):
             name, text = check_field(given, "" if value is None else value)
             lower = name.lower()
             if lower not in seen or value is None:
@@ -138,11 +138,23 @@ def wants_chunks(fields: Iterable[tuple[Any, Any]], has_body: bool) -> bool:
     return False
 
 
-def _pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
+def field_pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
     """Return the fields of what a caller gives for headers, repeated ones by themselves."""
     if isinstance(headers, Fields):
         return headers.pairs()
-    pairs: Iterable[tuple[Any, Any]] = headers.items() if hasattr(headers, "items") else headers
+    if hasattr(headers, "items"):
+        items: Iterable[tuple[Any, Any]] = headers.items()
+        return items
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        raise TypeError(f"headers must be a mapping or pairs, not {type(headers).__name__}")
+    pairs = list(headers)
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            # Not the value: it may be secret.
+            raise TypeError(
+                "headers must be a mapping or pairs of a name and a value, "
+                f"got a {type(pair).__name__} among them"
+            )
     return pairs
 
 
