@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import random
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,12 +17,17 @@ from aiohttpconn import (
     Basic,
     Bearer,
     Client,
+    ConnectError,
+    ConnectionRefused,
     Digest,
+    HTTPConnection,
     IncompleteRead,
     Netrc,
     ReadTimeout,
     RedirectRefused,
+    RemoteDisconnected,
     Request,
+    ResolveError,
     Response,
     Retry,
     StatusError,
@@ -28,6 +35,7 @@ from aiohttpconn import (
     TooManyRedirects,
     TotalTimeout,
 )
+from aiohttpconn.client.proxies import from_environment
 from aiohttpconn.testing import (
     Reply,
     ScriptedServer,
@@ -1011,6 +1019,274 @@ async def test_a_request_tells_what_it_is(client):
     async with serve(echo) as server:
         await client.get(f"{server.url}x", on_request=lambda request: seen.append(repr(request)))
         assert seen == [f"<Request GET {server.url}x>"]
+
+
+@pytest.mark.parametrize("name", ["url", "method"])
+async def test_a_hook_cannot_change_where_a_request_goes(name, client):
+    """The connection, cookies and credentials are chosen by it: a change would be lost."""
+
+    def on_request(request: Request) -> None:
+        setattr(request, name, "http://elsewhere.test/")
+
+    async with serve(echo) as server:
+        with pytest.raises(AttributeError, match=name):
+            await client.get(server.url, on_request=on_request)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("hook", ["on_request", "on_response"])
+@pytest.mark.parametrize("way", ["get", "stream"])
+@pytest.mark.parametrize("kind", ["coroutine", "future"])
+async def test_total_is_for_hooks_too(hook, way, kind, client):
+    async def waits(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    def future(_: Any) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    options: Any = {
+        hook: waits if kind == "coroutine" else future,
+        "timeout": Timeout(total=0.05),
+        "retry": Retry(),
+    }
+    async with serve({"/": b"x" * 1_000_000}) as server:
+        with pytest.raises(TotalTimeout) as caught:
+            if way == "get":
+                await client.get(server.url, **options)
+            else:
+                async with client.stream("GET", server.url, **options):
+                    pass
+        error: Any = caught.value
+        assert str(error).startswith(
+            f"GET {server.url}: {hook} did not end within 0.05 s ({hook}, "
+        )
+        assert str(error).endswith(" ms; total=0.05)")
+        answered = hook == "on_response"
+        assert (error.method, error.url, error.phase) == ("GET", server.url, hook)
+        assert (error.request_sent, error.response_started) == (answered, answered)
+        assert len(server.requests) == answered
+        assert client.stats().leased == 0
+        assert (await client.get(server.url)).status == 200
+
+
+@pytest.mark.parametrize("hook", ["on_request", "on_response"])
+async def test_a_timeout_of_a_hooks_own_stays_its_own(hook, client):
+    own = TimeoutError("the hook's")
+
+    async def late(_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise own from None
+
+    async def at_once(_: Any) -> None:
+        raise own
+
+    async with serve({"/": "hi"}) as server:
+        for function, total in ((at_once, 10), (late, 0.02)):
+            with pytest.raises(TimeoutError) as caught:
+                await client.get(server.url, timeout=Timeout(total=total), **{hook: function})
+            assert caught.value is own
+
+
+@pytest.mark.parametrize("hook", ["on_request", "on_response"])
+async def test_a_cancel_is_not_lost_where_total_ends_a_hook(hook, client):
+    """Both in the same turn of the loop: the cancel counts."""
+
+    async def waits(_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    options: Any = {hook: waits, "timeout": Timeout(total=0.02)}
+    async with serve({"/": "hi"}) as server:
+        task = asyncio.ensure_future(client.get(server.url, **options))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+        assert client.stats().leased == 0
+
+
+# What is given -----------------------------------------------------------------------------
+
+REFUSED: list[tuple[str, Any, type[Exception], str]] = [
+    ("retry", 3, TypeError, "retry must be None or a Retry, not int"),
+    ("retry", True, TypeError, "retry must be None or a Retry, not bool"),
+    ("max_redirects", "3", TypeError, "max_redirects must be an int, 0 or more, not str"),
+    ("max_redirects", None, TypeError, "max_redirects must be an int, 0 or more, not NoneType"),
+    ("max_redirects", True, TypeError, "max_redirects must be an int, 0 or more, not bool"),
+    ("max_redirects", -1, ValueError, "max_redirects must be an int, 0 or more, got -1"),
+    ("max_body", "1", TypeError, "max_body must be None or an int, 0 bytes or more, not str"),
+    ("max_body", 1e6, TypeError, "max_body must be None or an int, 0 bytes or more, not float"),
+    ("max_body", -1, ValueError, "max_body must be None or an int, 0 bytes or more, got -1"),
+    ("max_ratio", "9", TypeError, "max_ratio must be None or a number, not str"),
+    ("max_ratio", True, TypeError, "max_ratio must be None or a number, not bool"),
+    ("max_ratio", 0, ValueError, "max_ratio must be above 0, got 0"),
+    ("max_ratio", float("nan"), ValueError, "max_ratio must be above 0, got nan"),
+    ("on_request", "f", TypeError, "on_request must be None or a callable, not str"),
+    ("on_response", 1, TypeError, "on_response must be None or a callable, not int"),
+    ("headers", "x", TypeError, "headers must be a mapping or pairs, not str"),
+    ("headers", b"A: b", TypeError, "headers must be a mapping or pairs, not bytes"),
+    ("headers", 5, TypeError, "headers must be a mapping or pairs, not int"),
+    *(
+        ("headers", headers, TypeError, "a mapping or pairs of a name and a value, got a " + what)
+        for headers, what in (
+            (["A: b"], "str among them"),
+            (["ab"], "str among them"),
+            ([("A", "b"), ("A", "b", "c")], "tuple among them"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "text"), REFUSED)
+async def test_what_cannot_be_is_refused_when_it_is_given(name, value, kind, text, client):
+    async with serve(echo) as server:
+        for way in (
+            lambda: Client(**{name: value}),
+            lambda: client.get(server.url, **{name: value}),
+            lambda: client.stream("GET", server.url, **{name: value}),
+            lambda: client.fetch_many([server.url], **{name: value}),
+        ):
+            with pytest.raises(kind) as caught:
+                made = way()
+                if asyncio.iscoroutine(made):
+                    await made
+            assert text in str(caught.value)
+        assert server.connections == 0
+
+
+COOKIES: list[tuple[Any, str]] = [
+    ("a=b", "cookies must be a mapping of names to values or None, not str"),
+    ("", "cookies must be a mapping of names to values or None, not str"),
+    ([("a", "b")], "cookies must be a mapping of names to values or None, not list"),
+    ({"a": 1.5}, "the value of the cookie 'a' must be a str or an int, not float"),
+    ({"a": None}, "the value of the cookie 'a' must be a str or an int, not NoneType"),
+    ({"a": True}, "the value of the cookie 'a' must be a str or an int, not bool"),
+    ({"a": b"b"}, "the value of the cookie 'a' must be a str or an int, not bytes"),
+    ({1: "b"}, "a cookie's name must be a str, not int"),
+]
+
+
+@pytest.mark.parametrize(("cookies", "text"), COOKIES)
+async def test_what_is_no_cookie_is_refused(cookies, text, client):
+    async with serve(echo) as server:
+        with pytest.raises(TypeError) as caught:
+            await client.get(server.url, cookies=cookies)
+        assert str(caught.value) == text
+        assert server.connections == 0
+
+
+async def test_a_cookie_may_be_an_int(client):
+    async with serve(echo) as server:
+        await client.get(server.url, cookies={"a": 1, "b": "2", "c": -30})
+        assert server.requests[0].headers["Cookie"] == "a=1; b=2; c=-30"
+
+
+# A proxy that is not there -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+@pytest.mark.parametrize("url", ["http://192.0.2.1/x", "https://192.0.2.1/x"])
+async def test_that_it_is_a_proxy_that_is_down_is_said(scheme, url):
+    with refusing_address() as (host, port):
+        for way in ("given", "environment"):
+            proxy = f"{scheme}://user:secret@{host}:{port}"
+            given: Any = {"proxy": proxy}
+            if way == "environment":
+                given = {"proxy": from_environment({"all_proxy": proxy})}
+            async with Client(**given) as client:
+                with pytest.raises(ConnectionRefused) as caught:
+                    await client.get(url)
+            text = str(caught.value)
+            if scheme == "http" and url.startswith("http:"):
+                assert text.startswith(
+                    f"GET {url}: the proxy http://***@{host}:{port} was not reached: "
+                    f"connection refused by {host}:{port} (connect, "
+                )
+            else:
+                assert text.startswith(
+                    f"GET {url}: connection refused by the proxy {host}:{port} (connect, "
+                )
+                assert text.endswith(" ms). Is the proxy running there?")
+            assert "secret" not in text
+            assert caught.value.errno == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+@pytest.mark.parametrize("url", ["http://192.0.2.1/x", "https://192.0.2.1/x"])
+async def test_that_it_is_a_proxy_whose_name_is_not_known_is_said(scheme, url):
+    given = ResolveError("cannot resolve 'p.test': nobody knows")
+    given.errno = socket.EAI_NONAME
+
+    class Nothing:
+        async def resolve(self, host: str, port: int) -> list[Any]:
+            if host == "p.test":
+                raise given
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, (host, port))]
+
+    async with Client(proxy=f"{scheme}://user:secret@p.test:80", resolver=Nothing()) as client:
+        with pytest.raises(ResolveError) as caught:
+            await client.get(url)
+    forwarded = scheme == "http" and url.startswith("http:")
+    who = (
+        "the proxy http://***@p.test:80 was not reached" if forwarded else "no address of the proxy"
+    )
+    assert str(caught.value).startswith(
+        f"GET {url}: {who}: cannot resolve 'p.test': nobody knows (dns, "
+    )
+    assert caught.value.errno == socket.EAI_NONAME
+    if not forwarded:
+        # The resolver's own may be somebody else's, too.
+        assert str(given) == "cannot resolve 'p.test': nobody knows"
+        assert caught.value.__cause__ is given
+
+
+async def test_each_address_of_a_proxy_is_named_behind_it():
+    with refusing_address() as (host, port):
+        addresses = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, (host, port)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, (host, port)),
+        ]
+
+        class Two:
+            async def resolve(self, host: str, port: int) -> list[Any]:
+                return addresses
+
+        async with Client(proxy=f"http://p.test:{port}", resolver=Two()) as client:
+            with pytest.raises(ConnectionRefused) as caught:
+                await client.get("https://192.0.2.1/")
+            refused = f"{host}:{port}: connection refused"
+            assert f"cannot connect to the proxy p.test:{port}: {refused}; {refused} (" in str(
+                caught.value
+            )
+            addresses.clear()
+            with pytest.raises(
+                ConnectError, match=f"cannot connect to the proxy p.test:{port}: the"
+            ):
+                await client.get("https://192.0.2.1/")
+
+
+async def test_a_connection_with_a_tunnel_says_so_too(tmp_path):
+    with refusing_address() as (host, port):
+        conn = HTTPConnection(host, port)
+        conn.set_tunnel("192.0.2.1", 80)
+        with pytest.raises(ConnectionRefused, match=f"refused by the proxy {host}:{port} "):
+            await conn.request("GET", "/")
+    conn = HTTPConnection("p.test", 80, uds=str(tmp_path / "missing"))
+    conn.set_tunnel("192.0.2.1", 80)
+    with pytest.raises(ConnectError, match="cannot connect to the proxy Unix socket '/"):
+        await conn.request("GET", "/")
+
+
+async def test_a_proxy_that_was_reached_is_not_blamed():
+    async with ScriptedServer([expect(), close()]) as server:
+        async with Client(proxy=server.url) as client:
+            with pytest.raises(RemoteDisconnected) as caught:
+                await client.get("http://192.0.2.1/")
+        assert "was not reached" not in str(caught.value)
 
 
 # Cancelling ------------------------------------------------------------------------------

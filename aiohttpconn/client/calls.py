@@ -14,7 +14,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ..exceptions import RedirectRefused, TooManyRedirects, describe
+from ..exceptions import (
+    ConnectError,
+    ConnectTimeout,
+    RedirectRefused,
+    TooManyRedirects,
+    TotalTimeout,
+    describe,
+)
 from ..http11.head import encode_fields
 from .auth import Basic
 from .content import encode_content
@@ -40,7 +47,9 @@ if TYPE_CHECKING:
     from .content import Content
     from .cookies import CookieStore
     from .policy import Redirect, Retry
+    from .proxies import Proxy
     from .settings import Context, Settings
+    from .slots import Site
     from .urls import ParamsLike
 
 __all__ = ["Call"]
@@ -53,6 +62,9 @@ MAX_CHALLENGES = 10
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 _BODIES = ("content", "json", "data", "files")
+
+# Phases in which it is a proxy, if there is one, that is connected to.
+_CONNECTING = ("dns", "connect", "tls")
 
 
 class Call:
@@ -175,7 +187,7 @@ class Call:
                 response.history = tuple(self._history)
                 if settings.on_response is not None:
                     try:
-                        await _called(settings.on_response, response)
+                        await self._call_hook("on_response", settings.on_response, response)
                     except BaseException:
                         self._give_up(raw)
                         raise
@@ -200,8 +212,19 @@ class Call:
         if self._auth is not None:
             self._auth.authorize(request)
         if settings.on_request is not None:
-            await _called(settings.on_request, request)
-        site = connections.site(route_for(self._url, settings))
+            await self._call_hook("on_request", settings.on_request, request)
+        route = route_for(self._url, settings)
+        try:
+            raw, sent = await self._exchange(request, connections.site(route))
+        except (ConnectError, ConnectTimeout) as exc:
+            if route.forward and route.proxy is not None:
+                _name_proxy(exc, route.proxy)
+            raise
+        return raw, request, sent
+
+    async def _exchange(self, request: Request, site: Site) -> tuple[HTTPResponse, float]:
+        """Send *request* on a connection of *site*; return its response, and when it was sent."""
+        settings, connections = self._settings, self._context.connections
         send = Send(settings.timeout, self._deadline, settings.resend_stale)
         pairs = request.headers.pairs()
         target, method = self._url.target, self._method
@@ -218,17 +241,45 @@ class Call:
                 raw = await exchange_shared(connections, site, method, target, data, send)
             else:
                 raw = await exchange(connections, site, method, target, data, send)
-            return raw, request, raw.started
+            return raw, raw.started
         if site.fields:
             pairs.append(tuple(site.fields.rstrip().split(": ", 1)))  # type: ignore[arg-type]
         content = self._content
         replay = content.replay if content is not None and content.can_replay else None
         if content is None:
             replay = _nothing
-        raw, sent = await exchange_body(
-            connections, site, method, target, body, pairs, send, replay
+        return await exchange_body(connections, site, method, target, body, pairs, send, replay)
+
+    async def _call_hook(self, name: str, hook: Callable[[Any], Any], argument: Any) -> None:
+        """Call *hook*, and await what it returns if that can be, until the call's time is over."""
+        result = hook(argument)
+        if not inspect.isawaitable(result):
+            return
+        limit = asyncio.timeout_at(self._deadline)
+        failed = False
+        try:
+            async with limit:
+                try:
+                    await result
+                except Exception:
+                    failed = True
+                    raise
+        except TimeoutError:
+            if failed or not limit.expired():
+                raise  # the hook's own
+        else:
+            return
+        total = self._settings.timeout.total
+        raise describe(
+            TotalTimeout(f"{name} did not end within {total:g} s"),
+            method=self._method,
+            url=self._url.text,
+            phase=name,
+            elapsed=monotonic() - self._began,
+            request_sent=name == "on_response",
+            response_started=name == "on_response",
+            notes=f"total={total:g}",
         )
-        return raw, request, sent
 
     def _body(self) -> Any:
         """Return what is sent as the body, from its beginning."""
@@ -420,16 +471,40 @@ def _nothing() -> None:
     """The body of a request that has none, once more."""
 
 
-async def _called(hook: Callable[[Any], Any], argument: Any) -> None:
-    result = hook(argument)
-    if inspect.isawaitable(result):
-        await result
+def _name_proxy(exc: Any, proxy: Proxy) -> None:
+    """Say in *exc* that it is *proxy* that was not reached: its connection was made as any other.
+
+    Of a tunnel, ``dial()`` says it.
+    """
+    begins, text = f"{exc.method} {exc.url}: ", str(exc)
+    if exc.phase in _CONNECTING and text.startswith(begins):
+        rest = text.removeprefix(begins)
+        exc.args = (f"{begins}the proxy {proxy} was not reached: {rest}",)
 
 
 def _cookie_header(cookies: Mapping[str, str] | None) -> str:
-    """Return cookies of the caller's as a Cookie field. Raises ``ValueError``."""
-    if not cookies:
+    """Return cookies of the caller's as a Cookie field. Raises ``TypeError``, ``ValueError``."""
+    if cookies is None:
         return ""
-    for name, value in cookies.items():
+    if not isinstance(cookies, Mapping):
+        raise TypeError(
+            f"cookies must be a mapping of names to values or None, not {type(cookies).__name__}"
+        )
+    pairs = [(name, _cookie_value(name, value)) for name, value in cookies.items()]
+    for name, value in pairs:
         check_cookie(name, value)
-    return "; ".join(f"{name}={value}" for name, value in cookies.items())
+    return "; ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _cookie_value(name: Any, value: Any) -> str:
+    """Return the value of a caller's cookie as text."""
+    if not isinstance(name, str):
+        raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)
+    # The value is not shown: it may be secret.
+    raise TypeError(
+        f"the value of the cookie {name!r} must be a str or an int, not {type(value).__name__}"
+    )

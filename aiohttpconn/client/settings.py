@@ -10,6 +10,7 @@ from ..net.timeouts import Timeout
 from .auth import of as as_auth
 from .codecs import accept_encoding
 from .decoding import MAX_RATIO
+from .policy import Retry
 from .proxies import ProxyRules
 from .response import Response
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .cookies import CookieStore
     from .fields import Fields
     from .multipart import FilesLike
-    from .policy import Retry, RetryBudget
+    from .policy import RetryBudget
     from .proxies import ProxiesLike
     from .urls import ParamsLike
 
@@ -50,17 +51,30 @@ DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS
 
 
 class Request:
-    """What is about to be sent, for ``on_request`` and for auth; ``headers`` may be changed."""
+    """What is about to be sent, for ``on_request`` and for auth; ``headers`` may be changed.
 
-    __slots__ = ("headers", "method", "url")
+    Method and URL may not: the connection, cookies and credentials are chosen by them.
+    """
+
+    __slots__ = ("_method", "_url", "headers")
 
     def __init__(self, method: str, url: str, headers: Fields) -> None:
-        self.method = method
-        self.url = url
+        self._method = method
+        self._url = url
         self.headers = headers
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url}>"
+        return f"<Request {self._method} {self._url}>"
+
+    @property
+    def method(self) -> str:
+        """The method, as it is sent."""
+        return self._method
+
+    @property
+    def url(self) -> str:
+        """The URL, without user and password."""
+        return self._url
 
 
 OnRequest = Callable[[Request], Any]
@@ -115,6 +129,23 @@ class Settings:
     on_request: OnRequest | None = None
     on_response: OnResponse | None = None
 
+    def __post_init__(self) -> None:
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise TypeError(f"retry must be None or a Retry, not {type(self.retry).__name__}")
+        _check_count("max_redirects", self.max_redirects, "an int, 0 or more")
+        if self.max_body is not None:
+            _check_count("max_body", self.max_body, "None or an int, 0 bytes or more")
+        ratio = self.max_ratio
+        if ratio is not None:
+            if isinstance(ratio, bool) or not isinstance(ratio, (int, float)):
+                raise TypeError(f"max_ratio must be None or a number, not {type(ratio).__name__}")
+            if not ratio > 0:
+                raise ValueError(f"max_ratio must be above 0, got {ratio!r}")
+        for name in ("on_request", "on_response"):
+            hook = getattr(self, name)
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{name} must be None or a callable, not {type(hook).__name__}")
+
     def changed(self, options: Mapping[str, Any]) -> Settings:
         """Return the settings with those that *options* has replaced."""
         given = {name: options[name] for name in _SETTINGS if name in options}
@@ -125,6 +156,13 @@ class Settings:
         if "proxy" in options:
             given["proxies"] = ProxyRules.of(options["proxy"])
         return replace(self, **given) if given else self
+
+
+def _check_count(name: str, value: object, expected: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {expected}, not {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{name} must be {expected}, got {value}")
 
 
 _SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
