@@ -19,6 +19,7 @@ from aiohttpconn import (
     Client,
     ConnectError,
     ConnectionRefused,
+    ConnectTimeout,
     Digest,
     HTTPConnection,
     IncompleteRead,
@@ -1279,6 +1280,28 @@ async def test_a_connection_with_a_tunnel_says_so_too(tmp_path):
     conn.set_tunnel("192.0.2.1", 80)
     with pytest.raises(ConnectError, match="cannot connect to the proxy Unix socket '/"):
         await conn.request("GET", "/")
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+@pytest.mark.parametrize("url", ["http://192.0.2.1/x", "https://192.0.2.1/x"])
+async def test_that_it_is_a_proxy_that_does_not_answer_is_said(scheme, url):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        host, port = listener.getsockname()
+        with socket.socket() as first, socket.socket() as second:
+            for sock in (first, second):
+                # Of a full backlog the kernel drops what comes.
+                sock.setblocking(False)
+                sock.connect_ex((host, port))
+            limits = Timeout(connect=0.03)
+            async with Client(proxy=f"{scheme}://{host}:{port}", timeout=limits) as client:
+                with pytest.raises(ConnectTimeout) as caught:
+                    await client.get(url)
+    assert str(caught.value).startswith(
+        f"GET {url}: the proxy {scheme}://{host}:{port} was not reached: "
+        "not connected within 0.03 s, connect=0.03 (connect, "
+    )
 
 
 async def test_a_proxy_that_was_reached_is_not_blamed():

@@ -217,8 +217,8 @@ class Call:
         try:
             raw, sent = await self._exchange(request, connections.site(route))
         except (ConnectError, ConnectTimeout) as exc:
-            if route.forward and route.proxy is not None:
-                _name_proxy(exc, route.proxy)
+            if route.proxy is not None:
+                _name_proxy(exc, route.proxy, route.forward)
             raise
         return raw, request, sent
 
@@ -471,13 +471,17 @@ def _nothing() -> None:
     """The body of a request that has none, once more."""
 
 
-def _name_proxy(exc: Any, proxy: Proxy) -> None:
+def _name_proxy(exc: Any, proxy: Proxy, forward: bool) -> None:
     """Say in *exc* that it is *proxy* that was not reached: its connection was made as any other.
 
-    Of a tunnel, ``dial()`` says it.
+    Of a tunnel ``dial()`` says it, where there was time.
     """
     begins, text = f"{exc.method} {exc.url}: ", str(exc)
-    if exc.phase in _CONNECTING and text.startswith(begins):
+    unsaid = exc.phase in _CONNECTING
+    if not forward:
+        # Before that, SOCKS may have looked up the server's name; behind it, there is the proxy.
+        unsaid = exc.phase == "connect" and isinstance(exc, ConnectTimeout)
+    if unsaid and text.startswith(begins):
         rest = text.removeprefix(begins)
         exc.args = (f"{begins}the proxy {proxy} was not reached: {rest}",)
 
