@@ -118,6 +118,13 @@ class ScriptedServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._accepting:
+            # sock_accept() loses the socket that it has when it is cancelled: no more of them,
+            # and a turn for the last one to be taken.
+            self._accepting = False
+            with contextlib.suppress(NotImplementedError):  # Windows
+                self._loop.remove_reader(self._listener)
+            await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -166,7 +173,7 @@ class ScriptedServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _accept(self) -> None:
-        while True:
+        while self._accepting:
             try:
                 sock, _ = await self._loop.sock_accept(self._listener)
             except OSError as exc:
