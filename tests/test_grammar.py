@@ -370,7 +370,7 @@ def test_a_secret_that_may_not_be_sent_is_not_shown(name, value):
     with pytest.raises(ValueError, match="Invalid header value") as info:
         check_field(name, value)
     assert str(info.value) == (
-        f"Invalid header value of {name} (not shown): it has the control character '\\n' in "
+        f"Invalid header value of {name} (not shown): it has a control character, '\\n' in "
         "position 6"
     )
 

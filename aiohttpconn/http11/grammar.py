@@ -190,6 +190,6 @@ def _wrong_value(name: str, value: object, text: str) -> ValueError:
     found = _NOT_IN_VALUE.search(text)
     assert found is not None, "the value did not match"
     return ValueError(
-        f"Invalid header value of {name} (not shown): it has the control character {found[0]!r} "
+        f"Invalid header value of {name} (not shown): it has a control character, {found[0]!r} "
         f"in position {found.start()}"
     )
