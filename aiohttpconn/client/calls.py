@@ -20,6 +20,7 @@ from ..exceptions import (
     RedirectRefused,
     TooManyRedirects,
     TotalTimeout,
+    cut_url,
     describe,
 )
 from ..http11.head import encode_fields
@@ -476,7 +477,7 @@ def _name_proxy(exc: Any, proxy: Proxy, forward: bool) -> None:
 
     Of a tunnel ``dial()`` says it, where there was time.
     """
-    begins, text = f"{exc.method} {exc.url}: ", str(exc)
+    begins, text = f"{exc.method} {cut_url(exc.url)}: ", str(exc)
     unsaid = exc.phase in _CONNECTING
     if not forward:
         # Before that, SOCKS may have looked up the server's name; behind it, there is the proxy.

@@ -18,7 +18,7 @@ from inspect import isawaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
 
-from ..exceptions import HTTPException, StatusError
+from ..exceptions import HTTPException, StatusError, cut_url
 from ..http11.grammar import FIELD_VALUE
 from .fields import field_pairs
 from .policy import Retry, backoff, may_retry
@@ -258,7 +258,7 @@ async def _attempt(
 
 
 def _status_error(response: Response, why: str) -> StatusError:
-    error = StatusError(f"GET {response.url}: {response.status}: {why}")
+    error = StatusError(f"GET {cut_url(response.url)}: {response.status}: {why}")
     error.status = response.status
     error.response = response
     return error

@@ -197,10 +197,11 @@ class Site:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Before it waits: it may be cancelled there.
+            there[1].transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            there[1].transport.abort()
         return False
 
 
