@@ -1214,6 +1214,23 @@ async def test_cookies_are_kept_unless_they_are_off():
             assert (await client.get(f"{url}b")).text == "a=1"
 
 
+@pytest.mark.parametrize(
+    ("cookies", "text"),
+    [
+        ({"a": None}, "the value of the cookie 'a' must be a str or an int, not NoneType"),
+        ({1: "a"}, "a cookie's name must be a str, not int"),
+    ],
+)
+def test_a_cookie_that_cannot_be(cookies, text):
+    with pytest.raises(TypeError, match=text):
+        Client(base_url="http://example.org/", cookies=cookies)
+
+
+def test_a_cookie_may_be_a_number():
+    client = Client(base_url="http://example.org/", cookies={"a": 1})
+    assert [(cookie.name, cookie.value) for cookie in client.cookies.jar] == [("a", "1")]
+
+
 def test_cookies_that_are_none():
     with pytest.raises(ValueError, match="cookies= a dict needs base_url="):
         Client(cookies={"a": "b"})

@@ -495,13 +495,13 @@ def _cookie_header(cookies: Mapping[str, str] | None) -> str:
         raise TypeError(
             f"cookies must be a mapping of names to values or None, not {type(cookies).__name__}"
         )
-    pairs = [(name, _cookie_value(name, value)) for name, value in cookies.items()]
+    pairs = [(name, cookie_value(name, value)) for name, value in cookies.items()]
     for name, value in pairs:
         check_cookie(name, value)
     return "; ".join(f"{name}={value}" for name, value in pairs)
 
 
-def _cookie_value(name: Any, value: Any) -> str:
+def cookie_value(name: Any, value: Any) -> str:
     """Return the value of a caller's cookie as text."""
     if not isinstance(name, str):
         raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")

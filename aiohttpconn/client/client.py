@@ -25,7 +25,7 @@ from ..types import UNSET, Unset
 from ..version import __version__
 from .auth import FixedAuth
 from .auth import of as as_auth
-from .calls import Call, decoded, keep_cookies, route_for, whole_body
+from .calls import Call, cookie_value, decoded, keep_cookies, route_for, whole_body
 from .content import encode_content
 from .cookies import CookieStore
 from .decoding import MAX_RATIO
@@ -608,6 +608,7 @@ def _store(
                     "cookies= a dict needs base_url=, whose host gets them; for others call "
                     "client.cookies.set(name, value, url_or_host=...)"
                 )
+            value = cookie_value(name, value)
             store.set(name, value, url_or_host=base.text, secure=base.scheme == "https")
         return store
     if not hasattr(cookies, "extract_cookies"):
