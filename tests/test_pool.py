@@ -14,6 +14,7 @@ from aiohttpconn import (
     CertificateError,
     Client,
     ConnectionPool,
+    ConnectionRefused,
     ConnectionVetoed,
     HTTPException,
     HTTPResponse,
@@ -30,6 +31,7 @@ from aiohttpconn.testing import (
     answer,
     expect,
     read_all,
+    refusing_address,
     send,
     serve,
     wait,
@@ -810,6 +812,17 @@ async def test_socks(scheme):
             assert asked == (scheme == "socks5")
         assert server.requests[0].target == "/"
         assert server.requests[0].headers["Proxy-Authorization"] is None
+
+
+async def test_a_proxy_that_is_not_there_is_named():
+    with refusing_address() as (host, port):
+        async with ConnectionPool(proxy=f"http://user:secret@{host}:{port}") as pool:
+            with pytest.raises(ConnectionRefused) as caught:
+                await pool.request("GET", "http://example.org/x")
+    assert str(caught.value).startswith(
+        f"GET http://example.org/x: the proxy http://***@{host}:{port} was not reached: "
+        f"connection refused by {host}:{port} (connect, "
+    )
 
 
 async def test_a_proxy_that_refuses_is_told():

@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..exceptions import (
-    ConnectError,
-    ConnectTimeout,
     RedirectRefused,
     TooManyRedirects,
     TotalTimeout,
-    cut_url,
     describe,
 )
 from ..http11.head import encode_fields
@@ -48,7 +45,6 @@ if TYPE_CHECKING:
     from .content import Content
     from .cookies import CookieStore
     from .policy import Redirect, Retry
-    from .proxies import Proxy
     from .settings import Context, Settings
     from .slots import Site
     from .urls import ParamsLike
@@ -63,9 +59,6 @@ MAX_CHALLENGES = 10
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 _BODIES = ("content", "json", "data", "files")
-
-# Phases in which it is a proxy, if there is one, that is connected to.
-_CONNECTING = ("dns", "connect", "tls")
 
 
 class Call:
@@ -214,13 +207,8 @@ class Call:
             self._auth.authorize(request)
         if settings.on_request is not None:
             await self._call_hook("on_request", settings.on_request, request)
-        route = route_for(self._url, settings)
-        try:
-            raw, sent = await self._exchange(request, connections.site(route))
-        except (ConnectError, ConnectTimeout) as exc:
-            if route.proxy is not None:
-                _name_proxy(exc, route.proxy, route.forward)
-            raise
+        site = connections.site(route_for(self._url, settings))
+        raw, sent = await self._exchange(request, site)
         return raw, request, sent
 
     async def _exchange(self, request: Request, site: Site) -> tuple[HTTPResponse, float]:
@@ -470,21 +458,6 @@ def _basic(userinfo: str) -> Basic:
 
 def _nothing() -> None:
     """The body of a request that has none, once more."""
-
-
-def _name_proxy(exc: Any, proxy: Proxy, forward: bool) -> None:
-    """Say in *exc* that it is *proxy* that was not reached: its connection was made as any other.
-
-    Of a tunnel ``dial()`` says it, where there was time.
-    """
-    begins, text = f"{exc.method} {cut_url(exc.url)}: ", str(exc)
-    unsaid = exc.phase in _CONNECTING
-    if not forward:
-        # Before that, SOCKS may have looked up the server's name; behind it, there is the proxy.
-        unsaid = exc.phase == "connect" and isinstance(exc, ConnectTimeout)
-    if unsaid and text.startswith(begins):
-        rest = text.removeprefix(begins)
-        exc.args = (f"{begins}the proxy {proxy} was not reached: {rest}",)
 
 
 def _cookie_header(cookies: Mapping[str, str] | None) -> str:

@@ -14,12 +14,19 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import PoolClosed, RemoteDisconnected, describe
+from ..exceptions import (
+    ConnectError,
+    ConnectTimeout,
+    PoolClosed,
+    RemoteDisconnected,
+    describe,
+)
 from ..protocol import CLOSED, IDLE
 from .closing import Closing
 from .pacing import Pace
 from .policy import retry_after
 from .queueing import Queue
+from .routes import name_proxy
 from .slots import INFINITY, Site, Slot, Slots
 
 if TYPE_CHECKING:
@@ -213,8 +220,10 @@ class Connections:
                     url=f"{route.origin}{target}",
                     phase="connected",
                 )
-        except BaseException:
+        except BaseException as exc:
             self._connect_failed(slot)
+            if isinstance(exc, (ConnectError, ConnectTimeout)):
+                name_proxy(exc, route)
             raise
         slot.protocol = protocol
         slot.born = monotonic()

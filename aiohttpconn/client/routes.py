@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..connection import HTTPConnection, HTTPSConnection
-from ..exceptions import ConnectionVetoed
+from ..exceptions import ConnectionVetoed, ConnectTimeout, cut_url
 from ..net.dial import dial
 from ..net.sockets import preferred
 from ..net.tls import default_context
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..net.resolver import Address, Resolves
     from .proxies import Proxy
 
-__all__ = ["Dialer", "Maker", "OnConnect", "Route"]
+__all__ = ["Dialer", "Maker", "OnConnect", "Route", "name_proxy"]
 
 OnConnect = Callable[[str, str, int], object]
 """Called with (address, host, port) before a connect; False, or what it raises, forbids it."""
@@ -159,3 +159,24 @@ class Maker:
         scheme = "http" if proxy.scheme == "https" else proxy.scheme
         conn.set_tunnel(route.host, route.port, scheme=scheme, credentials=credentials)
         return conn
+
+
+# Phases in which it is the proxy that is connected to, if it is asked for whole URLs.
+_CONNECTING = ("dns", "connect", "tls")
+
+
+def name_proxy(exc: Any, route: Route) -> None:
+    """Say in *exc* that it is the proxy of *route*, if it has one, that was not reached.
+
+    Its connection was made as any other. Of a tunnel ``dial()`` says it, where there was time.
+    """
+    if route.proxy is None:
+        return
+    begins, text = f"{exc.method} {cut_url(exc.url)}: ", str(exc)
+    unsaid = exc.phase in _CONNECTING
+    if not route.forward:
+        # Before that, SOCKS may have looked up the server's name; behind it, there is the proxy.
+        unsaid = exc.phase == "connect" and isinstance(exc, ConnectTimeout)
+    if unsaid and text.startswith(begins):
+        rest = text.removeprefix(begins)
+        exc.args = (f"{begins}the proxy {route.proxy} was not reached: {rest}",)
