@@ -56,6 +56,7 @@ ORDER = [
     "client.proxies",
     "client.set_cookie",
     "client.cookies",
+    "client.given_cookies",
     "client.multipart",
     "client.content",
     "client.pacing",

@@ -23,8 +23,8 @@ from ..exceptions import (
 from ..http11.head import encode_fields
 from .auth import Basic
 from .content import encode_content
-from .cookies import check_cookie
 from .exchange import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
+from .given_cookies import cookie_header
 from .policy import (
     REDIRECTS,
     backoff,
@@ -93,7 +93,7 @@ class Call:
                 self._auth = _basic(self._url.userinfo)
             self._url = self._url._replace(userinfo="")
         own = options.get("cookies", {})
-        self._own_cookies = _cookie_header(own)
+        self._own_cookies = cookie_header(own)
         self._cookies = None if own is None else context.cookies
         self._began_sending = False
         # When the request that is under way was first wanted.
@@ -458,31 +458,3 @@ def _basic(userinfo: str) -> Basic:
 
 def _nothing() -> None:
     """The body of a request that has none, once more."""
-
-
-def _cookie_header(cookies: Mapping[str, str] | None) -> str:
-    """Return cookies of the caller's as a Cookie field. Raises ``TypeError``, ``ValueError``."""
-    if cookies is None:
-        return ""
-    if not isinstance(cookies, Mapping):
-        raise TypeError(
-            f"cookies must be a mapping of names to values or None, not {type(cookies).__name__}"
-        )
-    pairs = [(name, cookie_value(name, value)) for name, value in cookies.items()]
-    for name, value in pairs:
-        check_cookie(name, value)
-    return "; ".join(f"{name}={value}" for name, value in pairs)
-
-
-def cookie_value(name: Any, value: Any) -> str:
-    """Return the value of a caller's cookie as text."""
-    if not isinstance(name, str):
-        raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int.__repr__(value)
-    # The value is not shown: it may be secret.
-    raise TypeError(
-        f"the value of the cookie {name!r} must be a str or an int, not {type(value).__name__}"
-    )

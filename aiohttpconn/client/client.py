@@ -25,12 +25,12 @@ from ..types import UNSET, Unset
 from ..version import __version__
 from .auth import FixedAuth
 from .auth import of as as_auth
-from .calls import Call, cookie_value, decoded, keep_cookies, route_for, whole_body
+from .calls import Call, decoded, keep_cookies, route_for, whole_body
 from .content import encode_content
-from .cookies import CookieStore
 from .decoding import MAX_RATIO
 from .exchange import SHARING, Send, exchange, exchange_shared
 from .fields import Fields
+from .given_cookies import store_of
 from .policy import REDIRECTS, RetryBudget
 from .pool import DECIDING, KEEP_ALIVE, SMALL_BODY, ConnectionPool, PoolOptions, PoolStats
 from .proxies import ProxyRules, from_environment
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from ..types import HeadersLike
     from .auth import AuthLike
+    from .cookies import CookieStore
     from .download import Progress
     from .fetching import FetchMany, Items
     from .policy import Retry
@@ -183,7 +184,7 @@ class Client:
         )
         pool.setdefault("limits", CLIENT_LIMITS)
         self._pool = ConnectionPool(**pool)
-        self._cookies = _store(cookies, base)
+        self._cookies = store_of(cookies, base)
         fields = Fields({"Accept-Encoding": default_coding(decompress)})
         fields["Accept"] = "*/*"
         fields["User-Agent"] = f"aiohttpconn/{__version__}"
@@ -590,30 +591,3 @@ class _Stream(AbstractAsyncContextManager[Response]):
     async def __aexit__(self, *exc_info: object) -> None:
         if self._response is not None:
             self._response.close()
-
-
-def _store(
-    cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None, base: SplitURL | None
-) -> CookieStore | None:
-    """Return what keeps a client's cookies."""
-    if cookies is None or isinstance(cookies, CookieStore):
-        return cookies
-    if isinstance(cookies, Unset):
-        return CookieStore()
-    if isinstance(cookies, Mapping):
-        store = CookieStore()
-        for name, value in cookies.items():
-            if base is None:
-                raise ValueError(
-                    "cookies= a dict needs base_url=, whose host gets them; for others call "
-                    "client.cookies.set(name, value, url_or_host=...)"
-                )
-            value = cookie_value(name, value)
-            store.set(name, value, url_or_host=base.text, secure=base.scheme == "https")
-        return store
-    if not hasattr(cookies, "extract_cookies"):
-        raise TypeError(
-            "cookies must be None, a dict, a CookieStore or an http.cookiejar.CookieJar, not "
-            f"{type(cookies).__name__}"
-        )
-    return CookieStore(cookies)

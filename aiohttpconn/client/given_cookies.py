@@ -1,0 +1,71 @@
+"""Cookies that a caller gives, to a client or to a request. Layer: client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..types import Unset
+from .cookies import CookieStore, check_cookie
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
+    from .urls import SplitURL
+
+__all__ = ["cookie_header", "store_of"]
+
+
+def store_of(
+    cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None, base: SplitURL | None
+) -> CookieStore | None:
+    """Return what keeps a client's cookies."""
+    if cookies is None or isinstance(cookies, CookieStore):
+        return cookies
+    if isinstance(cookies, Unset):
+        return CookieStore()
+    if isinstance(cookies, Mapping):
+        store = CookieStore()
+        for name, value in cookies.items():
+            if base is None:
+                raise ValueError(
+                    "cookies= a dict needs base_url=, whose host gets them; for others call "
+                    "client.cookies.set(name, value, url_or_host=...)"
+                )
+            value = _cookie_value(name, value)
+            store.set(name, value, url_or_host=base.text, secure=base.scheme == "https")
+        return store
+    if not hasattr(cookies, "extract_cookies"):
+        raise TypeError(
+            "cookies must be None, a dict, a CookieStore or an http.cookiejar.CookieJar, not "
+            f"{type(cookies).__name__}"
+        )
+    return CookieStore(cookies)
+
+
+def cookie_header(cookies: Mapping[str, str] | None) -> str:
+    """Return cookies of the caller's as a Cookie field. Raises ``TypeError``, ``ValueError``."""
+    if cookies is None:
+        return ""
+    if not isinstance(cookies, Mapping):
+        raise TypeError(
+            f"cookies must be a mapping of names to values or None, not {type(cookies).__name__}"
+        )
+    pairs = [(name, _cookie_value(name, value)) for name, value in cookies.items()]
+    for name, value in pairs:
+        check_cookie(name, value)
+    return "; ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _cookie_value(name: Any, value: Any) -> str:
+    """Return the value of a caller's cookie as text."""
+    if not isinstance(name, str):
+        raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)
+    # The value is not shown: it may be secret.
+    raise TypeError(
+        f"the value of the cookie {name!r} must be a str or an int, not {type(value).__name__}"
+    )
