@@ -118,29 +118,37 @@ class ScriptedServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._accepting:
-            # sock_accept() loses the socket that it has when it is cancelled: no more of them,
-            # and a turn for the last one to be taken.
-            self._accepting = False
-            with contextlib.suppress(NotImplementedError):  # Windows
-                self._loop.remove_reader(self._listener)
-            await asyncio.sleep(0)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._listener.close()
-        for conn in self.conns:
-            conn.end()
-        if self.path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
+        try:
+            await self._stop()
+        finally:
+            self._listener.close()
+            for conn in self.conns:
+                conn.end()
+            if self.path is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
         # Raised even if the test has failed: the server's error is most likely why, and
         # Python shows the test's own as its context.
         if len(self._errors) == 1:
             raise self._errors[0]
         if self._errors:
             raise BaseExceptionGroup("several scripts failed", self._errors)
+
+    async def _stop(self) -> None:
+        """Accept no more, and end the scripts."""
+        try:
+            if self._accepting:
+                # sock_accept() loses the socket that it has when it is cancelled: no more of
+                # them, and a turn for the last one to be taken.
+                self._accepting = False
+                with contextlib.suppress(NotImplementedError):  # Windows
+                    self._loop.remove_reader(self._listener)
+                await asyncio.sleep(0)
+        finally:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _listen(self) -> socket.socket:
         address: str | tuple[str, int]
