@@ -66,6 +66,12 @@ CASES: dict[str, tuple[dict[str, Any], Make]] = {
 }
 
 
+def lead_nowhere(client: aiohttpconn.Client, dial: Any) -> None:
+    """Let *client* connect with *dial*."""
+    maker: Any = client._connections._maker
+    maker.dialer = lambda: dial
+
+
 class Case:
     """A client whose connections lead nowhere, and what is done with it again and again."""
 
@@ -83,8 +89,7 @@ class Case:
             self.protocols.append(protocol)
             return transport, protocol
 
-        maker: Any = self.client._connections._maker
-        maker.dialer = lambda: dial
+        lead_nowhere(self.client, dial)
 
     def microseconds(self, replies: tuple[bytes, ...]) -> float:
         """Return what one of ``EXCHANGES`` costs."""
