@@ -28,20 +28,20 @@ globals().update(_http.HTTPStatus.__members__)
 
 # The client layer is imported when one of its names is first used (PEP 562).
 _LAZY = {
-    "Auth": "client.auth",
-    "Basic": "client.auth",
-    "Bearer": "client.auth",
+    "Auth": "client.auth.schemes",
+    "Basic": "client.auth.schemes",
+    "Bearer": "client.auth.schemes",
     "Client": "client.client",
-    "ConnectionPool": "client.pool",
-    "CookieStore": "client.cookies",
-    "Digest": "client.digest",
+    "ConnectionPool": "pool.pool",
+    "CookieStore": "client.cookies.store",
+    "Digest": "client.auth.digest",
     "Fetched": "client.fetching",
     "Fields": "client.fields",
-    "Netrc": "client.auth",
-    "OriginStats": "client.pool",
-    "PoolStats": "client.pool",
-    "Proxy": "client.proxies",
-    "ProxyRules": "client.proxies",
+    "Netrc": "client.auth.schemes",
+    "OriginStats": "pool.pool",
+    "PoolStats": "pool.pool",
+    "Proxy": "proxies",
+    "ProxyRules": "proxies",
     "Request": "client.settings",
     "Response": "client.response",
     "Retry": "client.policy",
@@ -58,17 +58,17 @@ _LAZY = {
 
 if _TYPE_CHECKING:
     from .client.api import delete, get, head, options, patch, post, put, request
-    from .client.auth import Auth, Basic, Bearer, Netrc
+    from .client.auth.digest import Digest
+    from .client.auth.schemes import Auth, Basic, Bearer, Netrc
     from .client.client import Client
-    from .client.cookies import CookieStore
-    from .client.digest import Digest
+    from .client.cookies.store import CookieStore
     from .client.fetching import Fetched
     from .client.fields import Fields
     from .client.policy import Retry
-    from .client.pool import ConnectionPool, OriginStats, PoolStats
-    from .client.proxies import Proxy, ProxyRules
     from .client.response import Response, Timings
     from .client.settings import Request
+    from .pool.pool import ConnectionPool, OriginStats, PoolStats
+    from .proxies import Proxy, ProxyRules
 
 
 def __getattr__(name: str) -> object:

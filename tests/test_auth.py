@@ -9,8 +9,8 @@ from base64 import b64decode
 
 import pytest
 
-from aiohttpconn.client.auth import Auth, Basic, Bearer, Netrc, of
-from aiohttpconn.client.digest import Digest
+from aiohttpconn.client.auth.digest import Digest
+from aiohttpconn.client.auth.schemes import Auth, Basic, Bearer, Netrc, of
 from aiohttpconn.client.fields import Fields
 
 from .support.auth import Request, Response, authorized

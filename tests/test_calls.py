@@ -36,7 +36,7 @@ from aiohttpconn import (
     TooManyRedirects,
     TotalTimeout,
 )
-from aiohttpconn.client.proxies import from_environment
+from aiohttpconn.proxies import from_environment
 from aiohttpconn.testing import (
     Reply,
     ScriptedServer,

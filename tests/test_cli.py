@@ -39,8 +39,8 @@ from aiohttpconn.cli.exits import Failed, exit_code
 from aiohttpconn.cli.options import parse
 from aiohttpconn.cli.output import Output
 from aiohttpconn.cli.urls import basic_of, locate
-from aiohttpconn.client import routes
-from aiohttpconn.client.codecs import accept_encoding
+from aiohttpconn.client.content.codecs import accept_encoding
+from aiohttpconn.pool import routes
 from aiohttpconn.testing import Reply, serve
 
 from .support import (

@@ -47,7 +47,6 @@ from aiohttpconn import (
     run,
 )
 from aiohttpconn.client.calls import Call
-from aiohttpconn.client.urls import split_url
 from aiohttpconn.testing import (
     Reply,
     Request,
@@ -63,6 +62,7 @@ from aiohttpconn.testing import (
     serve,
     stall_at,
 )
+from aiohttpconn.urls import split_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

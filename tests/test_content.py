@@ -25,9 +25,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiohttpconn import HTTPConnection
-from aiohttpconn.client.content import UNSET, encode_content
-from aiohttpconn.client.urls import add_params
+from aiohttpconn.client.content.encode import UNSET, encode_content
 from aiohttpconn.exceptions import BodyLengthError
+from aiohttpconn.urls import add_params
 
 from .support import ScriptedServer, expect, send
 
@@ -569,7 +569,7 @@ def test_loads_modules_when_they_are_needed():
     program = """
 import sys
 from aiohttpconn import HTTPConnection
-from aiohttpconn.client.content import encode_content
+from aiohttpconn.client.content.encode import encode_content
 unwanted = {"json", "mimetypes", "secrets"}
 print(sorted(unwanted & set(sys.modules)))
 encode_content(json=1), encode_content(files={"f": b""})

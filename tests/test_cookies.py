@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttpconn.client import cookies
-from aiohttpconn.client.cookies import CookieStore, cookie_pairs
-from aiohttpconn.client.set_cookie import MAX_AGE, OVERHEAD
-from aiohttpconn.client.urls import split_url
+from aiohttpconn.client.cookies import store as cookies
+from aiohttpconn.client.cookies.set_cookie import MAX_AGE, OVERHEAD
+from aiohttpconn.client.cookies.store import CookieStore, cookie_pairs
 from aiohttpconn.exceptions import InvalidURL
 from aiohttpconn.http11.grammar import FIELD_VALUE
+from aiohttpconn.urls import split_url
 
 NOW = 1_700_000_000.0
 """14 November 2023, 22:13:20 GMT."""

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttpconn.client import codecs, decoding
-from aiohttpconn.client.codecs import DECODERS, Members, accept_encoding
-from aiohttpconn.client.decoding import (
+from aiohttpconn.client.content import codecs, decoding
+from aiohttpconn.client.content.codecs import DECODERS, Members, accept_encoding
+from aiohttpconn.client.content.decoding import (
     MAX_CODINGS,
     MAX_LENGTH,
     RATIO_FREE,

@@ -15,8 +15,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from aiohttpconn.client import digest as module
-from aiohttpconn.client.digest import Digest
+from aiohttpconn.client.auth import digest as module
+from aiohttpconn.client.auth.digest import Digest
 
 from .support.auth import URL, Request, Response, authorized
 

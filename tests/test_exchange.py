@@ -19,7 +19,7 @@ from aiohttpconn import (
     Timeout,
     TotalTimeout,
 )
-from aiohttpconn.client.exchange import abandon
+from aiohttpconn.pool.requests import abandon
 from aiohttpconn.testing import (
     ScriptedServer,
     answer,

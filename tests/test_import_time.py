@@ -25,7 +25,8 @@ UNWANTED = """
     uvloop httptools h11 certifi idna brotli zstandard
     argparse concurrent.futures.process ctypes gzip importlib.metadata json multiprocessing
     netrc pathlib shutil sqlite3 unittest xml zoneinfo
-    aiohttpconn.__main__ aiohttpconn.cli aiohttpconn.client aiohttpconn.testing
+    aiohttpconn.__main__ aiohttpconn.cli aiohttpconn.client aiohttpconn.pool aiohttpconn.proxies
+    aiohttpconn.testing aiohttpconn.urls
 """.split()
 
 

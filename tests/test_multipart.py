@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiohttpconn import HTTPConnection
-from aiohttpconn.client import multipart
-from aiohttpconn.client.content import encode_content
-from aiohttpconn.client.multipart import MultipartBody, encode_multipart
+from aiohttpconn.client.content import multipart
+from aiohttpconn.client.content.encode import encode_content
+from aiohttpconn.client.content.multipart import MultipartBody, encode_multipart
 from aiohttpconn.exceptions import BodyLengthError
 
 from .support import ScriptedServer, expect, notify, send, wait

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttpconn.client.pacing import Pace, parse_rate
+from aiohttpconn.pool.rate_limit import Pace, parse_rate
 
 
 @pytest.mark.parametrize(

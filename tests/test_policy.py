@@ -29,7 +29,6 @@ from aiohttpconn.client.policy import (
     strip_body,
     strip_secrets,
 )
-from aiohttpconn.client.urls import split_url
 from aiohttpconn.exceptions import (
     InvalidURL,
     RedirectRefused,
@@ -37,6 +36,7 @@ from aiohttpconn.exceptions import (
     TunnelError,
     describe,
 )
+from aiohttpconn.urls import split_url
 
 HERE = split_url("http://a.test/x/y?z")
 METHODS = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", "QUERY", "post"]

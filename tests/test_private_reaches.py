@@ -28,7 +28,7 @@ ALLOWED: dict[str, dict[str, int]] = {
         "_head": 1,
         "_rest": 1,
     },
-    "client/connections.py": {
+    "pool/connections.py": {
         "_closing": 4,
         "_dial_report": 1,
         "_give_back": 1,
@@ -38,7 +38,7 @@ ALLOWED: dict[str, dict[str, int]] = {
         "_response": 1,
     },
     "client/download.py": {"_limits": 1},
-    "client/exchange.py": {
+    "pool/requests.py": {
         "_ended": 2,
         "_exception": 2,
         "_head": 2,
@@ -46,7 +46,7 @@ ALLOWED: dict[str, dict[str, int]] = {
         "_source": 1,
         "_timeout": 2,
     },
-    "client/pool.py": {"_ended": 1},
+    "pool/pool.py": {"_ended": 1},
     "connection.py": {"_buffered": 2, "_closed": 1, "_ended": 4, "_head": 2, "_head_waiter": 1},
     "failures.py": {"_head": 1},
     "protocol.py": {

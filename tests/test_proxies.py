@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttpconn.client.proxies import NoProxy, Proxy, ProxyRules, from_environment
 from aiohttpconn.exceptions import InvalidURL
+from aiohttpconn.proxies import NoProxy, Proxy, ProxyRules, from_environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -571,7 +571,7 @@ import sys, types
 for name in ("aiohttpconn", "aiohttpconn.net", "aiohttpconn.client"):
     package = sys.modules[name] = types.ModuleType(name)
     package.__path__ = [name.replace(".", "/")]
-import aiohttpconn.client.proxies
+import aiohttpconn.proxies
 assert "asyncio" not in sys.modules and "aiohttpconn.connection" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttpconn.client.set_cookie import (
+from aiohttpconn.client.cookies.set_cookie import (
     MAX_AGE,
     MAX_COOKIE,
     OVERHEAD,
@@ -19,7 +19,7 @@ from aiohttpconn.client.set_cookie import (
     parse_set_cookie,
     path_matches,
 )
-from aiohttpconn.client.urls import split_url
+from aiohttpconn.urls import split_url
 
 NOW = 1_700_000_000.0
 """14 November 2023, 22:13:20 GMT."""

@@ -20,9 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aiohttpconn.client import slots as module
-from aiohttpconn.client.pacing import Pace
-from aiohttpconn.client.slots import INFINITY, MAX_UNUSED, STREAK, Site, Slot, Slots
+from aiohttpconn.pool import scheduler as module
+from aiohttpconn.pool.rate_limit import Pace
+from aiohttpconn.pool.scheduler import INFINITY, MAX_UNUSED, STREAK, Site, Slot, Slots
 
 
 class Clock:

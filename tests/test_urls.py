@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiohttpconn.client import urls as module
-from aiohttpconn.client.urls import (
+from aiohttpconn import urls as module
+from aiohttpconn.exceptions import InvalidURL
+from aiohttpconn.http11.grammar import check_host, check_host_field, check_target
+from aiohttpconn.urls import (
     PLAIN_TARGET,
     PORTS,
     SplitURL,
@@ -22,8 +24,6 @@ from aiohttpconn.client.urls import (
     join_location,
     split_url,
 )
-from aiohttpconn.exceptions import InvalidURL
-from aiohttpconn.http11.grammar import check_host, check_host_field, check_target
 
 NO_SCHEME = "it has no scheme: write it with http:// or https://, or give the client a base_url="
 

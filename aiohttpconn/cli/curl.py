@@ -29,14 +29,14 @@ from .. import (
     responses,
     run,
 )
-from ..client.codecs import accept_encoding
-from ..client.decoding import ContentDecoder, split_codings
+from ..client.content.codecs import accept_encoding
+from ..client.content.decoding import ContentDecoder, split_codings
 from ..client.policy import REDIRECTS, follow, strip_body, strip_secrets
-from ..client.pool import forwards
-from ..client.routes import Dialer, Maker, Route
-from ..client.urls import PORTS
 from ..net.threads import DaemonThreads
 from ..net.tls import default_context
+from ..pool.pool import forwards
+from ..pool.routes import Dialer, Maker, Route
+from ..urls import PORTS
 from .exits import BAD_CA_FILE, HTTP_ERROR, UNSUPPORTED_PROTOCOL, Failed, exit_code
 from .options import Options, parse
 from .output import Notes, Output

@@ -31,7 +31,7 @@ from ..exceptions import (
 )
 
 if TYPE_CHECKING:
-    from ..client.proxies import Proxy
+    from ..proxies import Proxy
 
 __all__ = ["Failed", "exit_code"]
 

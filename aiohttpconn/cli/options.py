@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
-from ..client.proxies import PROXY_PORTS, Proxy, ProxyRules, from_environment
-from ..client.urls import PORTS, SplitURL
 from ..exceptions import InvalidURL
 from ..http11.grammar import check_field, check_method
 from ..net.resolver import Resolver
+from ..proxies import PROXY_PORTS, Proxy, ProxyRules, from_environment
+from ..urls import PORTS, SplitURL
 from .exits import (
     BAD_SETTING,
     MALFORMED_URL,

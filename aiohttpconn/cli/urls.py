@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection
 from urllib.parse import unquote_to_bytes
 
-from ..client.urls import SplitURL, split_url
 from ..exceptions import InvalidURL, redact
+from ..urls import SplitURL, split_url
 from .exits import Failed
 
 __all__ = ["basic", "basic_of", "check_scheme", "locate", "typed"]

@@ -1,1 +1,1 @@
-"""Many connections: the pool, and the client on top of it. Imported when it is first used."""
+"""The client, on top of the pool: what programs ask for. Imported when it is first used."""

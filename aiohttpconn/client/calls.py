@@ -21,10 +21,13 @@ from ..exceptions import (
     describe,
 )
 from ..http11.head import encode_fields
-from .auth import Basic
-from .content import encode_content
-from .exchange import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
-from .given_cookies import cookie_header
+from ..pool.pool import DECIDING, SMALL_BODY, forwards, request_head
+from ..pool.requests import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
+from ..pool.routes import Route
+from ..urls import SplitURL, add_params, join_base, split_url
+from .auth.schemes import Basic
+from .content.encode import encode_content
+from .cookies.jar import cookie_header
 from .policy import (
     REDIRECTS,
     backoff,
@@ -34,20 +37,17 @@ from .policy import (
     strip_body,
     strip_secrets,
 )
-from .pool import DECIDING, SMALL_BODY, forwards, request_head
 from .response import Response, codings_of, decode_body, read_body
-from .routes import Route
 from .settings import Request, check_options, merge_params
-from .urls import SplitURL, add_params, join_base, split_url
 
 if TYPE_CHECKING:
+    from ..pool.scheduler import Site
     from ..response import HTTPResponse
-    from .content import Content
-    from .cookies import CookieStore
+    from ..urls import ParamsLike
+    from .content.encode import Content
+    from .cookies.store import CookieStore
     from .policy import Redirect, Retry
     from .settings import Context, Settings
-    from .slots import Site
-    from .urls import ParamsLike
 
 __all__ = ["Call"]
 

@@ -21,19 +21,20 @@ from ..exceptions import InvalidURL, redact
 from ..http11.head import encode_fields
 from ..http11.limits import Limits
 from ..net.timeouts import Timeout
+from ..pool.pool import DECIDING, KEEP_ALIVE, SMALL_BODY, ConnectionPool, PoolOptions, PoolStats
+from ..pool.requests import SHARING, Send, exchange, exchange_shared
+from ..proxies import ProxyRules, from_environment
 from ..types import UNSET, Unset
+from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
 from ..version import __version__
-from .auth import FixedAuth
-from .auth import of as as_auth
+from .auth.schemes import FixedAuth
+from .auth.schemes import of as as_auth
 from .calls import Call, decoded, keep_cookies, route_for, whole_body
-from .content import encode_content
-from .decoding import MAX_RATIO
-from .exchange import SHARING, Send, exchange, exchange_shared
+from .content.decoding import MAX_RATIO
+from .content.encode import encode_content
+from .cookies.jar import store_of
 from .fields import Fields
-from .given_cookies import store_of
 from .policy import REDIRECTS, RetryBudget
-from .pool import DECIDING, KEEP_ALIVE, SMALL_BODY, ConnectionPool, PoolOptions, PoolStats
-from .proxies import ProxyRules, from_environment
 from .response import Response, codings_of
 from .settings import (
     DEFAULT_TIMEOUT,
@@ -46,21 +47,20 @@ from .settings import (
     default_coding,
     merge_params,
 )
-from .urls import PLAIN_TARGET, SplitURL, add_params, split_url
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
+    from ..pool.scheduler import Site
+    from ..proxies import ProxiesLike
     from ..types import HeadersLike
-    from .auth import AuthLike
-    from .cookies import CookieStore
+    from ..urls import ParamsLike
+    from .auth.schemes import AuthLike
+    from .cookies.store import CookieStore
     from .download import Progress
     from .fetching import FetchMany, Items
     from .policy import Retry
-    from .proxies import ProxiesLike
     from .settings import OnRequest, OnResponse, RequestOptions
-    from .slots import Site
-    from .urls import ParamsLike
 
 __all__ = ["CLIENT_LIMITS", "Client"]
 

@@ -29,7 +29,7 @@ from ..exceptions import (
     redact,
 )
 from ..http11.grammar import DIGITS
-from .urls import SplitURL, join_location, split_url
+from ..urls import SplitURL, join_location, split_url
 
 if TYPE_CHECKING:
     from .fields import Fields

@@ -18,9 +18,9 @@ from ..exceptions import (
     describe,
     quote,
 )
-from .charsets import BOM, TextDecoder, charset_of, header_charset
-from .decoding import ContentDecoder, decode, split_codings
-from .exchange import abandon
+from ..pool.requests import abandon
+from .content.charsets import BOM, TextDecoder, charset_of, header_charset
+from .content.decoding import ContentDecoder, decode, split_codings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -147,7 +147,7 @@ class Response:
     @property
     def cookies(self) -> dict[str, str]:
         """What this response sets, by name."""
-        from .cookies import cookie_pairs
+        from .cookies.store import cookie_pairs
 
         return cookie_pairs(self.headers.get_all("Set-Cookie", []))
 

@@ -7,26 +7,26 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..net.timeouts import Timeout
-from .auth import of as as_auth
-from .codecs import accept_encoding
-from .decoding import MAX_RATIO
+from ..proxies import ProxyRules
+from .auth.schemes import of as as_auth
+from .content.codecs import accept_encoding
+from .content.decoding import MAX_RATIO
 from .policy import Retry
-from .proxies import ProxyRules
 from .response import Response
 
 if TYPE_CHECKING:
     import ssl
 
+    from ..pool.connections import Connections
+    from ..proxies import ProxiesLike
     from ..types import BodyLike, HeadersLike
-    from .auth import Auth, AuthLike
-    from .connections import Connections
-    from .content import DataLike
-    from .cookies import CookieStore
+    from ..urls import ParamsLike
+    from .auth.schemes import Auth, AuthLike
+    from .content.encode import DataLike
+    from .content.multipart import FilesLike
+    from .cookies.store import CookieStore
     from .fields import Fields
-    from .multipart import FilesLike
     from .policy import RetryBudget
-    from .proxies import ProxiesLike
-    from .urls import ParamsLike
 
 __all__ = [
     "DEFAULT_TIMEOUT",

@@ -6,7 +6,8 @@ import asyncio
 from time import monotonic
 
 from aiohttpconn import Client
-from aiohttpconn.client import connections, exchange
+from aiohttpconn.pool import connections
+from aiohttpconn.pool import requests as exchange
 
 REQUESTS = 20
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttpconn.client.fields import Fields
 
 if TYPE_CHECKING:
-    from aiohttpconn.client.auth import Auth
+    from aiohttpconn.client.auth.schemes import Auth
 
 __all__ = ["URL", "Request", "Response", "authorized"]
 

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from contextvars import ContextVar
 from urllib.parse import quote
 
-from ..http11.grammar import FIELD_VALUE, TOKEN
-from .auth import TOKEN68, Auth, AuthRequest, AuthResponse, encode_credential
-from .urls import Origin, split_url
+from ...http11.grammar import FIELD_VALUE, TOKEN
+from ...urls import Origin, split_url
+from .schemes import TOKEN68, Auth, AuthRequest, AuthResponse, encode_credential
 
 __all__ = ["Digest"]
 

@@ -19,7 +19,7 @@ queue of its site. Three things hold whenever no method here is running:
 A connection that comes back while others wait may stay with its site, whose next request then needs
 no handshake, but not at their expense: see ``_must_yield``. All of it costs the same however many
 slots, sites and waiters there are. No I/O, no event loop: a waiter is whatever has ``set_result``.
-Layer: client.
+Layer: pool.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..connection import HTTPConnection
     from ..protocol import HTTP1Protocol
-    from .pacing import Pace
+    from .rate_limit import Pace
 
 __all__ = ["Keeper", "Site", "Slot", "Slots", "Waiter"]
 

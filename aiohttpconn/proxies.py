@@ -1,7 +1,7 @@
 """Which proxy leads to a URL: the one that the caller gives, or the environment's, read as curl's.
 
 Names are compared, never resolved. How a proxy is spoken to is net/tunnel.py's business.
-Pure. Layer: client.
+Pure. Layer: above net, below the pool.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from ..exceptions import InvalidURL
-from ..http11.grammar import check_host
-from ..net.tunnel import Credentials, basic_authorization, socks5_authentication
-from ..request_head import bracketed
+from .exceptions import InvalidURL
+from .http11.grammar import check_host
+from .net.tunnel import Credentials, basic_authorization, socks5_authentication
+from .request_head import bracketed
 from .urls import encode_host
 
 __all__ = ["PROXY_PORTS", "NoProxy", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]

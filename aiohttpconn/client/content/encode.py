@@ -12,13 +12,13 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
-from ..body import byte_view, make_body
-from ..types import UNSET
+from ...body import byte_view, make_body
+from ...types import UNSET
+from ...urls import encode_param
 from .multipart import MultipartBody, check_file, encode_multipart, named_values, unread_memory
-from .urls import encode_param
 
 if TYPE_CHECKING:
-    from ..types import BodyLike, BytesLike
+    from ...types import BodyLike, BytesLike
     from .multipart import FilesLike
 
 __all__ = ["Content", "DataLike", "encode_content"]

@@ -6,7 +6,7 @@ The connection goes back to the pool by itself, at the response's last byte, and
 response is. A request on a connection that was there before, and which dies without a byte of an
 answer, is sent once more on a new one.
 
-Layer: client.
+Layer: pool.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..client.fields import wants_chunks
+from ..client.policy import IDEMPOTENT
 from ..exceptions import NotProcessed
 from ..failures import expired
 from ..protocol import HTTP1Protocol
 from .connections import LOOK_AFTER
-from .fields import wants_chunks
-from .policy import IDEMPOTENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..net.timeouts import Timeout
     from ..response import HTTPResponse
     from .connections import Connections
-    from .slots import Site, Slot
+    from .scheduler import Site, Slot
 
 __all__ = [
     "DISCARD_BYTES",

@@ -2,7 +2,7 @@
 
 A URL goes out byte for byte as it was given; only what RFC 3986 does not allow is escaped. Where
 parsers are known to disagree about the host, it is refused: a program that checks a URL must not
-be led to another host than the one it has checked. Pure. Layer: client.
+be led to another host than the one it has checked. Pure. Layer: above net, below the pool.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlencode
 
-from ..exceptions import InvalidURL, redact
-from ..http11.grammar import check_host
-from ..request_head import bracketed
+from .exceptions import InvalidURL, redact
+from .http11.grammar import check_host
+from .request_head import bracketed
 
 __all__ = [
     "PLAIN_TARGET",

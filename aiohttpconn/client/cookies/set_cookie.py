@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING
 
-from ..http11.grammar import FIELD_VALUE
+from ...http11.grammar import FIELD_VALUE
 
 if TYPE_CHECKING:
-    from .urls import SplitURL
+    from ...urls import SplitURL
 
 __all__ = [
     "MAX_AGE",

@@ -18,11 +18,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, M
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
-from ..body import Body, byte_view, make_body
-from ..connection import SMALL_BODY
-from ..exceptions import BodyLengthError
-from ..http11.grammar import TOKEN, check_field
-from ..upload import SLICE
+from ...body import Body, byte_view, make_body
+from ...connection import SMALL_BODY
+from ...exceptions import BodyLengthError
+from ...http11.grammar import TOKEN, check_field
+from ...upload import SLICE
 
 __all__ = [
     "FilesLike",

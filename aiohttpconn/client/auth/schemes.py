@@ -14,14 +14,14 @@ from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from ..exceptions import InvalidURL
-from .urls import encode_host, split_url
+from ...exceptions import InvalidURL
+from ...urls import encode_host, split_url
 
 if TYPE_CHECKING:
     import os
     from http.client import HTTPMessage
 
-    from .fields import Fields
+    from ..fields import Fields
 
 __all__ = [
     "TOKEN68",

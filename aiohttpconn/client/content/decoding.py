@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..exceptions import MAX_SHOWN, BodyTooLarge, ContentDecodingError, HTTPException, quote
+from ...exceptions import MAX_SHOWN, BodyTooLarge, ContentDecodingError, HTTPException, quote
 from .codecs import ALIASES, DECODERS, OPTIONAL, PIECE, Identity, TooManyMembers, accept_encoding
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """The connections of a pool: made, looked at before they are lent, kept idle, closed.
 
-Who gets one is slots.py's business. There are no tasks: connections are made by the task that wants
-one, what happens to idle ones is told by their transports, and one timer closes those that have
-been idle for too long. Layer: client.
+Who gets one is scheduler.py's business. There are no tasks: connections are made by the task that
+wants one, what happens to idle ones is told by their transports, and one timer closes those that
+have been idle for too long. Layer: pool.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ..client.policy import retry_after
 from ..exceptions import (
     ConnectError,
     ConnectTimeout,
@@ -23,11 +24,10 @@ from ..exceptions import (
 )
 from ..protocol import CLOSED, IDLE
 from .closing import Closing
-from .pacing import Pace
-from .policy import retry_after
-from .queueing import Queue
+from .rate_limit import Pace
 from .routes import name_proxy
-from .slots import INFINITY, Site, Slot, Slots
+from .scheduler import INFINITY, Site, Slot, Slots
+from .wait_queue import Queue
 
 if TYPE_CHECKING:
     from ..net.dial import DialReport

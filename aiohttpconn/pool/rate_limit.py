@@ -1,4 +1,4 @@
-"""How often requests to one origin may begin: an interval, a rate, a pause. Layer: client."""
+"""How often requests to one origin may begin: an interval, a rate, a pause. Layer: pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ConnectionPool: one object that keeps the connections to many servers. Layer: client."""
+"""ConnectionPool: one object that keeps the connections to many servers. Layer: pool."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..http11.head import encode_fields, encode_request_line
 from ..http11.limits import DEFAULT_LIMITS, Limits
 from ..net.resolver import Resolver
 from ..net.timeouts import Timeout
+from ..proxies import Proxy, ProxyRules
 from ..types import UNSET, Unset
+from ..urls import PORTS, SplitURL, encode_host, split_url
 from .connections import Connections
-from .exchange import SHARING, Send, exchange, exchange_body, exchange_shared, lend
-from .proxies import Proxy, ProxyRules
+from .requests import SHARING, Send, exchange, exchange_body, exchange_shared, lend
 from .routes import Maker, Route
-from .urls import PORTS, SplitURL, encode_host, split_url
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from ..connection import HTTPConnection
     from ..net.resolver import Resolves, StaticLike
+    from ..proxies import ProxiesLike
     from ..response import HTTPResponse
     from ..types import BodyLike, HeadersLike, SocketOption
-    from .proxies import ProxiesLike
     from .routes import OnConnect
-    from .slots import Site, Slot
+    from .scheduler import Site, Slot
 
 __all__ = [
     "DECIDING",

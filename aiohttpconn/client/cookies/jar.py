@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..types import Unset
-from .cookies import CookieStore, check_cookie
+from ...types import Unset
+from .store import CookieStore, check_cookie
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
-    from .urls import SplitURL
+    from ...urls import SplitURL
 
 __all__ = ["cookie_header", "store_of"]
 

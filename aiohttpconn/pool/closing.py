@@ -1,6 +1,6 @@
 """What has left a pool and is not gone yet: sockets that are closing, connects that are ending.
 
-Nobody waits for it but ``ConnectionPool.close()``, which must not return before. Layer: client.
+Nobody waits for it but ``ConnectionPool.close()``, which must not return before. Layer: pool.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..protocol import CLOSED, HTTP1Protocol
 
 if TYPE_CHECKING:
-    from .slots import Slot
+    from .scheduler import Slot
 
 __all__ = ["Closing"]
 

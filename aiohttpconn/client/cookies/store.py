@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from ..http11.grammar import FIELD_VALUE
-from ..request_head import bracketed
+from ...http11.grammar import FIELD_VALUE
+from ...request_head import bracketed
+from ...urls import SplitURL, split_url
 from .set_cookie import (
     MAX_COOKIE,
     StoredCookie,
@@ -28,7 +29,6 @@ from .set_cookie import (
     parse_set_cookie,
     path_matches,
 )
-from .urls import SplitURL, split_url
 
 if TYPE_CHECKING:
     from http.cookiejar import Cookie, CookieJar

@@ -1,6 +1,6 @@
 """Requests that wait for a slot of a pool: until it is their turn, their time is over, or the pool.
 
-Whose turn it is, slots.py says. Layer: client.
+Whose turn it is, scheduler.py says. Layer: pool.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..exceptions import PoolClosed, PoolTimeout, TotalTimeout, describe
-from .slots import INFINITY, Site, Slot, Slots
+from .scheduler import INFINITY, Site, Slot, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Ways to an origin, and the connections that lead there: proxies, TLS, addresses.
 
-Layer: client.
+Layer: pool.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..net.dial import dial
 from ..net.sockets import preferred
 from ..net.tls import default_context
 from ..request_head import bracketed
-from .urls import PORTS
+from ..urls import PORTS
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..net.dial import Destination, DialReport
     from ..net.resolver import Address, Resolves
-    from .proxies import Proxy
+    from ..proxies import Proxy
 
 __all__ = ["Dialer", "Maker", "OnConnect", "Route", "name_proxy"]
 

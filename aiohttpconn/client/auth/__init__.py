@@ -1,0 +1,1 @@
+"""Authentication of requests: Basic, Bearer, Netrc, Digest, and a caller's own."""

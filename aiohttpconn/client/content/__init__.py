@@ -1,0 +1,1 @@
+"""Bodies of requests and responses: forms, JSON, multipart; content codings and charsets."""

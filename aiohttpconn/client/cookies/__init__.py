@@ -1,0 +1,1 @@
+"""Cookies: kept, sent, and given by callers (RFC 6265bis)."""
