@@ -123,11 +123,6 @@ class WritingProtocol(asyncio.BufferedProtocol):
         """The request that was begun has been sent whole."""
         self.request_open = False
 
-    def stop_sending(self) -> None:
-        """No more of the request is wanted: who sends it is woken."""
-        self.can_send = False
-        self._wake_sender()
-
     async def drain(self) -> None:
         """Wait until the transport takes more; at once when sending has become pointless.
 
