@@ -145,7 +145,6 @@ def test_ip_addresses_are_answered_without_suspending(lookups, host, sockaddr, t
     addresses = finish_at_once(resolver.resolve(host, 80))
     assert [address[3] for address in addresses] == [sockaddr]
     assert addresses[0][1] == socket.SOCK_STREAM
-    assert resolver.resolve_nowait(host, 80) == addresses
     assert lookups.calls == []
 
 
@@ -153,8 +152,6 @@ async def test_a_bad_ip_address_is_an_error_without_a_lookup(lookups):
     with pytest.raises(ResolveError) as info:
         await Resolver().resolve("fe80::1%nosuchzone", 80)
     assert str(info.value) == "cannot resolve 'fe80::1%nosuchzone': Name or service not known"
-    with pytest.raises(ResolveError, match=r"^cannot resolve 'fe80::1%nosuchzone': "):
-        Resolver().resolve_nowait("fe80::1%nosuchzone", 80)
     assert lookups.calls == []
 
 
@@ -197,7 +194,7 @@ async def test_another_port_is_the_same_lookup(lookups):
     assert first == lookups.answer
     assert second == third == [v6("2001:db8::1", 443, 5, 7), v4("192.0.2.1", 443)]
     assert second is not third
-    assert resolver.resolve_nowait("a.test", 8080) == [
+    assert finish_at_once(resolver.resolve("a.test", 8080)) == [
         v6("2001:db8::1", 8080, 5, 7),
         v4("192.0.2.1", 8080),
     ]
@@ -207,7 +204,7 @@ async def test_another_port_is_the_same_lookup(lookups):
 async def test_case_is_no_difference_between_names(lookups):
     resolver = Resolver(ttl=60)
     assert await resolver.resolve("A.Test", 80) == ANSWER
-    assert resolver.resolve_nowait("a.tEST", 80) == ANSWER
+    assert finish_at_once(resolver.resolve("a.tEST", 80)) == ANSWER
     assert lookups.calls == [(b"a.test", 80)]
 
 
@@ -216,7 +213,7 @@ async def test_families_take_turns(lookups):
     resolver = Resolver(ttl=60)
     expected = [v6("::a"), v4("192.0.2.1"), v6("::b")]
     assert await resolver.resolve("a.test", 80) == expected
-    assert resolver.resolve_nowait("a.test", 80) == expected
+    assert finish_at_once(resolver.resolve("a.test", 80)) == expected
 
 
 async def test_a_cancelled_caller_leaves_the_lookup_to_the_others(lookups):
@@ -241,7 +238,7 @@ async def test_a_lookup_that_nobody_waits_for_any_more_fills_the_cache(lookups):
         await task
     lookups.gate.set()
     await wait_idle(resolver)
-    assert resolver.resolve_nowait("a.test", 80) == ANSWER
+    assert finish_at_once(resolver.resolve("a.test", 80)) == ANSWER
 
 
 async def test_a_lookup_that_nobody_waits_for_when_it_is_its_turn_is_not_made(lookups):
@@ -345,7 +342,6 @@ async def test_ttl_keeps_an_answer(lookups, clock):
     assert finish_at_once(resolver.resolve("a.test", 80)) == ANSWER
     assert len(lookups.calls) == 1
     clock.now += 0.2
-    assert resolver.resolve_nowait("a.test", 80) is None
     assert await resolver.resolve("a.test", 80) == ANSWER
     assert len(lookups.calls) == 2
 
@@ -371,7 +367,7 @@ async def test_an_error_is_kept_for_a_short_time(lookups, clock, ttl, kept):
     assert errors[0] is not errors[1]
     assert [error.errno for error in errors] == [socket.EAI_AGAIN] * 2
     with pytest.raises(ResolveError, match=r"^cannot resolve 'a.test': Temporary failure"):
-        resolver.resolve_nowait("a.test", 80)
+        finish_at_once(resolver.resolve("a.test", 80))
     assert len(lookups.calls) == 1
     clock.now += kept
     lookups.error = None
@@ -393,7 +389,6 @@ async def test_without_ttl_no_error_is_kept(lookups):
     for _ in range(2):
         with pytest.raises(ResolveError):
             await resolver.resolve("a.test", 80)
-        assert resolver.resolve_nowait("a.test", 80) is None
     assert len(lookups.calls) == 2
 
 
@@ -527,24 +522,22 @@ STATIC = {
 def test_static_names_are_never_looked_up(lookups, host, port, addresses, ttl):
     resolver = Resolver(static=STATIC, ttl=ttl)
     assert finish_at_once(resolver.resolve(host, port)) == addresses
-    assert resolver.resolve_nowait(host, port) == addresses
-    resolver.resolve_nowait(host, port).clear()
-    assert resolver.resolve_nowait(host, port) == addresses
+    finish_at_once(resolver.resolve(host, port)).clear()
+    assert finish_at_once(resolver.resolve(host, port)) == addresses
     assert lookups.calls == []
 
 
 async def test_other_names_are_looked_up(lookups):
     resolver = Resolver(static=STATIC)
-    assert resolver.resolve_nowait("b.test", 80) is None
     assert await resolver.resolve("b.test", 80) == ANSWER
 
 
 def test_a_star_is_all_names_and_no_address():
     resolver = Resolver(static={"*": ["::1"], "a.test": "127.0.0.2"})
-    assert resolver.resolve_nowait("example.org", 80) == [v6("::1")]
-    assert resolver.resolve_nowait("web1", 80) == [v6("::1")]
-    assert resolver.resolve_nowait("a.test", 80) == [v4("127.0.0.2")]
-    assert resolver.resolve_nowait("127.0.0.3", 80) == [v4("127.0.0.3")]
+    assert finish_at_once(resolver.resolve("example.org", 80)) == [v6("::1")]
+    assert finish_at_once(resolver.resolve("web1", 80)) == [v6("::1")]
+    assert finish_at_once(resolver.resolve("a.test", 80)) == [v4("127.0.0.2")]
+    assert finish_at_once(resolver.resolve("127.0.0.3", 80)) == [v4("127.0.0.3")]
 
 
 @pytest.mark.parametrize(
@@ -656,7 +649,6 @@ async def test_a_subclass_that_refuses_addresses_is_not_gone_around(lookups):
 
     resolver = PublicOnly(ttl=60, static={"s.test": "127.0.0.5"})
     for host in ("127.0.0.1", "s.test", "a.test", "a.test"):
-        assert resolver.resolve_nowait(host, 80) is None
         with pytest.raises(OSError, match=rf"^{host} is not public$"):
             await resolver.resolve(host, 80)
     assert len(lookups.calls) == 1
@@ -717,7 +709,7 @@ async def test_a_loop_that_is_closed_meanwhile_is_left_alone(lookups, capfd, cap
     (here,) = await asking(resolver, "a.test")
     assert len(resolver._lookups["a.test"]) == 2
     lookups.gate.set()
-    assert await here == resolver.resolve_nowait("a.test", 80) == ANSWER
+    assert await here == finish_at_once(resolver.resolve("a.test", 80)) == ANSWER
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
 

@@ -51,10 +51,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 
 class Resolves(Protocol):
-    """What is asked of a resolver, ours or a caller's own.
-
-    It may also have ``resolve_nowait(host, port)`` as ``Resolver`` has, to spare callers a wait.
-    """
+    """What is asked of a resolver, ours or a caller's own."""
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Return the addresses of *host*, with *port* in them; at least one.
@@ -127,16 +124,6 @@ class Resolver:
         self._ask(name, port, waiter)
         answer = await waiter
         return answer.addresses_for(host, port)
-
-    def resolve_nowait(self, host: str, port: int) -> list[Address] | None:
-        """Return what ``resolve`` would return without suspending, or None if it would suspend.
-
-        Always None in a subclass that has its own ``resolve``, which may refuse addresses: a
-        caller that tries this first must not go around it. Raises ``ResolveError`` as that does.
-        """
-        if type(self).resolve is not Resolver.resolve:
-            return None
-        return self._known(_name(host), host, port)
 
     def _known(self, name: str, host: str, port: int) -> list[Address] | None:
         """Return the addresses of *host*, by *name*, if nobody has to be asked."""
