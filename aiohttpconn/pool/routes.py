@@ -13,8 +13,7 @@ from ..exceptions import ConnectionVetoed, ConnectTimeout, cut_url
 from ..net.dial import dial
 from ..net.sockets import preferred
 from ..net.tls import default_context
-from ..request_head import bracketed
-from ..urls import PORTS
+from ..urls import SplitURL
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,8 +46,7 @@ class Route(NamedTuple):
     @property
     def authority(self) -> str:
         """What a Host field says: no default port, no zone of an IPv6 address."""
-        host = bracketed(self.host.partition("%")[0])
-        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+        return SplitURL(self.scheme, self.host, self.port, "").authority
 
     @property
     def origin(self) -> str:
