@@ -16,7 +16,10 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any
 
-__all__ = ["Body", "byte_view", "make_body"]
+__all__ = ["SMALL_BODY", "Body", "byte_view", "make_body"]
+
+SMALL_BODY = 64 * 1024
+"""Bytes up to which a body leaves in one write, so one packet, with its head: it is copied."""
 
 THREAD_BLOCK = 2 * 1024 * 1024
 """Bytes of a regular file read at once in a thread: getting there costs as much as 0.5 MiB."""

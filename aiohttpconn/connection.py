@@ -24,7 +24,7 @@ from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-from .body import Body, make_body
+from .body import SMALL_BODY, Body, make_body
 from .exceptions import (
     BodyLengthError,
     CannotSendHeader,
@@ -63,9 +63,6 @@ if TYPE_CHECKING:
     from .types import BodyLike, HeadersLike, OnInformational, SocketOption
 
 __all__ = ["HTTPS_PORT", "HTTP_PORT", "HTTPConnection", "HTTPSConnection"]
-
-SMALL_BODY = 64 * 1024
-"""Bytes up to which a body leaves in one write, so one packet, with its head: it is copied."""
 
 CONTINUE_TIMEOUT = 1.0
 """Seconds that a body waits for ``100 Continue`` (curl's number): servers may never send it."""

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from ..body import SMALL_BODY
 from ..exceptions import (
     RedirectRefused,
     TooManyRedirects,
@@ -21,7 +22,7 @@ from ..exceptions import (
     describe,
 )
 from ..http11.head import encode_fields
-from ..pool.pool import DECIDING, SMALL_BODY, forwards, request_head
+from ..pool.pool import DECIDING, forwards, request_head
 from ..pool.requests import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
 from ..pool.routes import Route
 from ..urls import SplitURL, add_params, join_base, split_url

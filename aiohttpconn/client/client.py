@@ -17,11 +17,12 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from ..body import SMALL_BODY
 from ..exceptions import InvalidURL, redact
 from ..http11.head import encode_fields
 from ..http11.limits import Limits
 from ..net.timeouts import Timeout
-from ..pool.pool import DECIDING, KEEP_ALIVE, SMALL_BODY, ConnectionPool, PoolOptions, PoolStats
+from ..pool.pool import DECIDING, KEEP_ALIVE, ConnectionPool, PoolOptions, PoolStats
 from ..pool.requests import SHARING, Send, exchange, exchange_shared
 from ..proxies import ProxyRules, from_environment
 from ..types import UNSET, Unset

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
+from ..body import SMALL_BODY
 from ..exceptions import InvalidURL
 from ..http11.head import encode_fields, encode_request_line
 from ..http11.limits import DEFAULT_LIMITS, Limits
@@ -38,7 +39,6 @@ __all__ = [
     "DECIDING",
     "DNS_TTL",
     "KEEP_ALIVE",
-    "SMALL_BODY",
     "ConnectionPool",
     "OriginStats",
     "PoolOptions",
@@ -52,10 +52,6 @@ DNS_TTL = 60.0
 KEEP_ALIVE = "Connection: keep-alive\r\n"
 """Sent although HTTP/1.1 means it anyway: Apache says only to who does for how long it keeps a
 connection, and how many requests."""
-
-SMALL_BODY = 64 * 1024
-"""Bytes up to which a body leaves in one write with its head."""
-
 
 OriginLike: TypeAlias = str | tuple[str, str, int]
 """A URL of which the origin counts, or (scheme, host, port)."""

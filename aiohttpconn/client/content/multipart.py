@@ -18,8 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, M
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
-from ...body import Body, byte_view, make_body
-from ...connection import SMALL_BODY
+from ...body import SMALL_BODY, Body, byte_view, make_body
 from ...exceptions import BodyLengthError
 from ...http11.grammar import TOKEN, check_field
 from ...upload import SLICE
