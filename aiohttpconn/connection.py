@@ -47,6 +47,7 @@ from .http11.head import (
     encode_request_line,
 )
 from .http11.limits import DEFAULT_LIMITS, Limits
+from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
 from .net.dial import Destination, DialReport, dial
 from .net.timeouts import Timeout
 from .net.tls import default_context
@@ -83,21 +84,8 @@ _ANY_LENGTH = -1
 # Where the next request may be written: nothing is on its way, or an earlier body is unread.
 _READY = (IDLE, BODY)
 
-_PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-_BODY_METHODS = frozenset({"PATCH", "POST", "PUT"})
-
 # Fields of the caller's that change what else is sent, or how.
-_DECIDING = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+_DECIDING = DECIDING | {"accept-encoding", "host"}
 
 _match_origin_form = ORIGIN_FORM.fullmatch
 
@@ -616,13 +604,13 @@ class HTTPConnection:
             fields, names = self._encode_headers(headers)
         if (
             body is not None
-            or method not in _PLAIN_METHODS
+            or method not in BODILESS_METHODS
             or _match_origin_form(url) is None
             or (names and not _DECIDING.isdisjoint(names))
         ):
             if (
                 type(body) is not bytes
-                or method not in _BODY_METHODS
+                or method not in BODY_METHODS
                 or len(body) > SMALL_BODY
                 or _match_origin_form(url) is None
                 or (names and not _DECIDING.isdisjoint(names))
@@ -810,7 +798,7 @@ class HTTPConnection:
         name = parts[0][0]
         value = ", ".join(part[1] for part in parts)
         lower = name.lower()
-        if lower in ("host", "content-length", "transfer-encoding") and lower in self._names:
+        if lower in SINGLE and lower in self._names:
             raise ValueError(f"{name} is given twice")
         check_single_fields({**self._names, lower: value})
         before = self._names.get(lower)

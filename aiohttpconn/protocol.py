@@ -54,6 +54,7 @@ from .http11.head import (
     response_framing,
 )
 from .http11.limits import DEFAULT_LIMITS, Limits
+from .http11.semantics import FRAMED_BY_FIELDS
 from .net.resumption import drop_session, keep_session
 from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import is_clean_eof
@@ -91,8 +92,6 @@ SEEN_HEADS = 64
 
 SEEN_SIZE = 4096
 """Bytes of a head that is kept: no server is to fill memory with larger ones."""
-
-_SIMPLE_METHODS = ("GET", "POST", "PUT", "DELETE")
 
 STOP_SENDING_STATUS = 300
 """A final status from here on that arrives before the request is whole stops its sending."""
@@ -388,7 +387,7 @@ class HTTP1Protocol(WritingProtocol):
             self._response = response
             self.state = HEAD
             # Whether more than "200, its body in the same read" has to be thought of.
-            self._complex = not whole or method not in _SIMPLE_METHODS
+            self._complex = not whole or method not in FRAMED_BY_FIELDS
         else:
             self._complex = True
             if self._pending is None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from .exceptions import InvalidURL, redact
 from .http11.grammar import DIGITS, check_host, check_host_field
+from .http11.semantics import BODY_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from .body import Body
 
 __all__ = ["body_framing", "bracketed", "host_field", "split_host_port"]
-
-# Methods whose request says "Content-Length: 0" rather than nothing (RFC 9110 §8.6).
-_EXPECTING_BODY = frozenset({"PATCH", "POST", "PUT"})
 
 
 def split_host_port(host: str, port: int | None, default: int) -> tuple[str, int]:
@@ -88,7 +86,7 @@ def body_framing(
             raise ValueError("Transfer-Encoding is given, and no body that could have it")
         return encode_chunked and may_chunk, None, ""
     if body is None:
-        return False, 0, "Content-Length: 0\r\n" if method.upper() in _EXPECTING_BODY else ""
+        return False, 0, "Content-Length: 0\r\n" if method.upper() in BODY_METHODS else ""
     if body.length is not None:
         return False, body.length, f"Content-Length: {body.length}\r\n"
     return may_chunk, None, "Transfer-Encoding: chunked\r\n"

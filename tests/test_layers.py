@@ -23,6 +23,7 @@ ORDER = [
     "http11",
     "http11.limits",
     "http11.grammar",
+    "http11.semantics",
     "http11.head",
     "http11.chunked",
     # Getting a transport

@@ -17,7 +17,6 @@ from aiohttpconn import exceptions
 from aiohttpconn.client import policy
 from aiohttpconn.client.fields import Fields
 from aiohttpconn.client.policy import (
-    IDEMPOTENT,
     REDIRECTS,
     Redirect,
     Retry,
@@ -36,6 +35,7 @@ from aiohttpconn.exceptions import (
     TunnelError,
     describe,
 )
+from aiohttpconn.http11.semantics import IDEMPOTENT
 from aiohttpconn.urls import split_url
 
 HERE = split_url("http://a.test/x/y?z")

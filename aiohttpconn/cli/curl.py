@@ -32,6 +32,7 @@ from .. import (
 from ..client.content.codecs import accept_encoding
 from ..client.content.decoding import ContentDecoder, split_codings
 from ..client.policy import REDIRECTS, follow, strip_body, strip_secrets
+from ..http11.semantics import BODY_METHODS
 from ..net.threads import DaemonThreads
 from ..net.tls import default_context
 from ..pool.pool import forwards
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from ..net.resolver import Resolves
 
 __all__ = ["main"]
-
-_EXPECTING_BODY = ("PATCH", "POST", "PUT")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -338,7 +337,7 @@ def _fields(options: Options) -> Fields:
     body = options.body
     has_length = all(name.lower() != "transfer-encoding" for name, _ in options.fields)
     # RFC 9110 §8.6: a method that expects a body says also that there is none.
-    if has_length and (body is not None or options.method in _EXPECTING_BODY):
+    if has_length and (body is not None or options.method in BODY_METHODS):
         fields["Content-Length"] = len(body or b"")
     if body is not None:
         fields["Content-Type"] = "application/x-www-form-urlencoded"

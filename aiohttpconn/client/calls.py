@@ -22,8 +22,9 @@ from ..exceptions import (
     describe,
 )
 from ..http11.head import encode_fields
-from ..pool.pool import DECIDING, forwards, request_head
-from ..pool.requests import SHARING, Send, abandon, exchange, exchange_body, exchange_shared
+from ..http11.semantics import COMMON_METHODS, DECIDING, SHARING
+from ..pool.pool import forwards, request_head
+from ..pool.requests import Send, abandon, exchange, exchange_body, exchange_shared
 from ..pool.routes import Route
 from ..urls import SplitURL, add_params, join_base, split_url
 from .auth.schemes import Basic
@@ -55,10 +56,6 @@ __all__ = ["Call"]
 MAX_CHALLENGES = 10
 """Times that a call is authorized anew: an ``Auth`` of the caller's may do so after any 401."""
 
-# Methods are case-sensitive, and nobody means another one than these (https://fetch.spec.whatwg.org
-# does the same).
-_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-
 _BODIES = ("content", "json", "data", "files")
 
 
@@ -84,7 +81,9 @@ class Call:
         # may not: those behind it would wait for its reader.
         self._shares = context.pipelining > 1 and "timeout" not in options and not stream
         upper = method.upper()
-        self._method = upper if upper in _METHODS else method
+        # Methods are case-sensitive, and nobody means another one than these
+        # (https://fetch.spec.whatwg.org does the same).
+        self._method = upper if upper in COMMON_METHODS else method
         self._url = self._target_url(url, options.get("params"))
         self._fields = context.fields_for(settings, options.get("headers"))
         self._content = self._encode(options)

@@ -21,9 +21,10 @@ from ..body import SMALL_BODY
 from ..exceptions import InvalidURL, redact
 from ..http11.head import encode_fields
 from ..http11.limits import Limits
+from ..http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SHARING
 from ..net.timeouts import Timeout
-from ..pool.pool import DECIDING, KEEP_ALIVE, ConnectionPool, PoolOptions, PoolStats
-from ..pool.requests import SHARING, Send, exchange, exchange_shared
+from ..pool.pool import KEEP_ALIVE, ConnectionPool, PoolOptions, PoolStats
+from ..pool.requests import Send, exchange, exchange_shared
 from ..proxies import ProxyRules, from_environment
 from ..types import UNSET, Unset
 from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
@@ -79,9 +80,6 @@ MAX_NOTE = 4096
 
 MAX_MERGED = 64
 """Combinations of a request's own fields whose text is remembered."""
-
-_PLAIN_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-_BODY_METHODS = frozenset({"PATCH", "POST", "PUT"})
 
 # Options that say no more than what is sent, and those of them that are a body.
 _WITHOUT_CALL = frozenset({"headers", "params", "timeout", "json", "content", "data"})
@@ -310,7 +308,7 @@ class Client:
             url, fields, body, send = self._with_options(url, options)
         if (
             fields is not None
-            and method in (_PLAIN_METHODS if body is None else _BODY_METHODS)
+            and method in (BODILESS_METHODS if body is None else BODY_METHODS)
             and type(url) is str
         ):
             if self._base_url and url.startswith("/") and not url.startswith("//"):

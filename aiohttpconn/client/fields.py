@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..http11.grammar import check_field
+from ..http11.semantics import CREDENTIALS
 
 if TYPE_CHECKING:
     from ..types import HeadersLike
 
 __all__ = ["Fields", "field_pairs", "wants_chunks"]
-
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class Fields(MutableMapping[str, str]):
@@ -37,7 +36,7 @@ class Fields(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         # What is shown ends up in logs and bug reports.
-        shown = [(name, "***" if low in _SECRET else value) for low, name, value in self._items]
+        shown = [(name, "***" if low in CREDENTIALS else value) for low, name, value in self._items]
         return f"Fields({shown!r})"
 
     def __eq__(self, other: object) -> bool:

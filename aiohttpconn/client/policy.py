@@ -29,13 +29,13 @@ from ..exceptions import (
     redact,
 )
 from ..http11.grammar import DIGITS
+from ..http11.semantics import FIRST_ORIGIN_ONLY, IDEMPOTENT, OF_THE_BODY
 from ..urls import SplitURL, join_location, split_url
 
 if TYPE_CHECKING:
     from .fields import Fields
 
 __all__ = [
-    "IDEMPOTENT",
     "REDIRECTS",
     "Redirect",
     "Retry",
@@ -48,17 +48,8 @@ __all__ = [
     "strip_secrets",
 ]
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods whose requests may be sent twice (RFC 9110 §9.2.2)."""
-
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that lead elsewhere by themselves (RFC 9110 §15.4). 300 and 304 do not."""
-
-# What another origin must not get, whoever set it: RFC 9110 §15.4, and Host means another server.
-_SECRETS = ("authorization", "cookie", "proxy-authorization", "host")
-
-# Beside Content-...: RFC 9110 §15.4, and what speaks of the body as it is sent.
-_OF_THE_BODY = ("digest", "expect", "last-modified", "repr-digest", "trailer", "transfer-encoding")
 
 
 # ------------------------------------------------------------------------- redirects
@@ -118,7 +109,7 @@ def follow(
 
 def strip_secrets(fields: Fields) -> None:
     """Take away what only the first origin may see. It does not come back later in the chain."""
-    for name in _SECRETS:
+    for name in FIRST_ORIGIN_ONLY:
         fields.pop(name, None)
 
 
@@ -126,7 +117,7 @@ def strip_body(fields: Fields) -> None:
     """Take away what describes a body that is not sent any more."""
     for name in list(fields):
         lower = name.lower()
-        if lower.startswith("content-") or lower in _OF_THE_BODY:
+        if lower.startswith("content-") or lower in OF_THE_BODY:
             del fields[name]
 
 

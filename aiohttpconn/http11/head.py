@@ -39,6 +39,7 @@ from .grammar import (
     check_target,
 )
 from .limits import DEFAULT_LIMITS, Limits
+from .semantics import FRAMING, SINGLE
 
 __all__ = [
     "Framing",
@@ -54,14 +55,8 @@ __all__ = [
     "split_fields",
 ]
 
-# Fields of which a request may have one only: two of them are how requests are smuggled.
-_SINGLE = frozenset({"host", "content-length", "transfer-encoding"})
-
 # What an exact field line is made of, on text that MESSAGE_HEAD or parse_fields let through.
 _FIELD = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
-
-# Lines that may decide how the body is delimited: never dropped, never folded.
-_FRAMING_NAMES = ("content-length", "transfer-encoding")
 
 BLANKS = "\t "
 """RFC 9110 §5.6.3: OWS. Python's own idea of white space is wider."""
@@ -129,7 +124,7 @@ def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
         if type(name) is not str or type(value) is not str:
             name, value = check_field(name, value)
         lower = _lower_name(name)
-        if lower in _SINGLE and lower in names:
+        if lower in SINGLE and lower in names:
             raise ValueError(f"{name} is given twice: {names[lower]!r} and {value!r}")
         names[lower] = f"{names[lower]}, {value}" if lower in names else value
         values.append(value)
@@ -139,7 +134,7 @@ def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
     if not _VALUES.fullmatch(joined) or joined.count("\n") >= max(len(values), 1):
         for line, value in zip(lines, values, strict=True):
             check_field(line.partition(":")[0], value)
-    if not _SINGLE.isdisjoint(names):
+    if not SINGLE.isdisjoint(names):
         check_single_fields(names)
     return "".join(lines), names
 
@@ -308,7 +303,7 @@ def parse_fields(text: str, start: int, strict: bool, where: str = "head") -> st
             _check_dropped(line, where)
             if not dropped:
                 previous = lines[-1][:-2]
-                if previous.partition(":")[0].lower() in (*_FRAMING_NAMES, "connection"):
+                if previous.partition(":")[0].lower() in (*FRAMING, "connection"):
                     raise _refused("a folded line", previous, where)
                 lines[-1] = f"{previous.rstrip(BLANKS)} {line.strip(BLANKS)}\r\n"
             continue
@@ -327,7 +322,7 @@ def parse_fields(text: str, start: int, strict: bool, where: str = "head") -> st
 def _check_dropped(line: str, where: str) -> None:
     """Refuse a line that is no field but names one that decides where the message ends."""
     lower = line.lower()
-    for name in _FRAMING_NAMES:
+    for name in sorted(FRAMING):
         if name in lower:
             raise _refused(f"{name} on a malformed line", line, where)
 

@@ -12,13 +12,14 @@ from ..body import SMALL_BODY
 from ..exceptions import InvalidURL
 from ..http11.head import encode_fields, encode_request_line
 from ..http11.limits import DEFAULT_LIMITS, Limits
+from ..http11.semantics import BODY_METHODS, DECIDING, SHARING
 from ..net.resolver import Resolver
 from ..net.timeouts import Timeout
 from ..proxies import Proxy, ProxyRules
 from ..types import UNSET, Unset
 from ..urls import PORTS, SplitURL, encode_host, split_url
 from .connections import Connections
-from .requests import SHARING, Send, exchange, exchange_body, exchange_shared, lend
+from .requests import Send, exchange, exchange_body, exchange_shared, lend
 from .routes import Maker, Route
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .scheduler import Site, Slot
 
 __all__ = [
-    "DECIDING",
     "DNS_TTL",
     "KEEP_ALIVE",
     "ConnectionPool",
@@ -418,10 +418,6 @@ def _split(url: str) -> SplitURL:
     return parts
 
 
-# Fields that decide how a request is sent, or what becomes of its connection.
-DECIDING = frozenset({"connection", "content-length", "expect", "transfer-encoding", "upgrade"})
-
-
 def forwards(proxy: Proxy, scheme: str) -> bool:
     """Whether *proxy* is asked for whole URLs of *scheme*: HTTP proxies are, for http."""
     return scheme == "http" and not proxy.is_socks
@@ -443,7 +439,7 @@ def request_head(
     length = ""
     if body is not None:
         length = f"Content-Length: {len(body)}\r\n"
-    elif method in ("PATCH", "POST", "PUT"):
+    elif method in BODY_METHODS:
         length = "Content-Length: 0\r\n"
     own = f"{host}{keep}{coding}{site.fields}{length}"
     head = f"{line} HTTP/1.1\r\n{own}{fields}\r\n".encode("latin-1")

@@ -17,9 +17,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..client.fields import wants_chunks
-from ..client.policy import IDEMPOTENT
 from ..exceptions import NotProcessed
 from ..failures import expired
+from ..http11.semantics import IDEMPOTENT
 from ..protocol import HTTP1Protocol
 from .connections import LOOK_AFTER
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISCARD_BYTES",
-    "SHARING",
     "Send",
     "abandon",
     "exchange",
@@ -42,9 +41,6 @@ __all__ = [
     "exchange_shared",
     "lend",
 ]
-
-SHARING = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods whose requests may share a connection: idempotent, and without a body."""
 
 DISCARD_BYTES = 64 * 1024
 """Of a body that nobody wants any more: so much is received to keep the connection."""

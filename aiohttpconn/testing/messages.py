@@ -11,6 +11,7 @@ from http.client import HTTPMessage, responses
 from typing import TYPE_CHECKING, Any
 
 from ..http11.chunked import LAST_CHUNK, encode_chunk
+from ..http11.semantics import FRAMING
 
 if TYPE_CHECKING:
     from ..types import HeadersLike
@@ -67,7 +68,7 @@ class Reply:
         body = self.body.encode() if isinstance(self.body, str) else self.body
         parts = [body] if isinstance(body, bytes) else list(body)
         bodiless = self.status < 200 or self.status in (204, 304)  # RFC 9112 §6.3
-        if not bodiless and names.isdisjoint(("content-length", "transfer-encoding")):
+        if not bodiless and names.isdisjoint(FRAMING):
             if isinstance(body, bytes) or request.version == "HTTP/1.0":
                 fields.append(("Content-Length", str(sum(map(len, parts)))))
             else:

@@ -1,0 +1,71 @@
+"""Methods and fields by what they mean: each set once.
+
+Methods are case-sensitive (RFC 9110 §9.1). Names of fields stand in lower case. Layer: the wire;
+pure.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BODILESS_METHODS",
+    "BODY_METHODS",
+    "COMMON_METHODS",
+    "CREDENTIALS",
+    "DECIDING",
+    "FIRST_ORIGIN_ONLY",
+    "FRAMED_BY_FIELDS",
+    "FRAMING",
+    "IDEMPOTENT",
+    "OF_THE_BODY",
+    "SHARING",
+    "SINGLE",
+]
+
+# ------------------------------------------------------------------------- methods
+
+BODY_METHODS = frozenset({"PATCH", "POST", "PUT"})
+"""Methods that mean something by a body: without one they send ``Content-Length: 0``
+(RFC 9110 §8.6)."""
+
+BODILESS_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS"})
+"""Methods that are usually sent without a body, and then without a Content-Length
+(RFC 9110 §8.6)."""
+
+COMMON_METHODS = BODY_METHODS | BODILESS_METHODS
+"""Methods of nearly all requests (RFC 9110 §9.3, RFC 5789). CONNECT and TRACE are none of them."""
+
+FRAMED_BY_FIELDS = COMMON_METHODS - {"HEAD"}
+"""Methods whose responses have the body that the head tells: not HEAD and CONNECT
+(RFC 9112 §6.3)."""
+
+IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
+"""Methods whose requests may be sent twice (RFC 9110 §9.2.2)."""
+
+SHARING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods whose requests may share a connection: safe and without a body (RFC 9112 §9.3.2)."""
+
+# -------------------------------------------------------------------------- fields
+
+FRAMING = frozenset({"content-length", "transfer-encoding"})
+"""Fields that tell where a body ends (RFC 9112 §6)."""
+
+SINGLE = FRAMING | {"host"}
+"""Fields that a request may have only once (RFC 9112 §3.2, §6.3): two are how requests are
+smuggled."""
+
+DECIDING = FRAMING | {"connection", "expect", "upgrade"}
+"""Fields that decide how a request is sent, or what becomes of its connection
+(RFC 9110 §7.6.1, §7.8, §10.1.1)."""
+
+CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""Fields that tell who sends a request (RFC 9110 §11.6.2, §11.7.2, RFC 6265 §5.4)."""
+
+FIRST_ORIGIN_ONLY = CREDENTIALS | {"host"}
+"""Fields that a redirect to another origin takes away, whoever set them (RFC 9110 §15.4): Host
+means another server."""
+
+OF_THE_BODY = frozenset(
+    {"digest", "expect", "last-modified", "repr-digest", "trailer", "transfer-encoding"}
+)
+"""Fields, beside Content-..., that a redirect takes away with the body (RFC 9110 §15.4): they
+describe it, or how it is sent."""
