@@ -17,6 +17,7 @@ from .. import __version__
 from ..exceptions import InvalidURL
 from ..http11.grammar import check_field, check_method
 from ..net.resolver import Resolver
+from ..net.tunnel import encode_basic
 from ..proxies import PROXY_PORTS, Proxy, ProxyRules, from_environment
 from ..urls import PORTS, SplitURL
 from .exits import (
@@ -29,7 +30,7 @@ from .exits import (
     USAGE,
     Failed,
 )
-from .urls import basic, basic_of, check_scheme, locate, typed
+from .urls import basic_of, check_scheme, locate, typed
 
 __all__ = ["PROG", "Options", "parse"]
 
@@ -338,7 +339,7 @@ def _cookies(text: str) -> str:
 
 def _user(text: str) -> str:
     _split_user(text)
-    return basic(os.fsencode(text))
+    return encode_basic(os.fsencode(text))
 
 
 def _proxy_user(text: str) -> tuple[str, str]:

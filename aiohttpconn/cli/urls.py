@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from collections.abc import Collection
 from urllib.parse import unquote_to_bytes
 
 from ..exceptions import InvalidURL, redact
+from ..net.tunnel import encode_basic
 from ..urls import SplitURL, split_url
 from .exits import Failed
 
-__all__ = ["basic", "basic_of", "check_scheme", "locate", "typed"]
+__all__ = ["basic_of", "check_scheme", "locate", "typed"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 
@@ -49,12 +49,7 @@ def locate(text: str) -> SplitURL:
     return split_url(url)
 
 
-def basic(credentials: bytes) -> str:
-    """Return ``user:password`` as the value of Authorization (RFC 7617)."""
-    return f"Basic {base64.b64encode(credentials).decode('ascii')}"
-
-
 def basic_of(userinfo: str) -> str:
     """Return the user and password of a URL as the value of Authorization."""
     user, _, password = userinfo.encode("utf-8", "surrogateescape").partition(b":")
-    return basic(b"%b:%b" % (unquote_to_bytes(user), unquote_to_bytes(password)))
+    return encode_basic(b"%b:%b" % (unquote_to_bytes(user), unquote_to_bytes(password)))

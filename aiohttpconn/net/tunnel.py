@@ -6,9 +6,9 @@ generator returns is the proxy's reply, what it raises ends the connect. No I/O.
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
+from binascii import b2a_base64
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -26,6 +26,7 @@ __all__ = [
     "TunnelReply",
     "basic_authorization",
     "connect_handshake",
+    "encode_basic",
     "make_tunnel",
     "socks5_authentication",
     "socks5_handshake",
@@ -229,7 +230,12 @@ def basic_authorization(credentials: Credentials) -> str:
     pair = b"%b:%b" % (user, password)
     if _CONTROL.search(pair):
         raise ValueError("the proxy's credentials must not have control characters (RFC 7617 §2)")
-    return f"Basic {base64.b64encode(pair).decode('ascii')}"
+    return encode_basic(pair)
+
+
+def encode_basic(pair: bytes) -> str:
+    """Return ``user:password`` as the value of an authorization field (RFC 7617 §2)."""
+    return f"Basic {b2a_base64(pair, newline=False).decode('ascii')}"
 
 
 # SOCKS5 ----------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ in a ``repr`` or an error. Digest is in digest.py. No I/O but for the netrc file
 from __future__ import annotations
 
 import re
-from binascii import b2a_base64
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ...exceptions import InvalidURL
+from ...net.tunnel import encode_basic
 from ...urls import encode_host, split_url
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Basic(FixedAuth):
         )
         if ":" in username:
             raise ValueError("a user name for Basic authentication may have no colon (RFC 7617 §2)")
-        super().__init__(f"Basic {b2a_base64(b'%b:%b' % (user, secret), newline=False).decode()}")
+        super().__init__(encode_basic(b"%b:%b" % (user, secret)))
 
 
 class Bearer(FixedAuth):
