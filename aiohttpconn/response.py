@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from http.client import HTTPMessage
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .http11.head import split_fields
-from .net.timeouts import INFINITY
 from .reader import GIVEN_UP, HIGH_WATER, BodyReader
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class HTTPResponse(BodyReader):
         # Whether the request asked to leave HTTP/1.1: 101 is an answer to nothing else.
         self.upgrade = False
         # When Timeout.total ends it, on the loop's clock.
-        self.deadline = INFINITY
+        self.deadline = inf
         # Of the connect that was made for it; None on a connection that was there.
         self.dialed: DialReport | None = None
         # Whether the request said that the connection ends after its response.

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -157,7 +158,7 @@ def calibrate(worker: Worker, scenario: Scenario, seconds: float) -> None:
         return
     while True:
         # The better of two: one may have met a moment in which the machine was slow.
-        wall = float("inf")
+        wall = inf
         for _ in range(2):
             result = worker.go(count)
             if not result:

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import warnings
+from math import inf
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ async def test_nothing_is_kept(options):
 async def test_for_ever():
     async with serve({"/": "hi"}) as server:
         with Clock() as clock:
-            async with ConnectionPool(keepalive_timeout=float("inf")) as pool:
+            async with ConnectionPool(keepalive_timeout=inf) as pool:
                 await fetch(pool, server.url)
                 assert clock.timers == []
                 clock.advance(1e6)

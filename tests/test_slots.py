@@ -7,6 +7,7 @@ import random
 import timeit
 import weakref
 from collections import deque
+from math import inf
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from hypothesis.stateful import (
 
 from aiohttpconn.pool import scheduler as module
 from aiohttpconn.pool.rate_limit import Pace
-from aiohttpconn.pool.scheduler import INFINITY, MAX_UNUSED, STREAK, Site, Slot, Slots
+from aiohttpconn.pool.scheduler import MAX_UNUSED, STREAK, Site, Slot, Slots
 
 
 class Clock:
@@ -59,11 +60,11 @@ class Pool:
     def __init__(
         self,
         clock: Clock,
-        limit: float = INFINITY,
-        limit_per_host: float = INFINITY,
-        max_idle: float = INFINITY,
+        limit: float = inf,
+        limit_per_host: float = inf,
+        max_idle: float = inf,
         pipelining: int = 1,
-        max_exchanges: float = INFINITY,
+        max_exchanges: float = inf,
     ) -> None:
         self.clock = clock
         self.max_exchanges = max_exchanges
@@ -164,7 +165,7 @@ class Pool:
         """The connection of *slot* is made."""
         slot.protocol = self  # type: ignore[assignment]
         slot.left = self.max_exchanges
-        slot.plain = self.pipelining == 1 and slot.left == INFINITY
+        slot.plain = self.pipelining == 1 and slot.left == inf
         if self.users[slot][0].shared:
             self.slots.share(slot)
 
@@ -677,7 +678,7 @@ def test_a_site_whose_requests_need_not_wait_lets_its_shared_connection_go(clock
 def test_no_site_starves(clock, seed):
     chance = random.Random(seed)
     limit, pipelining = chance.choice([1, 2, 3, 5, 8]), chance.choice([1, 1, 2, 3])
-    per_host, count = chance.choice([1, 2, 4, INFINITY]), chance.choice([2, 3, 5, 12, 30])
+    per_host, count = chance.choice([1, 2, 4, inf]), chance.choice([2, 3, 5, 12, 30])
     pool = Pool(clock, limit, per_host, pipelining=pipelining)
     sites = [pool.site(key) for key in range(count)]
     for _ in range(1500):
@@ -1020,9 +1021,9 @@ def test_the_cost_does_not_grow_with_what_there_is(made, monkeypatch):
 
 # Everything in every order -----------------------------------------------------------------
 
-LIMITS = st.one_of(st.integers(1, 3), st.integers(1, 6), st.just(INFINITY))
-LIMITS_PER_HOST = st.one_of(st.integers(1, 4), st.just(INFINITY))
-MAX_IDLE = st.one_of(st.integers(0, 3), st.just(INFINITY))
+LIMITS = st.one_of(st.integers(1, 3), st.integers(1, 6), st.just(inf))
+LIMITS_PER_HOST = st.one_of(st.integers(1, 4), st.just(inf))
+MAX_IDLE = st.one_of(st.integers(0, 3), st.just(inf))
 KEPT = st.integers(0, 3).map(lambda n: n == 3)
 PACES = st.sampled_from([None, None, (1.0, None), (None, "2/3s"), (0.5, "3/4s"), (None, None)])
 
@@ -1049,7 +1050,7 @@ class Books(RuleBasedStateMachine):
         limit_per_host=LIMITS_PER_HOST,
         max_idle=MAX_IDLE,
         pipelining=st.integers(1, 3),
-        max_exchanges=st.sampled_from([INFINITY, INFINITY, 1, 4]),
+        max_exchanges=st.sampled_from([inf, inf, 1, 4]),
         paces=st.lists(PACES, min_size=5, max_size=5),
     )
     def begin(self, limit, limit_per_host, max_idle, pipelining, max_exchanges, paces):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 import sys
+from math import inf
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
 import pytest
@@ -838,7 +839,7 @@ class Ratio(float, enum.Enum):
         ({"a": [1, None, "x"], "b": ("y",)}, "?a=1&a=x&b=y"),
         ({"a": True, "b": False}, "?a=true&b=false"),
         (
-            {"a": -1, "b": 10**20, "c": 1e300, "d": float("inf")},
+            {"a": -1, "b": 10**20, "c": 1e300, "d": inf},
             "?a=-1&b=1" + "0" * 20 + "&c=1e%2B300&d=inf",
         ),
         ({"a b": "c d", "e&f": "g=h+i%j/k?"}, "?a+b=c+d&e%26f=g%3Dh%2Bi%25j%2Fk%3F"),

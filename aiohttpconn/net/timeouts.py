@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 __all__ = ["Timeout", "Watchdog"]
-
-INFINITY = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +71,10 @@ class Watchdog:
         self._loop = loop
         self._expired = expired
         self._handle: asyncio.TimerHandle | None = None
-        self._when = INFINITY
-        self._total = INFINITY
-        self._read = INFINITY
-        self._write = INFINITY
+        self._when = inf
+        self._total = inf
+        self._read = inf
+        self._write = inf
 
     def arm_total(self, deadline: float) -> None:
         """Let the exchange end by *deadline*."""
@@ -101,29 +100,29 @@ class Watchdog:
     @property
     def rests(self) -> bool:
         """Whether no wait for bytes is on."""
-        return self._read == INFINITY
+        return self._read == inf
 
     def progress(self, seconds: float) -> None:
         """Bytes have arrived: a wait for bytes that is on begins anew."""
-        if self._read != INFINITY:
+        if self._read != inf:
             self._read = self._loop.time() + seconds
 
     def rest_read(self) -> None:
         """The wait for bytes is over. The timer stays: the next wait will most likely use it."""
-        self._read = INFINITY
+        self._read = inf
 
     def rest_write(self) -> None:
         """The wait for the peer to take bytes is over."""
-        self._write = INFINITY
+        self._write = inf
 
     def rest(self) -> None:
         """The exchange is over."""
-        self._total = self._read = self._write = INFINITY
+        self._total = self._read = self._write = inf
 
     def stop(self) -> None:
         """Cancel the timer for good."""
         self.rest()
-        self._when = INFINITY
+        self._when = inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -137,21 +136,21 @@ class Watchdog:
 
     def _fire(self) -> None:
         self._handle = None
-        self._when = INFINITY
+        self._when = inf
         deadline = min(self._total, self._read, self._write)
-        if deadline == INFINITY:
+        if deadline == inf:
             return
         # The loop may fire a timer early by its clock's resolution.
         if deadline - self._loop.time() > 0.001:
             self._ensure(deadline)
         elif deadline == self._total:
-            self._total = INFINITY
+            self._total = inf
             self._expired("total")
         elif deadline == self._read:
-            self._read = INFINITY
+            self._read = inf
             self._expired("read")
         else:
-            self._write = INFINITY
+            self._write = inf
             self._expired("write")
             # A peer that took bytes goes on, and the other deadlines still hold.
             self._ensure(min(self._total, self._read))

@@ -11,6 +11,7 @@ import asyncio
 import re
 import select
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from ..protocol import CLOSED, IDLE
 from .closing import Closing
 from .rate_limit import Pace
 from .routes import name_proxy
-from .scheduler import INFINITY, Site, Slot, Slots
+from .scheduler import Site, Slot, Slots
 from .wait_queue import Queue
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ _MAX = re.compile(rb"(?i)[:,;\t ]max[\t ]*=[\t ]*([0-9]{1,9})")
 
 
 def _at_least(least: int, name: str, value: float | None) -> float:
-    """Return a setting, ``INFINITY`` for None; ``ValueError`` if it is below *least*."""
+    """Return a setting, ``inf`` for None; ``ValueError`` if it is below *least*."""
     if value is None:
-        return INFINITY
+        return inf
     if not value >= least:
         raise ValueError(f"{name} must be {least} or more, or None, got {value!r}")
     return value
@@ -231,7 +232,7 @@ class Connections:
         slot.left = self._max_requests
         slot.keepalive = self._keepalive_timeout
         protocol.owner = slot
-        if self._timer is None and 0 < self._keepalive_timeout < INFINITY:
+        if self._timer is None and 0 < self._keepalive_timeout < inf:
             self._timer = loop.call_later(self._keepalive_timeout, self._expire)
         return protocol
 
@@ -394,7 +395,7 @@ class Connections:
             slot.plain = (
                 slot.site.pipelining == 1
                 and slot.depth <= count
-                and slot.left == self._max_age == INFINITY
+                and slot.left == self._max_age == inf
             )
 
     def may_pause(self, site: Site, response: HTTPResponse) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from math import inf
 
 __all__ = ["Pace", "parse_rate"]
 
 _RATE = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{0,6}(?:\.[0-9]{1,6})?)\s*(s|m|h)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-INFINITY = float("inf")
 
 
 def parse_rate(rate: str) -> tuple[int, float]:
@@ -34,13 +33,13 @@ class Pace:
     __slots__ = ("_count", "_interval", "_last", "_paused_until", "_period", "_recent")
 
     def __init__(self, min_interval: float | None = None, rate: str | None = None) -> None:
-        if min_interval is not None and not 0 <= min_interval < INFINITY:
+        if min_interval is not None and not 0 <= min_interval < inf:
             raise ValueError(f"min_interval must be 0 seconds or more, got {min_interval!r}")
         self._interval = min_interval or 0.0
         self._count, self._period = parse_rate(rate) if rate is not None else (0, 0.0)
         self._recent: deque[float] = deque(maxlen=self._count)
-        self._last = -INFINITY
-        self._paused_until = -INFINITY
+        self._last = -inf
+        self._paused_until = -inf
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next request may begin; 0.0 or less if it may now."""

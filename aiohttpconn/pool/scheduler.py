@@ -25,6 +25,7 @@ Layer: pool.
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,8 +46,6 @@ Sites that cannot all have the same number would pass a connection to and fro at
 
 MAX_UNUSED = 1024
 """Sites without a connection that are remembered: for the address that worked, and for pauses."""
-
-INFINITY = float("inf")
 
 
 class Waiter(Protocol):
@@ -98,9 +97,9 @@ class Slot:
         self.born = 0.0
         self.idle_since = 0.0
         # Seconds for which the server keeps it idle, if it says so.
-        self.keepalive = INFINITY
+        self.keepalive = inf
         # Exchanges that it may still serve, those on their way included.
-        self.left = INFINITY
+        self.left = inf
         # Whether it becomes idle after an exchange just so. Not after its first, whose response
         # says how long it is kept.
         self.plain = False
@@ -254,11 +253,11 @@ class Slots:
     """The books of a pool: see the module.
 
     *limit*: slots in all, *limit_per_host*: of one site, *max_idle*: idle ones. All may be
-    ``INFINITY``.
+    ``inf``.
     """
 
     def __init__(
-        self, keeper: Keeper, limit: float, limit_per_host: float, max_idle: float = INFINITY
+        self, keeper: Keeper, limit: float, limit_per_host: float, max_idle: float = inf
     ) -> None:
         self.keeper = keeper
         self.limit = limit

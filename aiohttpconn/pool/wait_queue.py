@@ -6,15 +6,16 @@ Whose turn it is, scheduler.py says. Layer: pool.
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..exceptions import PoolClosed, PoolTimeout, TotalTimeout, describe
-from .scheduler import INFINITY, Site, Slot, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..net.timeouts import Timeout
+    from .scheduler import Site, Slot, Slots
 
 __all__ = ["Queue"]
 
@@ -70,7 +71,7 @@ class Queue:
         loop = self._bind()
         began = loop.time()
         again = False
-        when = INFINITY if timeout.pool is None else began + timeout.pool
+        when = inf if timeout.pool is None else began + timeout.pool
         kind: type[TotalTimeout | PoolTimeout] = PoolTimeout
         if deadline is not None and deadline < when:
             when, kind = deadline, TotalTimeout
@@ -79,7 +80,7 @@ class Queue:
             self._waiting[waiter] = site
             self._slots.enqueue(site, waiter, exclusive, first=again)
             timer = None
-            if when < INFINITY:
+            if when < inf:
                 timer = loop.call_at(when, _expire, waiter, kind)
             try:
                 await waiter.future
@@ -113,7 +114,7 @@ class Queue:
         """Return who has the connections, and how many wait: for a timeout's text."""
         slots = self._slots
         here, all_ = (
-            f"{n} of {most}" if most < INFINITY else f"{n}"
+            f"{n} of {most}" if most < inf else f"{n}"
             for n, most in ((site.open, slots.limit_per_host), (slots.open, slots.limit))
         )
         return f"{here} connections to {site.authority}, {all_} in all, {slots.queued} more waiting"

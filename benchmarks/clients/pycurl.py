@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import selectors
 import time
+from math import inf
 from typing import Any
 
 import pycurl
 
 from clients import SyncClient, WrongReply
 
-NEVER = float("inf")
+NEVER = inf
 """When no timer is due."""
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from pathlib import Path
 
 from aiohttpconn.net import threads
@@ -33,7 +34,7 @@ def getaddrinfo() -> object:
 
 async def cost(name: str, look_up: Callable[[], Awaitable[object]], count: int = LOOKUPS) -> None:
     """Print the least CPU time of one lookup, of all threads together."""
-    best = float("inf")
+    best = inf
     for _ in range(7):
         begin = time.process_time()
         for _ in range(count):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 
 from aiohttpconn.net.timeouts import Watchdog
 
@@ -47,7 +48,7 @@ async def main() -> None:
         await asyncio.wait_for(nothing(), 60)
 
     async def cost(way: Callable[[], Awaitable[None]], count: int) -> float:
-        best = float("inf")
+        best = inf
         for _ in range(5):
             begin = time.perf_counter()
             for _ in range(count):
