@@ -17,24 +17,19 @@ import logging
 import ssl
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
-from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from .body import SMALL_BODY, Body, make_body
 from .exceptions import (
     BodyLengthError,
     CannotSendHeader,
     CannotSendRequest,
-    ConnectTimeout,
     NotConnected,
     ResponseNotReady,
-    TotalTimeout,
     TunnelError,
-    describe,
 )
 from .failures import closed_here
 from .http11.grammar import (
@@ -52,6 +47,7 @@ from .net.dial import Destination, DialReport, dial
 from .net.timeouts import Timeout
 from .net.tls import default_context
 from .net.tunnel import Tunnel, make_tunnel
+from .opening import Opening
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .reader import HIGH_WATER
 from .request_head import body_framing, bracketed, host_field, split_host_port
@@ -61,6 +57,7 @@ from .upload import check_length, send_body, send_part
 if TYPE_CHECKING:
     import os
 
+    from .opening import Dialer
     from .types import BodyLike, HeadersLike, OnInformational, SocketOption
 
 __all__ = ["HTTPS_PORT", "HTTP_PORT", "HTTPConnection", "HTTPSConnection"]
@@ -70,8 +67,6 @@ CONTINUE_TIMEOUT = 1.0
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
-
-CLOSED_MEANWHILE = "closed by this program while connecting"
 
 # http.client's states, under its names: they stand in the texts of its errors.
 _IDLE = "Idle"
@@ -91,12 +86,6 @@ _match_origin_form = ORIGIN_FORM.fullmatch
 
 _NO_HEADERS: Mapping[str, str] = {}
 _NO_NAMES: dict[str, str] = {}
-
-Dialer: TypeAlias = Callable[
-    [Callable[[], HTTP1Protocol], Destination, DialReport],
-    Awaitable[tuple[asyncio.Transport, HTTP1Protocol]],
-]
-"""Makes the transport and puts the protocol that the factory makes on it; ``net.dial`` is one."""
 
 logger = logging.getLogger("aiohttpconn")
 
@@ -146,7 +135,6 @@ class HTTPConnection:
         "__weakref__",
         "_closes",
         "_closing",
-        "_connecting",
         "_context",
         "_continue_timeout",
         "_debug",
@@ -161,6 +149,7 @@ class HTTPConnection:
         "_method",
         "_names",
         "_on_informational",
+        "_opening",
         "_plain_rest",
         "_protocol",
         "_proxy_context",
@@ -198,7 +187,7 @@ class HTTPConnection:
         limits: Limits = DEFAULT_LIMITS,
         uds: str | bytes | None = None,
         socket_options: Sequence[SocketOption] = (),
-        dialer: Dialer = dial,
+        dialer: Dialer[HTTP1Protocol] = dial,
         high_water: int = HIGH_WATER,
         continue_timeout: float = CONTINUE_TIMEOUT,
         on_informational: OnInformational | None = None,
@@ -235,8 +224,8 @@ class HTTPConnection:
         self._protocol: HTTP1Protocol | None = None
         self._closes = 0
         self._closing: HTTP1Protocol | None = None
-        # Of a connect that is under way: close() ends it.
-        self._connecting: asyncio.Timeout | None = None
+        # The connect that is under way: close() ends it.
+        self._opening: Opening | None = None
         self._dial_report: DialReport | None = None
         self._proxy_fields: list[tuple[str, str]] | None = None
 
@@ -387,61 +376,26 @@ class HTTPConnection:
         if self._protocol is not None:
             self._protocol.close()
             self._protocol = None
+        if self._opening is not None:
+            self._opening.close()
         loop = asyncio.get_running_loop()
-        closes = self._closes
-        timeout = self._timeout
-        report = self._dial_report = DialReport()
-        started, began = loop.time(), monotonic()
-        limits = [started + timeout.connect] if timeout.connect is not None else []
-        if deadline is not None:
-            limits.append(deadline)
-        elif timeout.total is not None:
-            limits.append(started + timeout.total)
-        when = min(limits, default=None)
-        limit = self._connecting = asyncio.timeout_at(when)
+        opening = self._opening = Opening(method, url, self._origin())
+        self._dial_report = report = opening.report
         try:
-            async with limit:
-                destination = await self._destination()
-                transport, protocol = await self._dialer(
-                    lambda: self._make_protocol(loop), destination, report
-                )
-            if self._closes != closes or self._protocol is not None:
-                protocol.abort()
-                raise ConnectionAbortedError(CLOSED_MEANWHILE)
-        except (OSError, ValueError) as exc:
-            if isinstance(exc, TunnelError) and exc.status:
-                self._proxy_fields = exc.headers
-            failed: Exception = exc
-            if limit.expired() and self._closes != closes:
-                failed = ConnectionAbortedError(CLOSED_MEANWHILE)
-            elif limit.expired():
-                connect = when is not None and timeout.connect is not None
-                connect = connect and when == limits[0]
-                name, seconds = (
-                    ("connect", timeout.connect) if connect else ("total", timeout.total)
-                )
-                kind = ConnectTimeout if connect else TotalTimeout
-                failed = kind(f"not connected within {seconds:g} s, {name}={seconds:g}")
-            elif not isinstance(exc, OSError):
-                raise
-            base = self._origin()
-            describe(
-                failed,
-                method=method,
-                url=f"{base}{url}" if url.startswith("/") else url or base,
-                phase=report.phase,
-                # Not the loop's clock: uvloop's counts whole milliseconds.
-                elapsed=monotonic() - began,
-                hint=getattr(exc, "hint", ""),
+            protocol = await opening.open(
+                self._dialer,
+                lambda: self._make_protocol(loop),
+                self._destination,
+                self._timeout,
+                deadline,
             )
-            if failed is exc:
-                raise
-            raise failed from None
+        except TunnelError as exc:
+            if exc.status:
+                self._proxy_fields = exc.headers
+            raise
         finally:
-            if self._connecting is limit:
-                self._connecting = None
-        # Nothing has awaited since: the transport has an owner.
-        protocol.raw_transport = report.raw_transport or transport
+            if self._opening is opening:
+                self._opening = None
         self._protocol = protocol
         if report.proxy_reply is not None:
             self._proxy_fields = report.proxy_reply.fields
@@ -539,10 +493,8 @@ class HTTPConnection:
         if self._debug and self.sock is not None:
             logger.debug("closing %r", self)
         self._closes += 1
-        if self._connecting is not None:
-            connecting, self._connecting = self._connecting, None
-            with suppress(RuntimeError):  # it is at its end already, or its loop is
-                connecting.reschedule(asyncio.get_running_loop().time())
+        if self._opening is not None:
+            self._opening.close()
         self._state = _IDLE
         self._lines = []
         self._names = {}

@@ -388,6 +388,8 @@ class HTTP1Protocol(WritingProtocol):
             self.state = HEAD
             # Whether more than "200, its body in the same read" has to be thought of.
             self._complex = not whole or method not in FRAMED_BY_FIELDS
+        elif self.state is CLOSED:
+            return self._refuse(response)
         else:
             self._complex = True
             if self._pending is None:
@@ -403,6 +405,15 @@ class HTTP1Protocol(WritingProtocol):
             if not self._batch:
                 self.loop.call_soon(self._write_batch)
             self._batch.append(data)
+        return response
+
+    def _refuse(self, response: HTTPResponse) -> HTTPResponse:
+        """Fail *response*, whose request came after the connection's end: nothing is written."""
+        response.started = monotonic()
+        response.number = self.exchanges + 1
+        exc = no_response(None, b"")
+        vars(exc)["unanswered"] = True
+        response.set_exception(self.describe(exc, response))
         return response
 
     def batch_writes(self, on: bool) -> None:
@@ -423,6 +434,8 @@ class HTTP1Protocol(WritingProtocol):
 
     def arm_total(self, response: HTTPResponse, deadline: float) -> None:
         """Let the exchange of *response* end by *deadline*; what is received before it, too."""
+        if response._ended:
+            return
         response.deadline = deadline
         front = self._response
         if front is not None:

@@ -20,6 +20,7 @@ import warnings
 import pytest
 
 from aiohttpconn import (
+    BadStatusLine,
     CertificateError,
     ConnectionRefused,
     HTTPConnection,
@@ -1105,6 +1106,47 @@ async def test_close_in_a_body_ends_the_request_behind_an_early_head():
             with pytest.raises(IncompleteRead, match="the connection was closed by this program"):
                 await conn.request("POST", "/", body())
             await conn.request("GET", "/")
+
+
+# The peer ends while we connect -------------------------------------------------------------
+
+
+def after_turns(turns: int):
+    """Return a dialer that takes *turns* of the loop longer: the peer's end is seen meanwhile."""
+
+    async def dialer(factory, destination, report):
+        made = await dial(factory, destination, report)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return made
+
+    return dialer
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("steps", [[close()], [send(b"220 hello\r\n")], [reset()]])
+@pytest.mark.parametrize("body", [None, b"x", b"x" * 200_000])
+async def test_a_peer_that_ends_or_speaks_while_we_connect_is_told_at_once(turns, steps, body):
+    async with ScriptedServer(steps, steps, steps) as server:
+        async with HTTPConnection(*server.address, 10, dialer=after_turns(turns)) as conn:
+            for _ in range(3):
+                # What it says may also arrive after the request: that is no status line.
+                with pytest.raises((ConnectionError, BadStatusLine)):
+                    await conn.request("PUT" if body else "GET", "/x", body)
+                    await conn.getresponse()
+                assert conn.sock is None
+
+
+async def test_a_request_on_a_connection_that_has_ended_is_disconnected():
+    """Found in the turns between the connect and the request, and never on the wire."""
+    async with ScriptedServer([close()]) as server:
+        async with HTTPConnection(*server.address, dialer=after_turns(5), timeout=10) as conn:
+            await conn.request("GET", "/x")
+            with pytest.raises(RemoteDisconnected) as info:
+                await conn.getresponse()
+    assert str(info.value).startswith(
+        f"GET {server.url}x: Remote end closed connection without response (waiting for the head"
+    )
 
 
 # One task at a time, and what happens otherwise --------------------------------------------

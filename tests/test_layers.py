@@ -47,6 +47,7 @@ ORDER = [
     "failures",
     "writing",
     "protocol",
+    "opening",
     "upload",
     "connection",
     # Many connections

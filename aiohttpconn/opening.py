@@ -1,0 +1,122 @@
+"""Open a connection for a request: dial within the limits, and name the request in every error.
+
+Layer: above net, below connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from .exceptions import ConnectTimeout, TotalTimeout, describe
+from .net.dial import DialReport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .net.dial import Destination
+    from .net.timeouts import Timeout
+    from .protocol import HTTP1Protocol
+
+__all__ = ["Dialer", "Opening"]
+
+E = TypeVar("E", bound=BaseException)
+P = TypeVar("P", bound="HTTP1Protocol")
+
+Dialer: TypeAlias = "Callable[[Callable[[], P], Destination, DialReport], \
+Awaitable[tuple[asyncio.Transport, P]]]"
+"""Makes the transport and puts the protocol that the factory makes on it; ``net.dial`` is one."""
+
+
+class Opening:
+    """One connect that is under way. Its owner may end it at any moment: ``close()``.
+
+    *method* and *url* are those of the request that wants the connection; both are empty if
+    ``connect()`` was called by hand. *origin* is the beginning of URLs without a host.
+    """
+
+    __slots__ = ("_began", "_limit", "_method", "_url", "closed", "report")
+
+    def __init__(self, method: str, url: str, origin: str) -> None:
+        self._method = method
+        self._url = f"{origin}{url}" if url.startswith("/") else url or origin
+        self._began = monotonic()
+        self._limit: asyncio.Timeout | None = None
+        self.closed = False
+        self.report = DialReport()
+
+    async def open(
+        self,
+        dial: Dialer[P],
+        make_protocol: Callable[[], P],
+        destination: Callable[[], Awaitable[Destination]],
+        timeout: Timeout,
+        deadline: float | None,
+    ) -> P:
+        """Return a connected protocol. *deadline*: the request's, on the loop's clock.
+
+        Raises what ``HTTPConnection.connect`` raises. Cancelled, it leaves nothing open.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        if deadline is None and timeout.total is not None:
+            deadline = started + timeout.total
+        total_by = inf if deadline is None else deadline
+        connect_by = inf if timeout.connect is None else started + timeout.connect
+        when = min(total_by, connect_by)
+        limit = self._limit = asyncio.timeout_at(when if when < inf else None)
+        try:
+            async with limit:
+                transport, protocol = await dial(make_protocol, await destination(), self.report)
+            if self.closed:
+                protocol.abort()
+                raise closed_here()
+        except (OSError, ValueError) as exc:
+            failed: Exception = exc
+            if limit.expired() and self.closed:
+                failed = closed_here()
+            elif limit.expired() and connect_by <= total_by:
+                failed = ConnectTimeout(_late("connect", timeout.connect))
+            elif limit.expired():
+                failed = TotalTimeout(_late("total", timeout.total))
+            elif not isinstance(exc, OSError):
+                raise
+            self.describe(failed, getattr(exc, "hint", ""))
+            if failed is exc:
+                raise
+            raise failed from None
+        finally:
+            self._limit = None
+        # Nothing has awaited since: the transport has an owner.
+        protocol.raw_transport = self.report.raw_transport or transport
+        return protocol
+
+    def describe(self, exc: E, hint: str = "") -> E:
+        """Give *exc* the details of the request and of the phase; see ``exceptions.describe``."""
+        return describe(
+            exc,
+            method=self._method,
+            url=self._url,
+            phase=self.report.phase,
+            # Not the loop's clock: uvloop's counts whole milliseconds.
+            elapsed=monotonic() - self._began,
+            hint=hint,
+        )
+
+    def close(self) -> None:
+        """End the connect: its task gets ``ConnectionAbortedError``."""
+        self.closed = True
+        if self._limit is not None:
+            with suppress(RuntimeError):  # it is at its end already, or its loop is
+                self._limit.reschedule(asyncio.get_running_loop().time())
+
+
+def closed_here() -> ConnectionAbortedError:
+    return ConnectionAbortedError("closed by this program while connecting")
+
+
+def _late(name: str, seconds: float | None) -> str:
+    return f"not connected within {seconds:g} s, {name}={seconds:g}"
