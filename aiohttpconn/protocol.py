@@ -326,7 +326,7 @@ class HTTP1Protocol(WritingProtocol):
                     self._response = None
                     self.state = IDLE
                     if self._watchdog is not None:
-                        self._watchdog.rest()
+                        self._watchdog.disarm()
                     if self.owner is not None:
                         self.owner.exchange_ended(response)
                     waiter = response._head_waiter
@@ -571,7 +571,7 @@ class HTTP1Protocol(WritingProtocol):
                 self._response = None
                 self.state = IDLE
                 if self._watchdog is not None:
-                    self._watchdog.rest()
+                    self._watchdog.disarm()
                 if pos < end:
                     # Nothing asked for what follows: _receive closes the connection.
                     return pos
@@ -671,7 +671,7 @@ class HTTP1Protocol(WritingProtocol):
         self._held = None
         pending = self._pending
         if self._watchdog is not None and not pending:
-            self._watchdog.rest()
+            self._watchdog.disarm()
         self._response = None
         if response.will_close or (not pending and (leftover or self.request_open)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that nothing asked for.
@@ -708,7 +708,7 @@ class HTTP1Protocol(WritingProtocol):
         response.feed_eof()
         self._response = None
         if self._watchdog is not None:
-            self._watchdog.rest()
+            self._watchdog.disarm()
 
     def _informational(self, head: ResponseHead) -> None:
         """Skip a 1xx response (RFC 9110 §15.2), let the sender and the callback know."""
@@ -936,7 +936,7 @@ class HTTP1Protocol(WritingProtocol):
                 watchdog = self.watchdog()
             # Behind others the wait that is on is its own, too: one limit for all, which bytes
             # put off, and requests do not.
-            if self._response is response or watchdog.rests:
+            if self._response is response or watchdog.is_read_disarmed:
                 watchdog.arm_read_at(response.started + limit)
 
     def end_wait(self, reader: BodyReader) -> None:
@@ -945,7 +945,7 @@ class HTTP1Protocol(WritingProtocol):
             return
         self._held = None
         if self._watchdog is not None and not self._pending:
-            self._watchdog.rest_read()
+            self._watchdog.disarm_read()
 
     def hurry(self, response: HTTPResponse) -> None:
         """Nobody wants *response* any more: it may not keep the connection for long."""

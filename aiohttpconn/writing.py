@@ -171,7 +171,7 @@ class WritingProtocol(asyncio.BufferedProtocol):
         finally:
             self._drain_waiter = None
             if self._watchdog is not None:
-                self._watchdog.rest_write()
+                self._watchdog.disarm_write()
 
     def stop_waiter(self) -> asyncio.Future[None]:
         """Return a future that is done once sending is pointless."""

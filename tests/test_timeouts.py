@@ -149,7 +149,7 @@ def test_watchdog_fires_at_the_exchanges_deadline(clock, fired, watchdog):
 def test_watchdog_makes_one_timer_for_many_waits(clock, fired, watchdog):
     for _ in range(1000):
         watchdog.arm_read(5)
-        watchdog.rest_read()
+        watchdog.disarm_read()
     assert clock.made == 1
     clock.advance(100)
     assert (clock.made, fired) == (1, [])
@@ -158,7 +158,7 @@ def test_watchdog_makes_one_timer_for_many_waits(clock, fired, watchdog):
 def test_watchdog_sets_an_early_timer_anew(clock, fired, watchdog):
     watchdog.arm_read(5)
     clock.advance(4)
-    watchdog.rest_read()
+    watchdog.disarm_read()
     watchdog.arm_read(5)
     clock.advance(4)  # the first wait's timer fires, and is set to the second's deadline
     assert (clock.made, fired) == (2, [])
@@ -201,11 +201,11 @@ def test_progress_does_not_move_the_total(clock, fired, watchdog):
     assert fired == ["total"]
 
 
-def test_a_watchdog_at_rest_fires_nothing(clock, fired, watchdog):
+def test_a_disarmed_watchdog_fires_nothing(clock, fired, watchdog):
     watchdog.arm_total(110)
     watchdog.arm_read(5)
     watchdog.arm_write(5)
-    watchdog.rest()
+    watchdog.disarm()
     clock.advance(100)
     assert fired == []
     assert all(timer.cancelled for timer in clock.timers)

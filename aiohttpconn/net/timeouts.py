@@ -98,8 +98,8 @@ class Watchdog:
         self._ensure(deadline)
 
     @property
-    def rests(self) -> bool:
-        """Whether no wait for bytes is on."""
+    def is_read_disarmed(self) -> bool:
+        """Whether no deadline is set for bytes to arrive."""
         return self._read == inf
 
     def progress(self, seconds: float) -> None:
@@ -107,21 +107,21 @@ class Watchdog:
         if self._read != inf:
             self._read = self._loop.time() + seconds
 
-    def rest_read(self) -> None:
-        """The wait for bytes is over. The timer stays: the next wait will most likely use it."""
+    def disarm_read(self) -> None:
+        """Clear the deadline for bytes. The timer stays: the next wait will most likely use it."""
         self._read = inf
 
-    def rest_write(self) -> None:
-        """The wait for the peer to take bytes is over."""
+    def disarm_write(self) -> None:
+        """Clear the deadline for the peer to take bytes."""
         self._write = inf
 
-    def rest(self) -> None:
-        """The exchange is over."""
+    def disarm(self) -> None:
+        """Clear every deadline: the exchange is over."""
         self._total = self._read = self._write = inf
 
     def stop(self) -> None:
         """Cancel the timer for good."""
-        self.rest()
+        self.disarm()
         self._when = inf
         if self._handle is not None:
             self._handle.cancel()

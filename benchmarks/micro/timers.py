@@ -33,7 +33,7 @@ async def main() -> None:
     async def stored() -> None:
         watchdog.arm_read(60)
         await nothing()
-        watchdog.rest_read()
+        watchdog.disarm_read()
 
     async def timer() -> None:
         handle = loop.call_later(60, print)
