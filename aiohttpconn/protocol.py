@@ -298,8 +298,10 @@ class HTTP1Protocol(WritingProtocol):
                     heads = self._heads
                     plain = heads.get(nbytes)
                     if plain is None or not scratch.startswith(plain[4]):
-                        plain = match_plain_head(scratch, 0, nbytes, self._max_fields)
-                        if plain is None or plain[1] > self._max_line:
+                        plain = match_plain_head(
+                            scratch, 0, nbytes, self._max_fields, self._max_line
+                        )
+                        if plain is None:
                             self._progress()
                             self._receive(scratch, 0, nbytes)
                             return
@@ -484,9 +486,9 @@ class HTTP1Protocol(WritingProtocol):
                         # Behind another response in the same read: pipelined.
                         plain = self._last_plain
                         if plain is None or not buffer.startswith(plain[4], pos, end):
-                            plain = match_plain_head(buffer, pos, end, self._max_fields)
-                            if plain is not None and plain[1] > self._max_line:
-                                plain = None
+                            plain = match_plain_head(
+                                buffer, pos, end, self._max_fields, self._max_line
+                            )
                             self._last_plain = plain
                         if plain is not None:
                             pos = self._plain_head(response, plain, buffer, pos, end)
@@ -562,9 +564,7 @@ class HTTP1Protocol(WritingProtocol):
             if pos == end:
                 break
             if not buffer.startswith(plain[4], pos, end):
-                plain = match_plain_head(buffer, pos, end, self._max_fields)
-                if plain is not None and plain[1] > self._max_line:
-                    plain = None
+                plain = match_plain_head(buffer, pos, end, self._max_fields, self._max_line)
         self._last_plain = plain
         if count:
             if response._ended:

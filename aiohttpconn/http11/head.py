@@ -161,9 +161,12 @@ _MIN_FIELD = 4
 """Bytes of the shortest field line: ``a:`` and its line end."""
 
 
-def match_plain_head(buffer: bytearray, pos: int, end: int, max_fields: int) -> PlainHead | None:
+def match_plain_head(
+    buffer: bytearray, pos: int, end: int, max_fields: int, max_line: int
+) -> PlainHead | None:
     """Return the head at the start of ``buffer[pos:end]`` if it is a ``PLAIN_HEAD``, else None.
 
+    None also for a head of more than *max_line* bytes: a line of it may be longer than that.
     Hot: see docs/topics/design.md. One match validates the head and finds its framing, on the
     bytes where they lie: see benchmarks/micro/plain_head.py. Whatever does not match is
     ``HeadReader``'s and ``parse_response_head``'s business.
@@ -174,6 +177,8 @@ def match_plain_head(buffer: bytearray, pos: int, end: int, max_fields: int) -> 
     head = match[0]
     length, chunked = match.groups()
     size = len(head)
+    if size > max_line:
+        return None
     if size > max_fields * _MIN_FIELD and head.count(b"\n") > max_fields + 2:
         return None
     left = None if length is None else int(length)

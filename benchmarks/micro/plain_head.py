@@ -27,7 +27,7 @@ PLAIN_TEXT = re.compile(PLAIN_HEAD.pattern.decode())
 
 
 def one_match_on_bytes() -> object:
-    found = match_plain_head(SCRATCH, 0, END, 100)
+    found = match_plain_head(SCRATCH, 0, END, 100, 64 * 1024)
     assert found is not None
     return found
 
