@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from .reader import BodyReader
     from .types import OnInformational
 
-__all__ = ["HTTP1Protocol", "Owner", "State"]
+__all__ = ["BODY", "CLOSED", "IDLE", "UPGRADED", "HTTP1Protocol"]
 
 
 class State(IntEnum):

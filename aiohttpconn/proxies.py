@@ -19,7 +19,7 @@ from .net.tunnel import Credentials, basic_authorization, socks5_authentication
 from .request_head import bracketed
 from .urls import encode_host
 
-__all__ = ["PROXY_PORTS", "NoProxy", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]
+__all__ = ["PROXY_PORTS", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]
 
 PROXY_PORTS = {"http": 1080, "https": 443, "socks5": 1080, "socks5h": 1080}
 """The kinds of proxies that there are, by scheme, and where one is by default: curl's numbers."""

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from .exceptions import IncompleteBody, IncompleteRead
 
-__all__ = ["HIGH_WATER", "BodyReader", "Source", "keep_freed_memory"]
+__all__ = ["GIVEN_UP", "HIGH_WATER", "BodyReader", "Source", "keep_freed_memory"]
 
 HIGH_WATER = 256 * 1024
 """Unread bytes at which the source is paused: one read event of the scratch buffer."""

@@ -11,14 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNSET",
-    "AsyncReadable",
     "BodyLike",
     "BytesLike",
-    "HeaderName",
-    "HeaderValue",
     "HeadersLike",
     "OnInformational",
-    "Readable",
     "SocketOption",
     "Unset",
 ]

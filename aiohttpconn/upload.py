@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .body import Body
     from .protocol import HTTP1Protocol
 
-__all__ = ["SLICE", "TLS_SLICE", "check_length", "send_body", "send_part"]
+__all__ = ["SLICE", "check_length", "send_body", "send_part"]
 
 SLICE = 1024 * 1024
 """Bytes written at once: never a second copy of a whole body. What fits in a CPU's own cache;

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import http
 import http.client
 import types
+from importlib.util import resolve_name
 
 import pytest
 
 import aiohttpconn
+
+from .test_layers import MODULES, PACKAGE, internal
 
 SAME_OBJECTS = """
     HTTPException NotConnected InvalidURL UnknownProtocol UnknownTransferEncoding
@@ -71,3 +75,87 @@ def test_every_exception_is_exported():
 
 def test_has_a_version():
     assert aiohttpconn.__version__.count(".") >= 2
+
+
+# What modules export to each other
+
+FOR_OTHERS = {
+    # Its __all__ is the package's own list of exceptions; these make their texts.
+    "exceptions": {"MAX_SHOWN", "cut_url", "describe", "quote", "redact"},
+}
+"""Names that other modules import although the ``__all__`` of theirs does not have them."""
+
+FOR_USERS = {
+    # A plugin: pytest finds its fixtures by their names.
+    "testing.fixtures": {"StartServer", "start_server"},
+}
+"""Names of an ``__all__`` that no other module of the package imports."""
+
+PUBLIC = {"__init__", "testing"}
+"""Modules whose ``__all__`` is for the users of the package."""
+
+
+def parse(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def exported(module: str) -> set[str]:
+    """Return the names in the module's ``__all__``, none if it has none."""
+    if module == "__init__":
+        return set(aiohttpconn.__all__)
+    for node in parse(module).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def used_names(module: str) -> set[tuple[str, str]]:
+    """Return (module, name) of what *module* takes from other modules of this package."""
+    folder = MODULES[module].relative_to(PACKAGE).parent
+    package = ".".join(["aiohttpconn", *folder.parts])
+    tree = parse(module)
+    found, modules = set(), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            target = internal(origin)
+            for alias in node.names if target is not None else ():
+                child = internal(f"{origin}.{alias.name}")
+                if child in MODULES:
+                    modules[alias.asname or alias.name] = child
+                else:
+                    found.add((target, alias.name))
+    # `from ..http11 import grammar`, and then `grammar.check_field(...)`.
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in modules
+        ):
+            found.add((modules[node.value.id], node.attr))
+    return {(target, name) for target, name in found if not name.startswith("__")}
+
+
+def test_all_is_what_others_import():
+    used = set().union(*map(used_names, MODULES))
+    missing, needless = [], []
+    for module in MODULES:
+        names = {name for target, name in used if target == module}
+        listed = exported(module)
+        if "*" in names:
+            names = names - {"*"} | listed
+        missing += [(module, name) for name in names - listed - FOR_OTHERS.get(module, set())]
+        if module not in PUBLIC:
+            needless += [(module, name) for name in listed - names - FOR_USERS.get(module, set())]
+    assert sorted(missing) == [], "to be added to the __all__ of their modules"
+    assert sorted(needless) == [], "to be taken out of the __all__ of their modules"
+
+
+def test_exceptions_from_that_rule_are_needed():
+    used = set().union(*map(used_names, MODULES))
+    for module, names in FOR_OTHERS.items():
+        assert {(module, name) for name in names} <= used
+        assert names.isdisjoint(exported(module))
+    for module, names in FOR_USERS.items():
+        assert names <= exported(module)
+        assert {(module, name) for name in names}.isdisjoint(used)

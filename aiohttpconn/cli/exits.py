@@ -33,7 +33,20 @@ from ..exceptions import (
 if TYPE_CHECKING:
     from ..proxies import Proxy
 
-__all__ = ["Failed", "exit_code"]
+__all__ = [
+    "BAD_CA_FILE",
+    "BAD_SETTING",
+    "HTTP_ERROR",
+    "MALFORMED_URL",
+    "NOT_CONNECTED",
+    "PROXY_NOT_RESOLVED",
+    "READ_ERROR",
+    "UNSUPPORTED_PROTOCOL",
+    "USAGE",
+    "WRITE_ERROR",
+    "Failed",
+    "exit_code",
+]
 
 UNSUPPORTED_PROTOCOL = 1
 USAGE = 2

@@ -12,7 +12,7 @@ from time import perf_counter
 from ..client.client import Client
 from ..client.response import Response, Timings
 
-__all__ = ["PAGES", "ScrapeError", "page", "scrape"]
+__all__ = ["ScrapeError", "page", "scrape"]
 
 PAGES = 500
 AT_ONCE = 64

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from .policy import Retry
     from .settings import OnRequest, OnResponse, RequestOptions
 
-__all__ = ["CLIENT_LIMITS", "Client"]
+__all__ = ["Client"]
 
 CLIENT_LIMITS = Limits(max_fields=1000, max_line=256 * 1024, max_head_bytes=256 * 1024)
 """What a response may make a client hold: some sites set hundreds of fields."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..response import HTTPResponse
 
-__all__ = ["MAX_LINE", "Response", "Timings"]
+__all__ = ["Response", "Timings", "codings_of", "decode_body", "read_body", "too_large"]
 
 MAX_LINE = 16 * 1024 * 1024
 """Characters of a line of ``iter_lines`` by default: a server may never send a line's end."""

@@ -26,7 +26,6 @@ __all__ = [
     "check_host_field",
     "check_method",
     "check_target",
-    "encode_value",
 ]
 
 # RFC 9110 §5.6.2: token = 1*tchar

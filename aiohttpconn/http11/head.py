@@ -42,10 +42,11 @@ from .limits import DEFAULT_LIMITS, Limits
 from .semantics import FRAMING, SINGLE
 
 __all__ = [
-    "Framing",
     "HeadReader",
     "PlainHead",
     "ResponseHead",
+    "check_single_fields",
+    "check_status_line",
     "encode_fields",
     "encode_request_line",
     "match_plain_head",

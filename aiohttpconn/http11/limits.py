@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DEFAULT_LIMITS", "Limits"]
+__all__ = ["CHUNK_OVERHEAD_RATIO", "DEFAULT_LIMITS", "Limits"]
 
 MAX_FIELDS = 100
 """Field lines of a head: http.client's number."""

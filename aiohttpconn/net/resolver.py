@@ -24,7 +24,7 @@ from ..exceptions import InvalidURL, ResolveError
 from ..http11.grammar import check_host
 from .threads import DaemonThreads
 
-__all__ = ["Address", "Resolver", "Resolves", "StaticLike", "default_resolver", "interleave"]
+__all__ = ["Address", "Resolver", "Resolves", "StaticLike", "default_resolver"]
 
 MAX_ENTRIES = 4096
 """Names that a cache holds at most, in some 4 MB; the oldest goes first."""

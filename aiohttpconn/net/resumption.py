@@ -39,7 +39,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, TypeAlias, cast
 
-__all__ = ["ResumingContext", "drop_session", "keep_session", "resuming"]
+__all__ = ["drop_session", "keep_session", "resuming"]
 
 SESSION_SECONDS = 3600.0
 """Seconds that a session is used at most, whatever the server allows (RFC 8446: seven days)."""

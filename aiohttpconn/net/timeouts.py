@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-__all__ = ["Timeout", "Watchdog"]
+__all__ = ["NO_TIMEOUT", "Timeout", "Watchdog"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,14 @@ from ..http11.head import HeadReader, ResponseHead, parse_response_head
 from ..http11.limits import DEFAULT_LIMITS, Limits
 
 __all__ = [
-    "HANDSHAKES",
     "Credentials",
     "Handshake",
     "Tunnel",
     "TunnelReply",
     "basic_authorization",
-    "connect_handshake",
     "encode_basic",
     "make_tunnel",
     "socks5_authentication",
-    "socks5_handshake",
     "start_handshake",
 ]
 

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from .scheduler import Site, Slot
 
 __all__ = [
-    "DNS_TTL",
     "KEEP_ALIVE",
     "ConnectionPool",
     "OriginStats",
     "PoolOptions",
     "PoolStats",
     "forwards",
+    "request_head",
 ]
 
 DNS_TTL = 60.0

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from math import inf
 
-__all__ = ["Pace", "parse_rate"]
+__all__ = ["Pace"]
 
 _RATE = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{0,6}(?:\.[0-9]{1,6})?)\s*(s|m|h)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}

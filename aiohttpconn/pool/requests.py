@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .scheduler import Site, Slot
 
 __all__ = [
-    "DISCARD_BYTES",
     "Send",
     "abandon",
     "exchange",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..protocol import HTTP1Protocol
     from .rate_limit import Pace
 
-__all__ = ["Keeper", "Site", "Slot", "Slots", "Waiter"]
+__all__ = ["Site", "Slot", "Slots"]
 
 STREAK = 8
 """Requests that a site's connections go on to, each, until one goes to a site that has one less.

@@ -17,7 +17,7 @@ import struct
 
 from .peers import Peer, find_peer, unread_bytes
 
-__all__ = ["ClientGone", "Connection", "shown"]
+__all__ = ["CHUNKED", "ClientGone", "Connection", "shown"]
 
 READ_SIZE = 65536
 """Bytes asked of one recv()."""

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["GARBAGE", "deliveries", "named_deliveries", "split_points", "with_trailing_garbage"]
+__all__ = [
+    "GARBAGE",
+    "MAX_SPLITS",
+    "deliveries",
+    "named_deliveries",
+    "split_points",
+    "with_trailing_garbage",
+]
 
 PIECE = 20
 """Bytes; shorter than most lines, longer than a CRLF."""

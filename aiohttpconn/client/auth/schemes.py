@@ -31,6 +31,7 @@ __all__ = [
     "AuthResponse",
     "Basic",
     "Bearer",
+    "FixedAuth",
     "Netrc",
     "encode_credential",
     "of",

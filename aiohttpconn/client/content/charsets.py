@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 
-__all__ = ["BOM", "charset_of", "header_charset"]
+__all__ = ["BOM", "TextDecoder", "charset_of", "header_charset"]
 
 META_BYTES = 1024
 """Of a document: where HTML says its charset must be declared."""

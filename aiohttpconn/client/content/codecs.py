@@ -19,7 +19,6 @@ __all__ = [
     "PIECE",
     "Decoder",
     "Identity",
-    "Members",
     "TooManyMembers",
     "accept_encoding",
 ]

@@ -21,15 +21,7 @@ from .codecs import ALIASES, DECODERS, OPTIONAL, PIECE, Identity, TooManyMembers
 if TYPE_CHECKING:
     from .codecs import Decoder
 
-__all__ = [
-    "MAX_CODINGS",
-    "MAX_LENGTH",
-    "MAX_RATIO",
-    "RATIO_FREE",
-    "ContentDecoder",
-    "decode",
-    "split_codings",
-]
+__all__ = ["MAX_RATIO", "ContentDecoder", "decode", "split_codings"]
 
 MAX_CODINGS = 5
 """Codings of one body, over all its Content-Encoding lines: each may multiply its size and time."""

@@ -16,14 +16,11 @@ if TYPE_CHECKING:
     from ...urls import SplitURL
 
 __all__ = [
-    "MAX_AGE",
     "MAX_COOKIE",
-    "OVERHEAD",
     "StoredCookie",
     "default_path",
     "is_address",
     "may_set",
-    "parse_date",
     "parse_set_cookie",
     "path_matches",
 ]
