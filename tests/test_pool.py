@@ -564,7 +564,7 @@ async def test_retry_after_pauses_an_origin_when_asked_to(status, how, closes):
     async with serve(lambda request: busy.pop(0)) as server, serve({"/": "hi"}) as other:
         with Clock() as clock:
             pipelining = 2 if how == "shared" else 1
-            async with ConnectionPool(heed_retry_after=True, pipelining=pipelining) as pool:
+            async with ConnectionPool(respect_retry_after=True, pipelining=pipelining) as pool:
                 if how == "lease":
                     await lease(pool, server.url)
                 else:
@@ -584,7 +584,7 @@ async def test_retry_after_does_not_pause_for_more_than_an_hour():
     busy = [Reply(status=503, headers={"Retry-After": "999999999"}), Reply("hi")]
     async with serve(lambda request: busy.pop(0)) as server:
         with Clock() as clock:
-            async with ConnectionPool(heed_retry_after=True) as pool:
+            async with ConnectionPool(respect_retry_after=True) as pool:
                 await fetch(pool, server.url)
                 second = start(pool, server.url)
                 await queued(pool, 1)

@@ -83,7 +83,7 @@ class _Loan:
 
     def exchange_ended(self, response: Any, count: int = 1) -> None:
         self._connections.heed(self._slot, response, count)
-        if self._connections.heeds_retry_after:
+        if self._connections.respect_retry_after:
             self._connections.may_pause(self._slot.site, response)
 
     def connection_ended(self) -> None:
@@ -112,7 +112,7 @@ class Connections:
         pipelining: int,
         min_interval: float | None,
         rate: str | None,
-        heed_retry_after: bool,
+        respect_retry_after: bool,
         maker: Maker,
     ) -> None:
         # Configuration
@@ -134,7 +134,7 @@ class Connections:
         self._pipelining = pipelining
         self._min_interval = min_interval
         self._rate = rate
-        self.heeds_retry_after = heed_retry_after
+        self.respect_retry_after = respect_retry_after
         self._maker = maker
 
         # Per loop
@@ -401,7 +401,7 @@ class Connections:
     def may_pause(self, site: Site, response: HTTPResponse) -> None:
         """Let nothing begin at *site* for as long as *response* says (RFC 9110 §10.2.3).
 
-        With ``heeds_retry_after``, for each response whose head is here.
+        With ``respect_retry_after``, for each response whose head is here.
         """
         if response.status not in (429, 503):
             return

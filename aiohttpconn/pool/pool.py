@@ -75,7 +75,7 @@ class PoolOptions(TypedDict, total=False):
     on_connect: OnConnect | None
     min_interval: float | None
     rate: str | None
-    heed_retry_after: bool
+    respect_retry_after: bool
     strict: bool
     limits: Limits
     high_water: int | None
@@ -140,7 +140,7 @@ class ConnectionPool:
             forbids that address: what keeps programs from being led to internal servers.
         min_interval: seconds from one request to an origin to the next.
         rate: requests to an origin in any such period: "10/s", "100/m".
-        heed_retry_after: whether a 429 or 503 with Retry-After pauses its origin.
+        respect_retry_after: whether a 429 or 503 with Retry-After pauses its origin.
         resend_stale: whether a request that a connection has swallowed when it died, without a byte
             of an answer, is sent once more on a new one, if its method may be sent twice.
         strict, limits, high_water, uds, source_address, socket_options, resume_tls: as
@@ -167,7 +167,7 @@ class ConnectionPool:
         on_connect: OnConnect | None = None,
         min_interval: float | None = None,
         rate: str | None = None,
-        heed_retry_after: bool = False,
+        respect_retry_after: bool = False,
         resend_stale: bool = True,
         strict: bool = False,
         limits: Limits = DEFAULT_LIMITS,
@@ -204,7 +204,7 @@ class ConnectionPool:
             pipelining=pipelining,
             min_interval=min_interval,
             rate=rate,
-            heed_retry_after=heed_retry_after,
+            respect_retry_after=respect_retry_after,
             maker=Maker(
                 resolver=resolver or Resolver(ttl=DNS_TTL, static=resolve),
                 on_connect=on_connect,

@@ -111,7 +111,7 @@ async def exchange(
             response.close()
             raise
         if response._head is not None:
-            if pool.heeds_retry_after:
+            if pool.respect_retry_after:
                 pool.may_pause(site, response)
             return response
         _check_resend(response, method, send)
@@ -173,7 +173,7 @@ async def exchange_shared(
         if response._head is not None:
             if send.deadline is not None and not response._ended:
                 protocol.arm_total(response, send.deadline)
-            if pool.heeds_retry_after:
+            if pool.respect_retry_after:
                 pool.may_pause(site, response)
             return response
         if not isinstance(response._exception, NotProcessed):
@@ -270,7 +270,7 @@ async def exchange_body(
             fresh = True
             continue
         response.dialed = dialed
-        if pool.heeds_retry_after:
+        if pool.respect_retry_after:
             pool.may_pause(site, response)
         pool.settle(slot, response)
         return response, sent
