@@ -1,4 +1,9 @@
-"""client/slots.py: limits, turns and idle connections, with a clock and a keeper of the test's."""
+"""client/slots.py: limits, turns and idle connections, with a clock that a test moves.
+
+The tests ask the books for connections through ``Pool``, the model in ``support/pool_model.py``:
+it stands for the pool and its users, and ``pool.check()`` asserts what must always hold. Here are
+the rules one by one, then what they cost, and at the end everything in every order.
+"""
 
 from __future__ import annotations
 
@@ -25,242 +30,7 @@ from aiohttpconn.pool import scheduler as module
 from aiohttpconn.pool.rate_limit import Pace
 from aiohttpconn.pool.scheduler import MAX_UNUSED, STREAK, Site, Slot, Slots
 
-
-class Clock:
-    """Time stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Waiter:
-    """What waits; ``slot`` is what it was given."""
-
-    def __init__(self, pool: Pool, site: Site, shared: bool) -> None:
-        self.pool = pool
-        self.site = site
-        self.shared = shared
-        self.slot: Slot | None = None
-
-    def set_result(self, slot: Slot, /) -> None:
-        assert self.slot is None, "given two slots"
-        self.slot = slot
-        self.pool.granted(self)
-
-
-class Pool:
-    """The pool around the books, reduced to what they need: the keeper, and a user's steps.
-
-    A user is a ``Waiter`` that has a slot; ``users`` has those of each slot that is not gone.
-    """
-
-    def __init__(
-        self,
-        clock: Clock,
-        limit: float = inf,
-        limit_per_host: float = inf,
-        max_idle: float = inf,
-        pipelining: int = 1,
-        max_exchanges: float = inf,
-    ) -> None:
-        self.clock = clock
-        self.max_exchanges = max_exchanges
-        self.slots = Slots(self, limit, limit_per_host, max_idle)
-        self.pipelining = pipelining
-        self.users: dict[Slot, list[Waiter]] = {}
-        self.queues: dict[Site, deque[Waiter]] = {}
-        self.timers: dict[Site, float] = {}
-        self.closed: list[Slot] = []
-        # Idle ones that somebody else waits for, and since when.
-        self.lingering: dict[Slot, float] = {}
-        # Who was served, in order.
-        self.log: list[Waiter] = []
-
-    # ------------------------------------------------------------- the keeper
-
-    def close(self, slot: Slot) -> None:
-        assert slot.gone, "closed while it is in the books"
-        assert slot not in self.closed, "closed twice"
-        self.closed.append(slot)
-
-    def linger(self, slot: Slot) -> None:
-        assert slot in self.slots.idle
-        self.lingering[slot] = slot.idle_since
-
-    def run_on(self) -> None:
-        """Those who have been answered have run, and taken what they wanted."""
-        lingering, self.lingering = self.lingering, {}
-        for slot, since in lingering.items():
-            self.slots.expel(slot, since)
-
-    def wake_later(self, site: Site, delay: float) -> None:
-        assert delay > 0
-        self.timers.setdefault(site, self.clock.now + delay)
-
-    def exchange_ended(self, slot: Slot, response: Any, count: int) -> None:
-        slot.left -= count
-        if slot.depth > count:
-            slot.depth -= count
-            self.slots.share(slot)
-        elif slot.left <= 0:
-            self.slots.remove(slot)
-        else:
-            self.slots.put(slot)
-
-    def connection_ended(self, slot: Slot) -> None:
-        self.slots.remove(slot)
-
-    # -------------------------------------------------------------- the users
-
-    def site(self, key: object = "a", pace: Pace | None = None) -> Site:
-        site = self.slots.sites.get(key)
-        if site is None:
-            site = self.slots.add_site(key)
-            site.pipelining = self.pipelining
-            site.pace = pace
-        return site
-
-    def ask(self, site: Site, shared: bool = False) -> Waiter:
-        """Ask for a slot; who gets none waits for it."""
-        asking = Waiter(self, site, shared)
-        slot = site.take_shared() if shared else site.take()
-        if slot is not None:
-            asking.slot = slot
-            self.served(asking)
-        else:
-            self.queues.setdefault(site, deque()).append(asking)
-            self.slots.enqueue(site, asking, not shared)
-        return asking
-
-    def granted(self, waiter: Waiter) -> None:
-        assert self.queues[waiter.site].popleft() is waiter, "out of turn"
-        self.served(waiter)
-
-    def served(self, user: Waiter) -> None:
-        slot = user.slot
-        assert slot is not None
-        assert slot.site is user.site
-        assert not slot.gone
-        users = self.users.setdefault(slot, [])
-        assert not users or (user.shared and all(other.shared for other in users))
-        assert len(users) < min(user.site.pipelining, slot.left) or not users
-        users.append(user)
-        self.log.append(user)
-
-    def cancel(self, waiter: Waiter) -> None:
-        """Give up waiting, or what was got and not used."""
-        if waiter.slot is None:
-            self.queues[waiter.site].remove(waiter)
-        if self.slots.cancel(waiter.site, waiter):
-            assert waiter.slot is None
-        elif waiter.slot is not None and waiter.slot.protocol is None:
-            self.lose(waiter.slot)
-        else:
-            self.finish(waiter)
-
-    def connect(self, slot: Slot) -> None:
-        """The connection of *slot* is made."""
-        slot.protocol = self  # type: ignore[assignment]
-        slot.left = self.max_exchanges
-        slot.plain = self.pipelining == 1 and slot.left == inf
-        if self.users[slot][0].shared:
-            self.slots.share(slot)
-
-    def finish(self, user: Waiter) -> None:
-        """The exchange of *user* ends."""
-        slot = user.slot
-        assert slot is not None
-        self.users[slot].remove(user)
-        if not self.users[slot]:
-            del self.users[slot]
-        slot.exchange_ended(None)
-
-    def lose(self, slot: Slot) -> None:
-        """The connection of *slot* ends, or could not be made."""
-        self.users.pop(slot, None)
-        slot.connection_ended()
-        slot.connection_ended()
-
-    def lose_unused(self, user: Waiter) -> Waiter:
-        """What *user* was given ends before it is used: it waits again; return it as it does."""
-        assert user.slot is not None
-        self.lose(user.slot)
-        waiter = Waiter(self, user.site, user.shared)
-        self.queues.setdefault(user.site, deque()).append(waiter)
-        self.slots.enqueue(user.site, waiter, not user.shared)
-        return waiter
-
-    def turn(self, seconds: float) -> None:
-        """Let time pass, and timers fire."""
-        self.clock.now += seconds
-        while due := [site for site, when in self.timers.items() if when <= self.clock.now]:
-            for site in due:
-                del self.timers[site]
-                self.slots.serve(site)
-
-    # ------------------------------------------------------------- what holds
-
-    def check(self) -> None:
-        """Assert what must hold whenever no method runs."""
-        slots = self.slots
-        sites = {slot.site for slot in slots.all} | {*slots.sites.values()} | {*self.queues}
-        assert slots.open == len(slots.all) == sum(site.open for site in sites)
-        assert slots.open <= slots.limit
-        assert slots.queued == sum(len(site.waiters) for site in sites)
-        assert len(slots.idle) <= slots.max_idle
-        assert {*slots.idle} == {slot for site in sites for slot in site.idle}
-        assert {*slots.idle} == slots.all - {*self.users}
-        assert {*self.users} <= slots.all
-        assert [slot.idle_since for slot in slots.idle] == sorted(
-            slot.idle_since for slot in slots.idle
-        )
-        for slot in slots.all:
-            assert not slot.gone
-        for slot, users in self.users.items():
-            assert len(users) == (slot.depth or 1)
-        for site in sites:
-            assert site.open == sum(slot.site is site for slot in slots.all)
-            assert site.open <= slots.limit_per_host
-            assert list(site.waiters) == list(self.queues.get(site, ()))
-            for slot in site.room:
-                assert slot in self.users
-                assert slot.depth < min(site.pipelining, slot.left)
-            self.check_nobody_waits_in_vain(site)
-            if site.open or site.waiters:
-                # Two of one key: somebody has kept one that was forgotten, and another was made.
-                assert slots.sites[site.key] is site or site.retired
-                assert site not in slots._unused
-            else:
-                assert (site in slots._unused) != site.retired
-        for site in slots.sites.values():
-            assert not site.retired
-        assert not slots.turns or (slots.open >= slots.limit and not self.kept_idle)
-        for site in slots.turns:
-            assert site.waiters
-            assert site.open < slots.limit_per_host
-
-    @property
-    def kept_idle(self) -> set[Slot]:
-        return {*self.slots.idle} - {*self.lingering}
-
-    def check_nobody_waits_in_vain(self, site: Site) -> None:
-        slots = self.slots
-        if not site.waiters:
-            assert site not in slots.turns
-            return
-        may_open = site.open < slots.limit_per_host
-        exclusive = next(iter(site.waiters.values()))
-        free = site.idle or (site.room and not exclusive) or (may_open and self.kept_idle)
-        free = free or (may_open and slots.open < slots.limit)
-        if site.pace is None or site.pace.delay(self.clock.now) <= 0:
-            assert not free
-            assert not may_open or site in slots.turns
-        else:
-            assert not free or site in self.timers
-
+from .support.pool_model import Clock, Pool, Waiter, served, used
 
 # Limits, idle connections ------------------------------------------------------------------
 
@@ -270,18 +40,6 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(module, "monotonic", clock)
     return clock
-
-
-def used(pool: Pool, key: object = "a", shared: bool = False, pace: Pace | None = None) -> Waiter:
-    """Ask, and have the slot that there is for it connected."""
-    user = pool.ask(pool.site(key, pace), shared)
-    assert user.slot is not None, "has to wait"
-    pool.connect(user.slot)
-    return user
-
-
-def served(*waiters: Waiter) -> list[bool]:
-    return [waiter.slot is not None for waiter in waiters]
 
 
 def test_a_site_has_limit_per_host_slots_and_the_pool_has_limit(clock):
@@ -710,6 +468,59 @@ def test_a_thousand_sites_with_five_slots_are_served_in_order(clock):
     pool.check()
 
 
+# Connections that linger -------------------------------------------------------------------
+
+
+def test_who_asks_again_at_once_keeps_its_connection_though_others_wait(clock):
+    pool = Pool(clock, limit=3)
+    slow = [used(pool, "slow") for _ in range(2)]
+    fast = used(pool, "fast")
+    queued = [pool.ask(pool.site("slow")) for _ in range(5)]
+    for _ in range(3 * STREAK):
+        slot = fast.slot
+        pool.finish(fast)
+        assert pool.lingering == {slot: clock.now}
+        pool.check()
+        fast = used(pool, "fast")
+        assert fast.slot is slot
+        clock.now += 1
+        # Of the time before.
+        pool.run_on()
+        pool.check()
+    pool.finish(fast)
+    pool.run_on()
+    assert pool.closed == [fast.slot]
+    assert served(*queued) == [True, False, False, False, False]
+    pool.check()
+    assert served(*slow) == [True, True]
+
+
+def test_what_lingers_is_not_for_who_comes_behind_those_that_wait(clock):
+    pool = Pool(clock, limit=2)
+    used(pool, "a")
+    fast = used(pool, "b")
+    first = pool.ask(pool.site("a"))
+    pool.finish(fast)
+    second = pool.ask(pool.site("c"))
+    assert served(first, second) == [False, False]
+    pool.run_on()
+    assert served(first, second) == [True, False]
+    pool.check()
+
+
+def test_a_lingering_connection_that_is_closed_or_lost_serves_who_waits(clock):
+    for end in ("close_idle", "remove"):
+        pool = Pool(clock, limit=2)
+        used(pool, "a")
+        fast = used(pool, "b")
+        waiting = pool.ask(pool.site("a"))
+        pool.finish(fast)
+        getattr(pool.slots, end)(fast.slot)
+        assert waiting.slot is not None
+        pool.run_on()
+        pool.check()
+
+
 # Paces -------------------------------------------------------------------------------------
 
 
@@ -1127,56 +938,6 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def holds(self):
         self.pool.check()
-
-
-def test_who_asks_again_at_once_keeps_its_connection_though_others_wait(clock):
-    pool = Pool(clock, limit=3)
-    slow = [used(pool, "slow") for _ in range(2)]
-    fast = used(pool, "fast")
-    queued = [pool.ask(pool.site("slow")) for _ in range(5)]
-    for _ in range(3 * STREAK):
-        slot = fast.slot
-        pool.finish(fast)
-        assert pool.lingering == {slot: clock.now}
-        pool.check()
-        fast = used(pool, "fast")
-        assert fast.slot is slot
-        clock.now += 1
-        # Of the time before.
-        pool.run_on()
-        pool.check()
-    pool.finish(fast)
-    pool.run_on()
-    assert pool.closed == [fast.slot]
-    assert served(*queued) == [True, False, False, False, False]
-    pool.check()
-    assert served(*slow) == [True, True]
-
-
-def test_what_lingers_is_not_for_who_comes_behind_those_that_wait(clock):
-    pool = Pool(clock, limit=2)
-    used(pool, "a")
-    fast = used(pool, "b")
-    first = pool.ask(pool.site("a"))
-    pool.finish(fast)
-    second = pool.ask(pool.site("c"))
-    assert served(first, second) == [False, False]
-    pool.run_on()
-    assert served(first, second) == [True, False]
-    pool.check()
-
-
-def test_a_lingering_connection_that_is_closed_or_lost_serves_who_waits(clock):
-    for end in ("close_idle", "remove"):
-        pool = Pool(clock, limit=2)
-        used(pool, "a")
-        fast = used(pool, "b")
-        waiting = pool.ask(pool.site("a"))
-        pool.finish(fast)
-        getattr(pool.slots, end)(fast.slot)
-        assert waiting.slot is not None
-        pool.run_on()
-        pool.check()
 
 
 def test_the_books_are_right_whatever_happens():

@@ -1,4 +1,6 @@
-"""What tests are written with: the public kit (``aiohttpconn.testing``), and what only we need."""
+"""The tools of the tests: the public kit (``aiohttpconn.testing``), and the tools of our own."""
+
+import pytest
 
 from aiohttpconn.testing import (
     GARBAGE,
@@ -40,3 +42,6 @@ __all__ = [
     "wait",
     "with_trailing_garbage",
 ]
+
+# The asserts of the model show their values when they fail, as those of a test module do.
+pytest.register_assert_rewrite(f"{__name__}.pool_model")
