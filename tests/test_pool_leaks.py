@@ -1,8 +1,23 @@
-"""A pool cannot leak: whoever is cancelled wherever, its slots, sockets and timers are there again.
+"""A pool cannot leak: whatever ends a request, and when, its slot, socket and timers come back.
 
-First cancellation and failure at every step of every kind of request, then ten thousand
-cancellations at random moments under contention. What must hold afterwards: nothing is leased and
-nobody is queued, no socket is left that the pool does not know, and it serves its full limit.
+A request that is cancelled or fails stops at an await, and what it holds there has to be given
+back. So these tests end requests at each of their awaits:
+
+- **At every step.** A request runs for *k* turns of the loop and is cancelled then, for k = 0, 1,
+  2, ... until it ends by itself before that. An await that waits takes a turn or more, so each one
+  is hit. This is done with every kind of request (``support/pool_requests.py``): on a new
+  connection; on a connection that other requests wait for, all of which must be answered; and with
+  the pool closed instead of a request cancelled.
+- **Failures.** Requests fail in each way (``support/trouble.py``), many at the same time, and then
+  with a cancellation at every step.
+- **At random moments.** Ten thousand requests are cancelled under contention, with servers that
+  stall, reset, close and flood. Another server sends its responses cut, late, closed or with bytes
+  behind them, and each request must get its own answer. The seed is shown when such a test fails.
+
+``settled()`` asserts what must hold afterwards: nothing is leased, nobody is queued, the counters
+agree with the sets, and each connection left is idle. Then the pool must serve another request, or
+as many at the same time as its limit allows. The check of every test (``support/leaks.py``) finds
+sockets and tasks that a pool has lost.
 """
 
 from __future__ import annotations
@@ -10,45 +25,26 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import errno
-import inspect
-import os
 import random
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiohttpconn import (
-    BadStatusLine,
-    CertificateError,
-    ConnectionPool,
-    ConnectionVetoed,
-    HTTPException,
-    IncompleteRead,
-    ResolveError,
-)
+from aiohttpconn import ConnectionPool, HTTPException
 from aiohttpconn.protocol import DISCARD_SHARED_SECONDS
-from aiohttpconn.testing import (
-    ScriptedServer,
-    close,
-    expect,
-    read_all,
-    refusing_address,
-    reset,
-    send,
-)
+from aiohttpconn.testing import ScriptedServer, refusing_address
 
 from .support import ConnectProxy
 from .support.clocks import Clock
 from .support.leaks import open_sockets
+from .support.pool_requests import KINDS, answering, get, lease, post, turns, upload
+from .support.pooled import OK
+from .support.trouble import TROUBLES, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from aiohttpconn.testing import Connection
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 MAX_TURNS = 400
 """Turns of the loop that a request takes at most here."""
@@ -57,147 +53,6 @@ STORM = 10_000
 """Cancellations at random moments, over all seeds."""
 
 SEEDS = (1, 2, 3, 4)
-
-
-async def turns(n: int) -> None:
-    for _ in range(n):
-        await asyncio.sleep(0)
-
-
-async def answering(conn: Connection) -> None:
-    while True:
-        await conn.read_request()
-        await conn.send(OK[:30], OK[30:])
-
-
-# Kinds of requests --------------------------------------------------------------------------
-
-
-async def get(pool: ConnectionPool, url: str) -> None:
-    response = await pool.request("GET", url)
-    await response.read()
-
-
-async def unread(pool: ConnectionPool, url: str) -> None:
-    await pool.request("GET", url)
-
-
-async def post(pool: ConnectionPool, url: str) -> None:
-    response = await pool.request("POST", url, b"body")
-    await response.read()
-
-
-async def upload(pool: ConnectionPool, url: str) -> None:
-    async def body():
-        for _ in range(3):
-            yield b"part"
-            await asyncio.sleep(0)
-
-    # Closed here: CPython 3.13.0 crashes where uvloop's debug mode looks at the stack while the
-    # collector closes it.
-    async with contextlib.aclosing(body()) as parts:
-        response = await pool.request("PUT", url, parts)
-        await response.read()
-
-
-async def lease(pool: ConnectionPool, url: str) -> None:
-    async with pool.connection(url) as conn:
-        for _ in range(2):
-            await conn.request("GET", "/")
-            response = await conn.getresponse()
-            await response.read()
-
-
-async def lease_unread(pool: ConnectionPool, url: str) -> None:
-    async with pool.connection(url) as conn:
-        await conn.request("POST", "/", b"x")
-        await conn.getresponse()
-
-
-KINDS = {each.__name__: each for each in (get, unread, post, upload, lease, lease_unread)}
-
-
-# What must hold -----------------------------------------------------------------------------
-
-
-async def settled(pool: ConnectionPool) -> None:
-    """Wait until nothing is on its way any more."""
-    slots = pool._connections.slots
-    for _ in range(MAX_TURNS):
-        stats = pool.stats()
-        closing = pool._connections.closing._left
-        if (stats.leased, stats.queued) == (0, 0) and not closing:
-            break
-        await asyncio.sleep(0)
-    else:
-        raise AssertionError(f"{stats}, {len(closing)} closing")
-    check_books(pool)
-    for slot in slots.all:
-        assert slot.protocol is not None
-        assert slot.protocol.state.name == "IDLE"
-
-
-def check_books(pool: ConnectionPool) -> None:
-    """The counters say what the sets have."""
-    slots = pool._connections.slots
-    sites = list(slots.sites.values())
-    assert slots.open == len(slots.all) == sum(site.open for site in sites) <= slots.limit
-    assert slots.queued == sum(len(site.waiters) for site in sites)
-    assert len(slots.idle) == sum(len(site.idle) for site in sites)
-    for site in sites:
-        assert site.open <= slots.limit_per_host
-
-
-async def serves_its_limit(pool: ConnectionPool, *, hosts: int, per_host: int) -> None:
-    """Have as many requests answered at the same time as the pool allows."""
-    together = asyncio.Barrier(hosts * per_host)
-
-    async def all_at_once(conn: Connection) -> None:
-        while True:
-            await conn.read_request()
-            await together.wait()
-            await conn.send(OK)
-
-    async with contextlib.AsyncExitStack() as stack:
-        for _ in range(hosts):
-            server = await stack.enter_async_context(ScriptedServer(all_at_once))
-            for _ in range(per_host):
-                task = asyncio.ensure_future(post(pool, server.url))
-                stack.push_async_callback(asyncio.wait_for, task, None)
-
-
-class Place:
-    """Where requests go: plainly, over TLS, through a tunnel."""
-
-    def __init__(self, kind: str, certificates: Any, script: Any = answering) -> None:
-        tls = certificates.server if "tls" in kind else None
-        self.server = ScriptedServer(script, tls=tls)
-        self.proxy = ConnectProxy() if "tunnel" in kind else None
-        self.options: dict[str, Any] = {"context": certificates.client} if tls else {}
-
-    async def __aenter__(self) -> Place:
-        await self.server.__aenter__()
-        if self.proxy is not None:
-            await self.proxy.__aenter__()
-            self.options["proxy"] = self.proxy.url
-        return self
-
-    async def __aexit__(self, *exc_info: Any) -> None:
-        if self.proxy is not None:
-            await self.proxy.__aexit__(*exc_info)
-        await self.server.__aexit__(*exc_info)
-
-
-async def cancelled_after(k: int, operation: Awaitable[None]) -> bool:
-    """Run *operation* for *k* turns, then cancel it; return whether it ended before."""
-    task = asyncio.ensure_future(operation)
-    await turns(k)
-    done = task.done()
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()
-    return done
 
 
 # At every step ------------------------------------------------------------------------------
@@ -228,7 +83,7 @@ async def test_cancelled_at_every_step_of_the_first_request(
 async def test_cancelled_at_every_step_on_a_connection_that_others_wait_for(
     request_kind, pipelining
 ):
-    """Before it, behind it and beside it are others, and all of those are answered."""
+    """Other requests come before it, after it and beside it, and all of them are answered."""
     async with ScriptedServer(answering) as server:
         async with ConnectionPool(limit=1, pipelining=pipelining) as pool:
             for k in range(MAX_TURNS):
@@ -250,7 +105,7 @@ async def test_cancelled_at_every_step_on_a_connection_that_others_wait_for(
 
 
 async def test_closed_at_every_step():
-    """close() ends whatever is under way, at once, and leaves nothing."""
+    """close() ends all requests at once, and leaves no socket."""
     for k in range(MAX_TURNS):
         async with ScriptedServer(answering) as server:
             before = open_sockets()
@@ -278,114 +133,6 @@ async def test_closed_at_every_step():
 # Failures -----------------------------------------------------------------------------------
 
 
-class Trouble:
-    """One way in which every request fails: ``url``, and the pool's ``options``."""
-
-    def __init__(self, name: str, certificates: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.name = name
-        self.options: dict[str, Any] = {}
-        self.kind: type[BaseException] | tuple[type[BaseException], ...] = OSError
-        self._certificates = certificates
-        self._monkeypatch = monkeypatch
-        self._stack = contextlib.AsyncExitStack()
-
-    async def __aenter__(self) -> Trouble:
-        await self._stack.__aenter__()
-        await getattr(self, self.name)()
-        return self
-
-    async def __aexit__(self, *exc_info: Any) -> None:
-        await self._stack.__aexit__(*exc_info)
-
-    async def serve(self, script: Any, **keywords: Any) -> ScriptedServer:
-        server = await self._stack.enter_async_context(ScriptedServer(script, **keywords))
-        self.url = server.url
-        return server
-
-    async def refused(self) -> None:
-        host, port = self._stack.enter_context(refusing_address())
-        self.url = f"http://{host}:{port}/"
-
-    async def unknown_name(self) -> None:
-        class Unknown:
-            async def resolve(self, host: str, port: int) -> Any:
-                await asyncio.sleep(0)
-                raise ResolveError("no such name")
-
-        self.url = "http://nowhere.test/"
-        self.options["resolver"] = Unknown()
-
-    async def broken_resolver(self) -> None:
-        class Broken:
-            async def resolve(self, host: str, port: int) -> Any:
-                await asyncio.sleep(0)
-                raise KeyError(host)
-
-        self.url = "http://nowhere.test/"
-        self.options["resolver"] = Broken()
-        self.kind = KeyError
-
-    async def vetoed(self) -> None:
-        await self.serve(answering)
-
-        def on_connect(address: str, host: str, port: int) -> None:
-            raise RuntimeError("not there")
-
-        self.options["on_connect"] = on_connect
-        self.kind = ConnectionVetoed
-
-    async def no_descriptor(self) -> None:
-        await self.serve(answering)
-
-        def fail(*args: Any) -> Any:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-        class Module:
-            socket = staticmethod(fail)
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(socket, name)
-
-        self._monkeypatch.setattr("aiohttpconn.net.sockets.socket", Module())
-
-    async def untrusted(self) -> None:
-        await self.serve(answering, tls=self._certificates.untrusted)
-        self.options["context"] = self._certificates.client
-        self.kind = CertificateError
-
-    async def no_tls(self) -> None:
-        server = await self.serve([send(OK), read_all()])
-        self.url = server.url.replace("http:", "https:")
-        self.options["context"] = self._certificates.client
-
-    async def refusing_proxy(self) -> None:
-        proxy = ConnectProxy(refuse=b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
-        await self._stack.enter_async_context(proxy)
-        self.url = "https://example.test/"
-        self.options.update(proxy=proxy.url, context=self._certificates.client)
-
-    async def closes_at_once(self) -> None:
-        await self.serve([close(), read_all()])
-
-    async def resets_at_once(self) -> None:
-        await self.serve([reset()])
-
-    async def resets_in_the_head(self) -> None:
-        await self.serve([expect(), send(OK[:20]), reset()])
-
-    async def closes_in_the_body(self) -> None:
-        await self.serve([expect(), send(OK[:-1]), close(), read_all()])
-        self.kind = IncompleteRead
-
-    async def nonsense(self) -> None:
-        await self.serve([expect(), send(b"nonsense\r\n\r\n"), read_all()])
-        self.kind = BadStatusLine
-
-
-TROUBLES = [name for name, value in vars(Trouble).items() if inspect.iscoroutinefunction(value)]
-TROUBLES = [name for name in TROUBLES if not name.startswith("_") and name != "serve"]
-
-
 @pytest.mark.parametrize("pipelining", [1, 3])
 @pytest.mark.parametrize("name", TROUBLES)
 async def test_whatever_fails_leaves_nothing(certificates, monkeypatch, name, pipelining):
@@ -395,7 +142,7 @@ async def test_whatever_fails_leaves_nothing(certificates, monkeypatch, name, pi
                 reading = (get, post, upload, lease)
                 tasks = [asyncio.ensure_future(each(pool, trouble.url)) for each in reading * 3]
                 results = await asyncio.gather(*tasks, return_exceptions=True)
-                assert [r for r in results if not isinstance(r, trouble.kind)] == []
+                assert [r for r in results if not isinstance(r, trouble.error)] == []
                 await settled(pool)
                 assert pool.stats().open == 0
 
@@ -413,7 +160,7 @@ async def test_cancelled_at_every_step_of_what_fails(certificates, monkeypatch, 
                         done = task.done()
                         task.cancel()
                         results = await asyncio.gather(task, behind, return_exceptions=True)
-                        assert isinstance(results[1], trouble.kind)
+                        assert isinstance(results[1], trouble.error)
                         await settled(pool)
                         assert pool.stats().open == 0
                         if done:
@@ -423,41 +170,6 @@ async def test_cancelled_at_every_step_of_what_fails(certificates, monkeypatch, 
 
 
 # At random moments --------------------------------------------------------------------------
-
-
-async def stalling(conn: Connection) -> None:
-    await conn.read_request()
-    await conn.drain()
-
-
-async def slow(conn: Connection) -> None:
-    while True:
-        await conn.read_request()
-        await turns(20)
-        await conn.send(OK[:-1])
-        await turns(5)
-        await conn.send(OK[-1:])
-
-
-async def resetting(conn: Connection) -> None:
-    await conn.read_request()
-    await conn.send(OK)
-    await conn.read_request()
-    await conn.reset()
-
-
-async def closing(conn: Connection) -> None:
-    await conn.read_request()
-    await conn.send(OK)
-    await conn.close()
-    await conn.drain()
-
-
-async def large(conn: Connection) -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n"
-    while True:
-        await conn.read_request()
-        await conn.send(head + b"x" * 600_000)
 
 
 @pytest.mark.parametrize("pipelining", [1, 4])
@@ -496,7 +208,7 @@ async def test_cancelled_at_random_moments_under_contention(seed, pipelining, ce
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            # What nobody waits for any more, and is not answered, has its time.
+            # So long a shared connection waits for an answer whose request was cancelled.
             clock.advance(DISCARD_SHARED_SECONDS + 1)
             await settled(pool)
             await serves_its_limit(pool, hosts=2, per_host=3)
@@ -507,15 +219,198 @@ async def test_cancelled_at_random_moments_under_contention(seed, pipelining, ce
 @pytest.mark.parametrize("pipelining", [1, 4])
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_nobody_gets_the_answer_of_another(seed, pipelining):
-    """Whatever is cancelled, cut, late or glued to an answer: each body is that of its request.
+    """Each body is that of its request, whatever is cancelled, cut, late or sent unasked.
 
-    But for what nobody could tell apart: what comes unasked when a request is on its way.
+    A stray response follows one that keeps the connection only without pipelining: where the next
+    request is on its way already, no client could tell it from the answer to that.
     """
     print(f"{seed=} {pipelining=}")
     chance = random.Random(f"{seed} {pipelining}")
+
+    async def ask(pool: ConnectionPool, url: str, name: str) -> None:
+        kind = chance.randrange(5)
+        if kind == 0:
+            async with pool.connection(url) as conn:
+                await conn.request("GET", f"/{name}")
+                body = await (await conn.getresponse()).read()
+        else:
+            method, data = (("GET", None), ("GET", None), ("POST", b"x"), ("PUT", [b"x"]))[kind - 1]
+            response = await pool.request(method, f"{url}{name}", data)
+            await turns(chance.randrange(4))
+            body = await response.read()
+        assert body.startswith(f"/{name}".encode())
+        assert body.replace(f"/{name}".encode(), b"") == b""
+
+    async with ScriptedServer(treacherous(chance, pipelining)) as server:
+        with Clock() as clock:
+            async with ConnectionPool(limit=4, pipelining=pipelining, timeout=60) as pool:
+                answered = 0
+                tasks: list[asyncio.Task[None]] = []
+                for number in range(1000):
+                    tasks.append(asyncio.ensure_future(ask(pool, server.url, f"{number}.")))
+                    while len(tasks) >= 12:
+                        await turns(chance.randrange(6))
+                        if chance.random() < 0.3:
+                            chance.choice(tasks).cancel()
+                        for task in [task for task in tasks if task.done()]:
+                            tasks.remove(task)
+                            error = None if task.cancelled() else task.exception()
+                            answered += not task.cancelled() and error is None
+                            if not isinstance(error, OSError | HTTPException | None):
+                                raise error
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                clock.advance(DISCARD_SHARED_SECONDS + 1)
+                await settled(pool)
+                print(answered)
+                assert answered > 300
+
+
+# Requests that end --------------------------------------------------------------------------
+
+
+async def cancelled_after(k: int, operation: Awaitable[None]) -> bool:
+    """Run *operation* for *k* turns, then cancel it; return whether it ended before."""
+    task = asyncio.ensure_future(operation)
+    await turns(k)
+    done = task.done()
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
+    return done
+
+
+class Place:
+    """A server that is reached as *kind* says: "plain", "tls", or "tls tunnel".
+
+    ``options`` are those that a pool needs to reach it.
+    """
+
+    def __init__(self, kind: str, certificates: Any, script: Any = answering) -> None:
+        tls = certificates.server if "tls" in kind else None
+        self.server = ScriptedServer(script, tls=tls)
+        self.proxy = ConnectProxy() if "tunnel" in kind else None
+        self.options: dict[str, Any] = {"context": certificates.client} if tls else {}
+
+    async def __aenter__(self) -> Place:
+        await self.server.__aenter__()
+        if self.proxy is not None:
+            await self.proxy.__aenter__()
+            self.options["proxy"] = self.proxy.url
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        if self.proxy is not None:
+            await self.proxy.__aexit__(*exc_info)
+        await self.server.__aexit__(*exc_info)
+
+
+# What must hold -----------------------------------------------------------------------------
+
+
+async def settled(pool: ConnectionPool) -> None:
+    """Wait until no request is on its way any more, and assert that nothing is left of them."""
+    slots = pool._connections.slots
+    for _ in range(MAX_TURNS):
+        stats = pool.stats()
+        closing = pool._connections.closing._left
+        if (stats.leased, stats.queued) == (0, 0) and not closing:
+            break
+        await asyncio.sleep(0)
+    else:
+        raise AssertionError(f"{stats}, {len(closing)} closing")
+    check_books(pool)
+    for slot in slots.all:
+        assert slot.protocol is not None
+        assert slot.protocol.state.name == "IDLE"
+
+
+def check_books(pool: ConnectionPool) -> None:
+    """Assert that the counters agree with the sets, and keep to the limits."""
+    slots = pool._connections.slots
+    sites = list(slots.sites.values())
+    assert slots.open == len(slots.all) == sum(site.open for site in sites) <= slots.limit
+    assert slots.queued == sum(len(site.waiters) for site in sites)
+    assert len(slots.idle) == sum(len(site.idle) for site in sites)
+    for site in sites:
+        assert site.open <= slots.limit_per_host
+
+
+async def serves_its_limit(pool: ConnectionPool, *, hosts: int, per_host: int) -> None:
+    """Assert that *hosts* x *per_host* requests can be under way at the same time.
+
+    The servers answer only when all of these have come.
+    """
+    together = asyncio.Barrier(hosts * per_host)
+
+    async def all_at_once(conn: Connection) -> None:
+        while True:
+            await conn.read_request()
+            await together.wait()
+            await conn.send(OK)
+
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(hosts):
+            server = await stack.enter_async_context(ScriptedServer(all_at_once))
+            for _ in range(per_host):
+                task = asyncio.ensure_future(post(pool, server.url))
+                stack.push_async_callback(asyncio.wait_for, task, None)
+
+
+# Servers that misbehave ---------------------------------------------------------------------
+
+
+async def stalling(conn: Connection) -> None:
+    """Never answer."""
+    await conn.read_request()
+    await conn.drain()
+
+
+async def slow(conn: Connection) -> None:
+    """Let some turns pass before each response, and before its last byte."""
+    while True:
+        await conn.read_request()
+        await turns(20)
+        await conn.send(OK[:-1])
+        await turns(5)
+        await conn.send(OK[-1:])
+
+
+async def resetting(conn: Connection) -> None:
+    """Answer one request, and reset the connection at the next."""
+    await conn.read_request()
+    await conn.send(OK)
+    await conn.read_request()
+    await conn.reset()
+
+
+async def closing(conn: Connection) -> None:
+    """Answer one request, and close the connection while it is idle."""
+    await conn.read_request()
+    await conn.send(OK)
+    await conn.close()
+    await conn.drain()
+
+
+async def large(conn: Connection) -> None:
+    """Answer with more than a client takes before it is read."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n"
+    while True:
+        await conn.read_request()
+        await conn.send(head + b"x" * 600_000)
+
+
+def treacherous(chance: random.Random, pipelining: int) -> Callable[[Connection], Awaitable[None]]:
+    """Return a server that answers with a request's own target, repeated, and often spoilt.
+
+    It cuts responses, sends them late, in pieces or behind a 103, closes or resets connections, and
+    sends stray responses that no request has asked for.
+    """
     stray = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
 
-    async def treacherous(conn: Connection) -> None:
+    async def script(conn: Connection) -> None:
         while True:
             head, _ = await conn.read_request()
             name = head.split()[1] * chance.choice((1, 1, 1, 20_000))
@@ -551,41 +446,4 @@ async def test_nobody_gets_the_answer_of_another(seed, pipelining):
                 case _:
                     await conn.send(response)
 
-    async def ask(pool: ConnectionPool, url: str, name: str) -> None:
-        kind = chance.randrange(5)
-        if kind == 0:
-            async with pool.connection(url) as conn:
-                await conn.request("GET", f"/{name}")
-                body = await (await conn.getresponse()).read()
-        else:
-            method, data = (("GET", None), ("GET", None), ("POST", b"x"), ("PUT", [b"x"]))[kind - 1]
-            response = await pool.request(method, f"{url}{name}", data)
-            await turns(chance.randrange(4))
-            body = await response.read()
-        assert body.startswith(f"/{name}".encode())
-        assert body.replace(f"/{name}".encode(), b"") == b""
-
-    async with ScriptedServer(treacherous) as server:
-        with Clock() as clock:
-            async with ConnectionPool(limit=4, pipelining=pipelining, timeout=60) as pool:
-                answered = 0
-                tasks: list[asyncio.Task[None]] = []
-                for number in range(1000):
-                    tasks.append(asyncio.ensure_future(ask(pool, server.url, f"{number}.")))
-                    while len(tasks) >= 12:
-                        await turns(chance.randrange(6))
-                        if chance.random() < 0.3:
-                            chance.choice(tasks).cancel()
-                        for task in [task for task in tasks if task.done()]:
-                            tasks.remove(task)
-                            error = None if task.cancelled() else task.exception()
-                            answered += not task.cancelled() and error is None
-                            if not isinstance(error, OSError | HTTPException | None):
-                                raise error
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-                clock.advance(DISCARD_SHARED_SECONDS + 1)
-                await settled(pool)
-                print(answered)
-                assert answered > 300
+    return script
