@@ -38,6 +38,13 @@ BODIES = (
     *(b"3\r\nabc\r\n0\r\n\r\n", b"1\r\na\r\n0\r\nT: x\r\n\r\n", b"3;e\r\nabc\r\n0\r\n\r\nX"),
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 )
+USUAL_FIELDS = ("Server: s", "Date: d", "Connection: keep-alive", 'ETag: "1"', "X:", "Y: \xe9")
+LENGTH_NAMES = (*("Content-Length",) * 8, "content-length", "CONTENT-LENGTH", "Content-length")
+ODD_LINES = (
+    *("Connection: close", "connection: keep-alive, close", "Keep-Alive: timeout=5"),
+    *("Content-Length: 3", "Transfer-Encoding: chunked", "Content-Length : 3", " folded"),
+    *("no colon", "X y: z", ": z", "X: \0", "X: \r", "X: \x7f", "X: \n", "X: a\nY: b"),
+)
 TIGHT_LIMITS = (
     *(Limits(max_fields=n) for n in range(4)),
     *(Limits(max_line=n) for n in (0, 20, 40, 80)),
@@ -50,7 +57,23 @@ def random_exchange(choice: Choice) -> tuple[str, bytes]:
     """Return (method, the bytes of its response). *choice* is that of a ``random.Random``."""
     method = choice(("GET",) * 6 + ("HEAD", "POST", "CONNECT", "get"))
     interim = choice((b"",) * 6 + (b"HTTP/1.1 103 Hint\r\nLink: a\r\n\r\n",))
+    if choice((True, False)):
+        return method, interim + make_tidy_response(choice)
     return method, interim + make_head(choice) + choice(BODIES)
+
+
+def make_tidy_response(choice: Choice) -> bytes:
+    """Return a response that a fast way takes, unless one of a few oddities is in it."""
+    body = choice((b"", b"a", b"abc", b"abc", b"abcde"))
+    length = choice((len(body),) * 12 + (len(body) + 1, f"0{len(body)}"))
+    lines = [choice(USUAL_FIELDS) for _ in range(choice(range(4)))]
+    lines.insert(choice(range(len(lines) + 1)), f"{choice(LENGTH_NAMES)}: {length}")
+    if choice((True,) + (False,) * 5):
+        lines.insert(choice(range(len(lines) + 1)), choice(ODD_LINES))
+    status = choice(("200 OK",) * 12 + ("200 Fine", "200", "204 No Content", "404 Not Found"))
+    head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", *lines, ""))
+    behind = choice((b"",) * 12 + (b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    return head.encode("latin-1") + body + behind
 
 
 def make_head(choice: Choice) -> bytes:
