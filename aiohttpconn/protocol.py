@@ -436,7 +436,7 @@ class HTTP1Protocol(WritingProtocol):
 
     def arm_total(self, response: HTTPResponse, deadline: float) -> None:
         """Let the exchange of *response* end by *deadline*; what is received before it, too."""
-        if response._ended:
+        if self.state is CLOSED:
             return
         response.deadline = deadline
         front = self._response
