@@ -31,6 +31,7 @@ from .exceptions import (
     ResponseNotReady,
     TunnelError,
 )
+from .exchange import HIGH_WATER
 from .failures import closed_here
 from .http11.grammar import (
     ORIGIN_FORM,
@@ -49,7 +50,6 @@ from .net.tls import default_context
 from .net.tunnel import Tunnel, make_tunnel
 from .opening import Opening
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
-from .reader import HIGH_WATER
 from .request_head import body_framing, bracketed, host_field, split_host_port
 from .response import HTTPResponse, make_message
 from .upload import check_length, send_body, send_part
@@ -822,7 +822,7 @@ class HTTPConnection:
         """
         previous = self._response
         if previous is not None:
-            if not previous._closed and (previous._buffered or not previous._ended):
+            if not previous.closed and (previous.buffered or not previous.ended):
                 raise ResponseNotReady(self._state)
             self._response = None
         response = self._exchange
@@ -831,8 +831,8 @@ class HTTPConnection:
             raise ResponseNotReady(self._state)
         if self._unsent:
             self._check_sent(protocol, response)
-        if response._head is None and not response._ended:
-            waiter = response._head_waiter = protocol.loop.create_future()
+        if response.head is None and not response.ended:
+            waiter = response.head_waiter = protocol.loop.create_future()
             timed = protocol.timed  # timeout= may be set meanwhile
             try:
                 if timed:
@@ -844,7 +844,7 @@ class HTTPConnection:
                 raise
             if timed:
                 protocol.end_wait(response)
-        if response._head is None:
+        if response.head is None:
             if self._protocol is protocol:
                 self._abort()
             response.raise_failure()
@@ -860,9 +860,9 @@ class HTTPConnection:
             # would stand in the middle of this one's body.
             self._protocol = None
             self._closing = protocol
-            if not response._ended:
+            if not response.ended:
                 protocol.orphan()
-        elif response._buffered or not response._ended:
+        elif response.buffered or not response.ended:
             self._response = response
         return response
 

@@ -67,7 +67,7 @@ def no_response(exc: Exception | None, received: bytes | bytearray) -> BaseExcep
 
 def incomplete(response: HTTPResponse, text: str) -> IncompleteBody:
     """Return the exception for a body that ended too early."""
-    expected = response.left
+    expected = response.remaining
     if response.decoder is not None:
         expected = response.decoder.chunk_left or None
     exc = IncompleteBody(b"", expected)
@@ -95,7 +95,7 @@ def describe_exchange(
     exc: E, response: HTTPResponse, *, elapsed: float, request_sent: bool, reused: int, notes: str
 ) -> E:
     """Give *exc* the details of the exchange of *response*; see ``exceptions.describe``."""
-    started = response._head is not None
+    started = response.head is not None
     phase = "sending"
     if started:
         phase = "receiving the body"

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -42,7 +41,9 @@ from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .buffers import SCRATCH_SIZE, TLS_SCRATCH, reads_in_one_go, scratch
 from .exceptions import HTTPException, MalformedResponse, NotProcessed
+from .exchange import HIGH_WATER, Exchange
 from .failures import closed_here, describe_exchange, expired, incomplete, no_response
 from .http11.chunked import ChunkedDecoder
 from .http11.head import (
@@ -58,12 +59,10 @@ from .http11.semantics import FRAMED_BY_FIELDS
 from .net.resumption import drop_session, keep_session
 from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import is_clean_eof
-from .reader import HIGH_WATER, keep_freed_memory
 from .response import HTTPResponse, make_message
 from .writing import WritingProtocol
 
 if TYPE_CHECKING:
-    from .reader import BodyReader
     from .types import OnInformational
 
 __all__ = ["BODY", "CLOSED", "IDLE", "UPGRADED", "HTTP1Protocol"]
@@ -81,12 +80,6 @@ class State(IntEnum):
 
 IDLE, HEAD, BODY, UPGRADED, CLOSED = State
 
-SCRATCH_SIZE = 256 * 1024
-"""Bytes of one read; more gain nothing, 64 KiB cost a third: benchmarks/micro/buffer_size.py."""
-
-TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
-"""Bytes offered to a TLS layer: what one read from TCP can decrypt to has to fit, and more."""
-
 SEEN_HEADS = 64
 """Heads of recent responses that are kept, so that one that repeats is not matched again."""
 
@@ -102,10 +95,6 @@ DISCARD_SECONDS = 1.0
 DISCARD_SHARED_SECONDS = 10.0
 """The same where others wait behind it, or its head is not here; from when it is its turn."""
 
-_scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = (
-    weakref.WeakKeyDictionary()
-)
-
 
 @lru_cache(maxsize=16)
 def _seen_heads(limits: Limits) -> dict[int, PlainHead]:
@@ -115,20 +104,6 @@ def _seen_heads(limits: Limits) -> dict[int, PlainHead]:
     connections do not keep a head each.
     """
     return {}
-
-
-def _reads_in_one_go(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether nothing runs between ``get_buffer`` and ``buffer_updated`` on *loop*."""
-    return sys.platform != "win32" or isinstance(loop, asyncio.SelectorEventLoop)
-
-
-def _scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
-    """Return the buffer that the connections of *loop* read into."""
-    buffer = _scratches.get(loop)
-    if buffer is None:
-        keep_freed_memory()
-        buffer = _scratches[loop] = bytearray(TLS_SCRATCH)
-    return buffer
 
 
 class Owner(Protocol):
@@ -219,10 +194,10 @@ class HTTP1Protocol(WritingProtocol):
         self.state: State = IDLE
         self.exchanges = 0
         self.hung_up = False
-        self.can_land = self.lands_pieces = _reads_in_one_go(loop)
+        self.can_land = self.lands_pieces = reads_in_one_go(loop)
         # libuv reads up to 32 times before anything else runs, a woken reader too.
         self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
-        self._scratch = _scratch(loop) if self.can_land else bytearray(TLS_SCRATCH)
+        self._scratch = scratch(loop) if self.can_land else bytearray(TLS_SCRATCH)
         self._view = memoryview(self._scratch)[: max(1, min(high_water, SCRATCH_SIZE))]
         # The ssl_object. Not to be asked for later: asyncio's closed transports raise.
         self._tls: Any = None
@@ -230,7 +205,7 @@ class HTTP1Protocol(WritingProtocol):
         self._landing = False
         self._closed_waiter: asyncio.Future[None] | None = None
         self._upgraded = bytearray()
-        self._held: BodyReader | None = None
+        self._held: Exchange | None = None
         self.owner: Owner | None = None
         # What the next turn of the loop writes at once; None writes each request by itself.
         self._batch: list[bytes] | None = None
@@ -268,13 +243,13 @@ class HTTP1Protocol(WritingProtocol):
             landing = response.landing
             if self._tls:
                 # asyncio's and uvloop's TLS keep what does not fit, and lose it at a FIN.
-                left = response.left
+                left = response.remaining
                 if landing is None or left is None or len(landing) < min(TLS_SCRATCH, left):
                     return self._view
-            if landing is not None and not response._buffered:
+            if landing is not None and not response.buffered:
                 self._landing = True
                 return landing
-            room = self._high_water - response._buffered
+            room = self._high_water - response.buffered
             if 0 < room < SCRATCH_SIZE and not self._tls:
                 return self._view[:room]
         return self._view
@@ -290,20 +265,20 @@ class HTTP1Protocol(WritingProtocol):
         if response is not None:
             if self.state is HEAD:
                 if self._reader is None and not self._head_bytes:
-                    scratch = self._scratch
+                    buffer = self._scratch
                     # A head seen a moment ago is not matched again: an API's answers within one
                     # second are often the same byte for byte. One size, one head.
                     # So a hit is right: under the same limits, a whole head and its body's length
                     # are all that decides. A PlainHead is (whole, size, ..., head at 4, ...).
                     heads = self._heads
                     plain = heads.get(nbytes)
-                    if plain is None or not scratch.startswith(plain[4]):
+                    if plain is None or not buffer.startswith(plain[4]):
                         plain = match_plain_head(
-                            scratch, 0, nbytes, self._max_fields, self._max_line
+                            buffer, 0, nbytes, self._max_fields, self._max_line
                         )
                         if plain is None:
                             self._progress()
-                            self._receive(scratch, 0, nbytes)
+                            self._receive(buffer, 0, nbytes)
                             return
                         if plain[0] == nbytes and plain[1] <= SEEN_SIZE:
                             if len(heads) >= SEEN_HEADS:
@@ -314,24 +289,24 @@ class HTTP1Protocol(WritingProtocol):
                         if self._pending:
                             pos = self._receive_batch(plain, nbytes)
                         else:
-                            pos = self._plain_head(response, plain, scratch, 0, nbytes)
+                            pos = self._plain_head(response, plain, buffer, 0, nbytes)
                         if pos < nbytes:
-                            self._receive(scratch, pos, nbytes)
+                            self._receive(buffer, pos, nbytes)
                         return
-                    _, size, response.status, response.reason, response._head, _, _ = plain
+                    _, size, response.status, response.reason, response.head, _, _ = plain
                     response.version = 11
-                    response.left = 0
+                    response.remaining = 0
                     response.chunked = response.will_close = False
-                    response.received = response._buffered = nbytes - size
-                    response._first = self._view[size:nbytes].tobytes()
-                    response._ended = True
+                    response.received = response.buffered = nbytes - size
+                    response.first = self._view[size:nbytes].tobytes()
+                    response.ended = True
                     self._response = None
                     self.state = IDLE
                     if self._watchdog is not None:
                         self._watchdog.disarm()
                     if self.owner is not None:
                         self.owner.exchange_ended(response)
-                    waiter = response._head_waiter
+                    waiter = response.head_waiter
                     if waiter is not None and not waiter.done():
                         waiter.set_result(None)
                     return
@@ -339,7 +314,7 @@ class HTTP1Protocol(WritingProtocol):
                 self._landing = False
                 self._progress()
                 response.landed(nbytes)
-                if not response.left:
+                if not response.remaining:
                     self._finish(response, False)
                 return
         self._progress()
@@ -513,8 +488,8 @@ class HTTP1Protocol(WritingProtocol):
                     return
                 response.version, status, response.reason, text = head
                 response.status = status
-                response._head = text.encode("latin-1")
-                response.left = left
+                response.head = text.encode("latin-1")
+                response.remaining = left
                 response.chunked = chunked
                 response.will_close = close
                 pos = self._final_head(response, status, buffer, pos, end)
@@ -545,14 +520,14 @@ class HTTP1Protocol(WritingProtocol):
             whole = plain[0]
             if whole < 0 or pos + whole > end or response.method == "HEAD" or response.last:
                 break
-            _, size, response.status, response.reason, response._head, _, _ = plain
+            _, size, response.status, response.reason, response.head, _, _ = plain
             response.version = 11
-            response.left = 0
+            response.remaining = 0
             response.chunked = response.will_close = False
-            response.received = response._buffered = whole - size
-            response._first = bytes(buffer[pos + size : pos + whole])
-            response._ended = True
-            waiter = response._head_waiter
+            response.received = response.buffered = whole - size
+            response.first = bytes(buffer[pos + size : pos + whole])
+            response.ended = True
+            waiter = response.head_waiter
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
             done = response
@@ -567,7 +542,7 @@ class HTTP1Protocol(WritingProtocol):
                 plain = match_plain_head(buffer, pos, end, self._max_fields, self._max_line)
         self._last_plain = plain
         if count:
-            if response._ended:
+            if response.ended:
                 self._response = None
                 self.state = IDLE
                 if self._watchdog is not None:
@@ -585,12 +560,12 @@ class HTTP1Protocol(WritingProtocol):
         self, response: HTTPResponse, plain: PlainHead, buffer: bytearray, pos: int, end: int
     ) -> int:
         """Fill in *response* from *plain*, the head at *pos*; see ``_final_head``. Hot."""
-        _, size, status, response.reason, response._head, left, chunked = plain
+        _, size, status, response.reason, response.head, left, chunked = plain
         response.version = 11
         response.status = status
         if status == 204 or status == 304 or response.method == "HEAD":
             left, chunked = 0, False
-        response.left = left
+        response.remaining = left
         response.chunked = chunked
         response.will_close = left is None and not chunked
         return self._final_head(response, status, buffer, pos + size, end)
@@ -613,18 +588,18 @@ class HTTP1Protocol(WritingProtocol):
             self._wake_sender()
         if response.last:
             response.will_close = True
-        waiter = response._head_waiter
+        waiter = response.head_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
         if status == 101 or (response.method == "CONNECT" and status < 300):
             self._upgrade(response)
             return pos
-        left = response.left
+        left = response.remaining
         if left is not None and left <= end - pos:
             stop = pos + left
-            response.left = 0
-            response.received = response._buffered = left
-            response._first = bytes(buffer[pos:stop]) if left else b""
+            response.remaining = 0
+            response.received = response.buffered = left
+            response.first = bytes(buffer[pos:stop]) if left else b""
             self._finish(response, stop < end)
             return stop
         self.state = BODY
@@ -647,24 +622,24 @@ class HTTP1Protocol(WritingProtocol):
             if decoder.done:
                 self._finish(response, stop < end)
             return stop
-        left = response.left
+        left = response.remaining
         stop = end if left is None else min(end, pos + left)
         if left is not None:
-            response.left = left - (stop - pos)
+            response.remaining = left - (stop - pos)
         response.feed_data(memoryview(buffer)[pos:stop])
-        if left is not None and not response.left:
+        if left is not None and not response.remaining:
             self._finish(response, stop < end)
         return stop
 
     def _finish(self, response: HTTPResponse, leftover: bool) -> None:
         """End a response that is whole: the next exchange, idle, or close. Hot."""
-        response._ended = True
-        waiter = response._waiter
+        response.ended = True
+        waiter = response.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        if response._paused:
+        if response.paused:
             # Paused by its own last bytes. Whoever comes next must be read: head, or EOF.
-            response._paused = False
+            response.paused = False
             self.resume_reading()
         self._interim = self._head_bytes = 0
         # Whoever has waited for its body runs later, maybe behind the next exchange's beginning.
@@ -693,7 +668,7 @@ class HTTP1Protocol(WritingProtocol):
     def _follow(self, following: HTTPResponse) -> None:
         """*following* is received from now on; its wait for bytes has been on for longer."""
         self._held = None
-        if following._closed:
+        if following.closed:
             self.hurry(following)
         elif self._watchdog is not None:
             self._watchdog.arm_total(following.deadline)
@@ -703,7 +678,7 @@ class HTTP1Protocol(WritingProtocol):
         self.state = UPGRADED
         self.pause_reading()
         # RFC 9110 §9.3.6: whatever the framing fields say.
-        response.left = 0
+        response.remaining = 0
         response.chunked = response.will_close = False
         response.feed_eof()
         self._response = None
@@ -736,7 +711,7 @@ class HTTP1Protocol(WritingProtocol):
                 response.will_close = True
                 self._finish(response, False)
                 return
-            if decoder is None and response.left is None and exc is None and self._clean_eof():
+            if decoder is None and response.remaining is None and exc is None and self._clean_eof():
                 # RFC 9112 §6.3 step 8 and §9.8: by the connection's end, which TLS confirms.
                 response.will_close = True
                 self._finish(response, False)
@@ -777,7 +752,7 @@ class HTTP1Protocol(WritingProtocol):
             if exc.__traceback__ is not None:
                 exc = exc.with_traceback(None)
             self.describe(exc, response, notes=notes)
-            if response._head is not None:
+            if response.head is not None:
                 response.will_close = True
             response.set_exception(exc)
         self._fail_pending(pending)
@@ -810,7 +785,7 @@ class HTTP1Protocol(WritingProtocol):
             return
         if name == "write" and self._peer_takes_bytes():
             return
-        if name == "read" and response._head is not None and response._waiter is None:
+        if name == "read" and response.head is not None and response.waiter is None:
             # The wait for the head is over, and nobody waits for the body.
             self._part(response)
             return
@@ -848,7 +823,7 @@ class HTTP1Protocol(WritingProtocol):
         self._reader = None
         if self._watchdog is not None:
             self._watchdog.stop()
-        if response is not None and not response._ended:
+        if response is not None and not response.ended:
             response.set_exception(self.describe(closed_here(response), response))
         pending, self._pending = self._pending, None
         self._fail_pending(pending)
@@ -918,7 +893,7 @@ class HTTP1Protocol(WritingProtocol):
         """Return ``transport.get_extra_info(name)``, None once the transport is gone."""
         return self.transport.get_extra_info(name) if self.transport is not None else None
 
-    def begin_wait(self, reader: BodyReader) -> None:
+    def begin_wait(self, reader: Exchange) -> None:
         """Somebody waits for bytes from now on."""
         self._held = reader
         if self._read_timeout is not None:
@@ -939,7 +914,7 @@ class HTTP1Protocol(WritingProtocol):
             if self._response is response or watchdog.is_read_disarmed:
                 watchdog.arm_read_at(response.started + limit)
 
-    def end_wait(self, reader: BodyReader) -> None:
+    def end_wait(self, reader: Exchange) -> None:
         """*reader* waits no more. Others' waits may be on: of the next exchange, or behind it."""
         if self._held is not reader:
             return
@@ -950,7 +925,7 @@ class HTTP1Protocol(WritingProtocol):
     def hurry(self, response: HTTPResponse) -> None:
         """Nobody wants *response* any more: it may not keep the connection for long."""
         if self._response is response:
-            alone = response._head is not None and not self._pending
+            alone = response.head is not None and not self._pending
             seconds = DISCARD_SECONDS if alone else DISCARD_SHARED_SECONDS
             self.watchdog().arm_total(self.loop.time() + seconds)
 
@@ -961,13 +936,13 @@ class HTTP1Protocol(WritingProtocol):
         as well, the connection is aborted. ``_held`` keeps it alive while a task waits in it.
         """
         response = self._response
-        if response is None or response._head is None or self._pending:
+        if response is None or response.head is None or self._pending:
             self.abort()
             return
         response.will_close = True
-        self.loosen(response)
+        self.hold_weakly(response)
 
-    def loosen(self, reader: BodyReader) -> None:
+    def hold_weakly(self, reader: Exchange) -> None:
         """Abort the connection when nobody else knows *reader*, which is being received."""
         if self._response is reader:
             self._response = weakref.proxy(reader, self._dropped)

@@ -1,27 +1,44 @@
-"""HTTPResponse: what callers read. The head's side of it; reader.py has the body's.
+"""HTTPResponse: what callers read. exchange.py has the side that the package fills.
 
-A response is made when its request is sent, and is the exchange's one object: the protocol
-fills its head in, feeds its body, and ends it. Layer: above reader, below protocol.
+How a reader waits: one waiter, woken once ``_wake_at`` bytes are unread or nothing more will come.
+Every read is a loop of "take what is there, or wait"; what a read has taken when it is
+cancelled, it puts back (``_unread``), so a cancelled read loses nothing.
+
+How large reads avoid copies: while a reader waits for a known number of bytes, ``landing`` is
+a view of the memory that the caller will get, and the source reads straight into it. The
+reader alone makes and releases landing views: inside ``landed`` the loop still holds one.
+
+Layer: above exchange, below protocol.
 """
 
 from __future__ import annotations
 
-import asyncio
+import io
+from collections import deque
+from collections.abc import AsyncIterator
 from http.client import HTTPMessage
-from math import inf
 from typing import TYPE_CHECKING, Any
 
+from .exceptions import IncompleteBody, IncompleteRead
+from .exchange import Exchange
 from .http11.head import split_fields
-from .reader import GIVEN_UP, HIGH_WATER, BodyReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .http11.chunked import ChunkedDecoder
-    from .net.dial import DialReport
-    from .reader import Source
-
 __all__ = ["HTTPResponse", "make_message"]
+
+LANDING_MIN = 64 * 1024
+"""Bytes from which on a read lands in its result; below, they are copied out of a buffer."""
+
+LANDING_STEP = 2 * 1024 * 1024
+"""Bytes that a read allocates beyond what has arrived: an announced length sizes nothing.
+
+Growing fills the new bytes with zeros: 2 MiB of them stay in the CPU's cache until the socket's
+bytes replace them: see benchmarks/micro/landing_step.py.
+"""
+
+TWO_READERS = "this response is being read by another task already"
 
 
 def make_message(fields: Iterable[tuple[str, str]]) -> HTTPMessage:
@@ -32,7 +49,7 @@ def make_message(fields: Iterable[tuple[str, str]]) -> HTTPMessage:
     return message
 
 
-class HTTPResponse(BodyReader):
+class HTTPResponse(Exchange):
     """A response, made by ``HTTPConnection.getresponse``. Mirrors ``http.client.HTTPResponse``.
 
     Attributes, filled once the head has arrived: ``status`` (int), ``reason`` (str),
@@ -43,104 +60,18 @@ class HTTPResponse(BodyReader):
     body raises ``IncompleteRead`` from every way of reading, and ``trailers`` are kept.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_fields",
-        "_head",
-        "_head_waiter",
-        "_headers",
-        "_trailers",
-        "chunked",
-        "deadline",
-        "debuglevel",
-        "decoder",
-        "dialed",
-        "last",
-        "method",
-        "number",
-        "reason",
-        "started",
-        "status",
-        "target",
-        "upgrade",
-        "version",
-        "will_close",
-    )
-
-    # Set by the protocol's start(): time.monotonic(), and how many exchanges the connection had.
-    started: float
-    number: int
-
-    # Set with the head, before anybody holds the response.
-    chunked: bool
-    reason: str
-    status: int
-    version: int
-    will_close: bool
-
-    def __init__(
-        self,
-        source: Source | None,
-        method: str = "GET",
-        target: str = "",
-        high_water: int = HIGH_WATER,
-    ) -> None:
-        # The body's side, flat: see reader.py.
-        self._source = source
-        self._high_water = high_water
-        self._first = b""
-        self._offset = 0
-        self._rest = None
-        self._buffered = 0
-        self._waiter = None
-        self._paused = False
-        self._closed = False
-        self._ended = False
-        self._exception = None
-        self.received = 0
-        self.landing = None
-
-        self.method = method
-        self.target = target
-        self.debuglevel = 0
-        # Whether the request asked to leave HTTP/1.1: 101 is an answer to nothing else.
-        self.upgrade = False
-        # When Timeout.total ends it, on the loop's clock.
-        self.deadline = inf
-        # Of the connect that was made for it; None on a connection that was there.
-        self.dialed: DialReport | None = None
-        # Whether the request said that the connection ends after its response.
-        self.last = False
-        self.decoder: ChunkedDecoder | None = None
-        # The head, bytes that follow the grammar; its fields are split when asked for.
-        self._head: bytes | None = None
-        self._head_waiter: asyncio.Future[None] | None = None
-        self._fields: list[tuple[str, str]] | None = None
-        self._headers: HTTPMessage | None = None
-        self._trailers: HTTPMessage | None = None
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        if self._head is None:
+        if self.head is None:
             return f"<HTTPResponse {self.method} {self.url} waiting for its head>"
-        read = self.received - self._buffered
-        total = None if self.left is None else self.received + self.left
+        read = self.received - self.buffered
+        total = None if self.remaining is None else self.received + self.remaining
         unit, per = ("B", 1) if max(read, total or 0) < 1000 else ("kB", 1000)
         shown = ["?" if n is None else f"{n / per:.{0 if per == 1 else 1}f}" for n in (read, total)]
         return f"<HTTPResponse [{self.status} {self.reason}] {'/'.join(shown)} {unit} read>"
 
     # -------------------------------------------------------------------- head
-
-    @property
-    def url(self) -> str:
-        """The URL that was asked for: the target, behind the origin unless it is absolute."""
-        if self._source is None or not self.target.startswith("/"):
-            return self.target
-        return f"{self._source.origin}{self.target}"
-
-    @property
-    def peername(self) -> Any:
-        """What ``socket.getpeername`` gave for the connection that the response came on."""
-        return self._source.peername if self._source is not None else None
 
     @property
     def code(self) -> int:
@@ -151,7 +82,7 @@ class HTTPResponse(BodyReader):
     def raw_headers(self) -> list[tuple[str, str]]:
         """The fields as (name, value), in order, in the peer's case, repeated ones apart."""
         if self._fields is None:
-            head = self._head.decode("latin-1") if self._head is not None else "\n"
+            head = self.head.decode("latin-1") if self.head is not None else "\n"
             self._fields = split_fields(head, head.index("\n") + 1)
         return self._fields
 
@@ -201,7 +132,7 @@ class HTTPResponse(BodyReader):
     @property
     def length(self) -> int | None:
         """Bytes of the body not read yet, or None where the framing does not tell."""
-        return None if self.left is None else self._buffered + self.left
+        return None if self.remaining is None else self.buffered + self.remaining
 
     @property
     def chunk_left(self) -> int | None:
@@ -209,28 +140,18 @@ class HTTPResponse(BodyReader):
         return None if self.decoder is None else self.decoder.chunk_left
 
     @property
-    def complete(self) -> bool:
-        """Whether the whole response, as its framing announced it, has arrived."""
-        return self._head is not None and self._ended and self._exception is None
-
-    @property
     def trailers(self) -> HTTPMessage:
         """The fields after a chunked body; empty before it is ``complete`` and where none came."""
-        if not self._ended:
+        if not self.ended:
             return make_message(())
         if self._trailers is None:
             decoder = self.decoder
             self._trailers = make_message(decoder.trailers if decoder is not None else ())
         return self._trailers
 
-    @property
-    def closed(self) -> bool:
-        """Whether ``close()`` was called."""
-        return self._closed
-
     def isclosed(self) -> bool:
         """Whether there is nothing more to read: the body was read whole, or ``close()``."""
-        return self._closed or (self._ended and not self._buffered)
+        return self.closed or (self.ended and not self.buffered)
 
     def readable(self) -> bool:
         """Return True, as http.client's does."""
@@ -238,55 +159,11 @@ class HTTPResponse(BodyReader):
 
     def fileno(self) -> int:
         """Return the socket's descriptor; ``ValueError`` once the response is finished."""
-        source = None if self._ended else self._source
+        source = None if self.ended else self.source
         sock = source.get_extra_info("socket") if source is not None else None
         if sock is None:
             raise ValueError(f"{self!r} has no socket any more")
         return int(sock.fileno())
-
-    def close(self) -> None:
-        """Give up what was not read. An incomplete body costs the connection: it is aborted.
-
-        Later reads return b"". A read that is waiting in another task raises ``IncompleteRead``.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        if self._source is not None and not self._ended:
-            self._source.abort()
-        if self._exception is not None and self._waiter is None and self._head is not None:
-            self._exception = GIVEN_UP
-        self._first = b""
-        self._offset = 0
-        self._rest = None
-        self._buffered = 0
-
-    def loosen(self) -> None:
-        """Let the connection end if nobody but it knows this response any more."""
-        if not self._ended and self._source is not None:
-            self._source.loosen(self)
-
-    def discard(self, limit: int) -> None:
-        """Give up what was not read, but let it come if it is *limit* bytes or less.
-
-        What ``close()`` is for a caller, this is for who wants the connection again: the body is
-        dropped as it arrives. One that is larger, or that somebody waits for in another task,
-        costs the connection, as ``close()`` does.
-        Nobody may read afterwards.
-        """
-        source = self._source
-        late = self._head is not None and (self.will_close or (self.left or 0) > limit)
-        if self._ended or source is None or late or self._waiter is not None:
-            self.close()
-            return
-        self._closed = True
-        self._need = self.received + limit
-        self._first = b""
-        self._offset = 0
-        self._rest = None
-        self._buffered = 0
-        if self._paused:
-            self._resume()
 
     def __enter__(self) -> HTTPResponse:
         return self
@@ -300,36 +177,397 @@ class HTTPResponse(BodyReader):
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
-    # ----------------------------------------------------------------- feeding
-
-    def set_exception(self, exc: BaseException) -> None:
-        """The response ends here, and why. Who waits for its head gets *exc*."""
-        if not self._ended:
-            BodyReader.set_exception(self, exc)
-            waiter = self._head_waiter
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-
-    def raise_failure(self) -> None:
-        """Raise what came instead of the head, if something did."""
-        exc = self._exception
-        if self._head is None and exc is not None:
-            # Once: a traceback that leads back to its exception would wait for the collector.
-            self._exception = None
-            try:
-                raise exc
-            finally:
-                del exc
-
-    @property
-    def has_head(self) -> bool:
-        """Whether ``getresponse()`` would not have to wait: the head is here, or never will be."""
-        return self._head is not None or self._ended
-
     def debug_head(self) -> None:
         """Print the head as http.client does at ``debuglevel`` 1."""
-        if self._head is not None:
-            line, end, _ = self._head.decode("latin-1").partition("\n")
+        if self.head is not None:
+            line, end, _ = self.head.decode("latin-1").partition("\n")
             print("reply:", repr(line + end))
             for name, value in self.raw_headers:
                 print("header:", f"{name}:", value)
+
+    # ------------------------------------------------------------------ taking
+
+    def _take(self, size: int) -> bytes:
+        """Take up to *size* unread bytes, at least one where there are any."""
+        if self.waiter is not None:
+            raise RuntimeError(TWO_READERS)
+        first = self.first
+        offset = self._offset
+        have = len(first) - offset
+        if size < have:
+            data = bytes(first[offset : offset + size])
+            self._offset = offset + size
+            self.buffered -= size
+        elif not self._queue:
+            data = bytes(first[offset:]) if offset else bytes(first)
+            self.first = b""
+            self._offset = 0
+            self.buffered = 0
+        else:
+            pieces = [first[offset:] if offset else first]
+            queue = self._queue
+            while queue and have + len(queue[0]) <= size:
+                piece = queue.popleft()
+                have += len(piece)
+                pieces.append(piece)
+            self.first = b""
+            self._offset = 0
+            if queue:
+                self.first = queue.popleft()
+                self._offset = size - have
+                pieces.append(self.first[: size - have])
+            data = b"".join(pieces)
+            self.buffered -= len(data)
+        if self.paused and self.buffered <= self.high_water >> 1:
+            self._resume()
+        return data
+
+    def _unread(self, data: bytes) -> None:
+        """Put *data* back in front of what is unread."""
+        if not data or self.closed:
+            return
+        if self.buffered:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.appendleft(self.first[self._offset :])
+        self.first = data
+        self._offset = 0
+        self.buffered += len(data)
+        if self.buffered >= self.high_water and not self.paused:
+            self._pause()
+
+    async def _wait(self, need: int) -> None:
+        """Wait until *need* bytes, or high water, are unread, or nothing more will come."""
+        if self.waiter is not None:
+            raise RuntimeError(TWO_READERS)
+        source = self.source
+        assert source is not None and not self.ended, "a reader waits for what will never come"
+        if self.paused:
+            self._resume()
+        self._wake_at = need
+        waiter = self.waiter = source.loop.create_future()
+        source.begin_wait(self)
+        try:
+            await waiter
+        finally:
+            self.waiter = None
+            source.end_wait(self)
+
+    def _fail(self, partial: bytes) -> None:
+        """Raise what ended the body too early, with *partial* as what this read had taken."""
+        exc = self.failure
+        if exc is None:
+            return
+        if self.closed:
+            # Raised once, for the read that was waiting when the response was closed.
+            self._abandon()
+        if isinstance(exc, IncompleteRead):
+            again = IncompleteBody(partial, exc.expected)
+            again.__dict__.update(exc.__dict__, partial=partial)
+            raise again from exc.__cause__
+        self._unread(partial)
+        raise exc.with_traceback(None)
+
+    # ----------------------------------------------------------------- reading
+
+    async def read(self, amt: int | None = None) -> bytes:
+        """Return the next *amt* bytes, or all that is left. Does not wait for what is there.
+
+        Fewer than *amt* come back only at the end; b"" after it. Raises ``IncompleteRead``
+        (with ``partial``) if the body ends early: from ``read()`` at once, from ``read(amt)``
+        once the bytes that did arrive were returned. Cancelling loses no byte.
+        Mirrors ``http.client.HTTPResponse.read``.
+        """
+        if amt is None or amt < 0:
+            if self.ended:
+                if not self._offset and not self._queue and self.failure is None:
+                    data = self.first
+                    self.first = b""
+                    self.buffered = 0
+                    return data if type(data) is bytes else bytes(data)
+                data = self._take(self.buffered) if self.buffered else b""
+                if self.failure is not None:
+                    self._fail(data)
+                return data
+            data = await self._read_all()
+            if self.failure is not None:
+                self._fail(data)
+            return data
+        if self.buffered < amt and not self.ended:
+            data = await self._read_amount(amt)
+        else:
+            data = self._take(amt) if amt and self.buffered else b""
+        if not data and amt and self.failure is not None:
+            self._fail(b"")
+        return data
+
+    async def _read_all(self) -> bytes:
+        if self.remaining is not None:
+            total = self.buffered + self.remaining
+            if total <= self.high_water:
+                while not self.ended:
+                    await self._wait(total)
+                return self._take(self.buffered) if self.buffered else b""
+            return await self._land(total)
+        return await self._gather(None)
+
+    async def _read_amount(self, amount: int) -> bytes:
+        if self.remaining is not None:
+            amount = min(amount, self.buffered + self.remaining)
+            if amount - self.buffered >= LANDING_MIN:
+                return await self._land(amount)
+        if amount > self.high_water:
+            return await self._gather(amount)
+        while self.buffered < amount and not self.ended:
+            await self._wait(amount)
+        return self._take(amount) if self.buffered else b""
+
+    async def _gather(self, amount: int | None) -> bytes:
+        """Collect *amount* bytes, or all, of a body whose length is not known."""
+        # BytesIO: the collected body exists once, and getvalue() does not copy it.
+        sink = io.BytesIO()
+        size = 0
+        try:
+            while amount is None or size < amount:
+                if self.buffered:
+                    size += sink.write(
+                        self._take(self.buffered if amount is None else amount - size)
+                    )
+                elif self.ended:
+                    break
+                else:
+                    high_water = self.high_water
+                    await self._wait(
+                        high_water if amount is None else min(high_water, amount - size)
+                    )
+        except BaseException:
+            self._unread(sink.getvalue())
+            raise
+        return sink.getvalue()
+
+    async def _land(self, total: int) -> bytes:
+        """Collect *total* bytes of a body whose length is known, straight from the socket.
+
+        ``BytesIO(bytes(n))`` takes over memory that no one has touched yet, ``getbuffer()``
+        makes it writable, and ``getvalue()`` gives that very object. It grows in steps of
+        ``LANDING_STEP``, and only as bytes arrive.
+        """
+        sink = io.BytesIO(bytes(min(total, self.buffered + LANDING_STEP)))
+        view = sink.getbuffer()
+        done = 0
+        try:
+            while done < total:
+                if done == len(view):
+                    view.release()
+                    sink.seek(min(total, done + LANDING_STEP) - 1)
+                    sink.write(b"\0")
+                    view = sink.getbuffer()
+                while self.buffered and done < len(view):
+                    piece = self._take(len(view) - done)
+                    view[done : done + len(piece)] = piece
+                    done += len(piece)
+                if done < len(view):
+                    if self.ended:
+                        break
+                    done += await self._wait_landing(view[done:])
+        except BaseException:
+            self._unread(bytes(view[:done]))
+            raise
+        finally:
+            view.release()
+        if done < total:
+            sink.truncate(done)
+        return sink.getvalue()
+
+    async def _wait_landing(self, view: memoryview, need: int = 0) -> int:
+        """Let the source fill *view*; return how many bytes it put there. Releases *view*.
+
+        With *need* 1 the first bytes end the wait. If the wait is cancelled, the bytes that
+        landed are unread again.
+        """
+        source = self.source
+        if (
+            source is None
+            or not source.can_land
+            or self.remaining is None
+            or self.waiter is not None
+        ):
+            await self._wait(1)
+            view.release()
+            return 0
+        self.landing = view
+        # Nothing is unread here, so bytes that come another way arrive after the landed ones.
+        assert not self.buffered, "bytes would overtake those that are unread"
+        try:
+            await self._wait(need or len(view))
+        except BaseException:
+            self._unread(bytes(view[: len(view) - len(self.landing or b"")]))
+            raise
+        finally:
+            landing, self.landing = self.landing, None
+            landed = len(view)
+            if landing is not None:
+                landed -= len(landing)
+                landing.release()
+            if landing is not view:
+                view.release()
+        return landed
+
+    async def read1(self, n: int = -1) -> bytes:
+        """Return up to *n* bytes, waiting only if there are none. Mirrors http.client's."""
+        if n == 0:
+            return b""
+        if not self.buffered and not self.ended:
+            await self._wait(1)
+        if self.buffered:
+            return self._take(n if n > 0 else self.buffered)
+        self._fail(b"")
+        return b""
+
+    async def readinto(self, b: Any) -> int:
+        """Fill *b*, a writable buffer; return the number of bytes, below ``len(b)`` at the end.
+
+        Raises ``IncompleteRead`` like ``read(amt)``. If it is cancelled, the bytes that were
+        put into *b* are unread again. Mirrors ``http.client.HTTPResponse.readinto``.
+        """
+        return await self._readinto(b, 0)
+
+    async def readinto1(self, b: Any) -> int:
+        """Put up to ``len(b)`` bytes into *b*, waiting only if there are none."""
+        return await self._readinto(b, 1)
+
+    async def _readinto(self, b: Any, need: int) -> int:
+        with memoryview(b) as whole, whole.cast("B") as view:
+            if view.readonly:
+                raise TypeError(f"readinto needs a writable buffer, got {type(b).__name__}")
+            done = 0
+            size = len(view)
+            try:
+                while done < size:
+                    if self.buffered:
+                        piece = self._take(size - done)
+                        view[done : done + len(piece)] = piece
+                        done += len(piece)
+                    elif self.ended or (need and done):
+                        break
+                    else:
+                        end = size if self.remaining is None else min(size, done + self.remaining)
+                        if end - done < LANDING_MIN:
+                            await self._wait(need or end - done)
+                        else:
+                            done += await self._wait_landing(view[done:end], need)
+            except BaseException:
+                self._unread(bytes(view[:done]))
+                raise
+        if not done and size:
+            self._fail(b"")
+        return done
+
+    async def peek(self, n: int = -1) -> bytes:
+        """Return unread bytes without taking them, *n* at most; waits only if there are none.
+
+        Mirrors ``http.client.HTTPResponse.peek``. Never more than one piece of what arrived.
+        """
+        if not self.buffered and not self.ended:
+            await self._wait(1)
+        if not self.buffered:
+            self._fail(b"")
+            return b""
+        end = self._offset + n if n > 0 else len(self.first)
+        return bytes(self.first[self._offset : end])
+
+    async def readline(self, limit: int = -1) -> bytes:
+        r"""Return bytes up to and with the next ``\n``, *limit* at most; b"" at the end.
+
+        Mirrors ``http.client.HTTPResponse.readline``.
+        """
+        if limit == 0:
+            return b""
+        pieces: list[bytes] = []
+        room = limit if limit > 0 else -1
+        try:
+            while room:
+                if self.buffered:
+                    first, offset = self.first, self._offset
+                    end = first.find(b"\n", offset) + 1
+                    size = (end or len(first)) - offset
+                    if room > 0:
+                        size = min(size, room)
+                        room -= size
+                    line = self._take(size)
+                    whole = not room or line.endswith(b"\n")
+                    if whole and not pieces:
+                        return line
+                    pieces.append(line)
+                    if whole:
+                        break
+                elif self.ended:
+                    break
+                else:
+                    await self._wait(1)
+        except BaseException:
+            self._unread(b"".join(pieces))
+            raise
+        if not pieces:
+            self._fail(b"")
+        return b"".join(pieces)
+
+    async def readlines(self, hint: int = -1) -> list[bytes]:
+        """Return the lines that are left; stop at more than *hint* bytes. Mirrors ``io.IOBase``."""
+        lines: list[bytes] = []
+        size = 0
+        try:
+            while line := await self.readline():
+                lines.append(line)
+                size += len(line)
+                if 0 < hint < size:
+                    break
+        except BaseException:
+            self._unread(b"".join(lines))
+            raise
+        return lines
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    async def iter_bytes(self, n: int | None = None) -> AsyncIterator[bytes]:
+        """Iterate over the body: pieces of *n* bytes, or as they arrive.
+
+        Raises ``IncompleteRead`` after the last piece if the body ended early.
+        """
+        if n is not None:
+            if n <= 0:
+                raise ValueError(f"iter_bytes(n) needs n above 0, got {n}")
+            while data := await self.read(n):
+                yield data
+            return
+        source = self.source
+        most = self.high_water
+        lands = source is not None and source.lands_pieces and most >= LANDING_MIN
+        room = LANDING_MIN
+        while True:
+            if not lands or self.buffered or self.ended or (self.remaining or 0) < room:
+                data = await self.read1()
+            else:
+                data = await self._land_piece(room)
+            if not data:
+                return
+            yield data
+            # Memory that stays unused is cleared for nothing: twice the last piece, or less.
+            room = max(LANDING_MIN, min(2 * len(data), most))
+
+    async def _land_piece(self, room: int) -> bytes:
+        """Return what arrives next, *room* bytes at most, straight from the socket if possible."""
+        sink = io.BytesIO(bytes(room))
+        size = await self._wait_landing(sink.getbuffer(), 1)
+        if not size:
+            return await self.read1()
+        if size < room:
+            sink.truncate(size)
+        return sink.getvalue()

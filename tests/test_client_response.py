@@ -330,7 +330,7 @@ def links(*values: str) -> dict[str, dict[str, str]]:
 
     raw = HTTPResponse(None, "GET")
     raw.status, raw.reason = 200, "OK"
-    raw._head = OK + "".join(f"Link: {value}\r\n" for value in values).encode("latin-1") + b"\r\n"
+    raw.head = OK + "".join(f"Link: {value}\r\n" for value in values).encode("latin-1") + b"\r\n"
     return Response(raw, "http://h/d/a", b"", 0, 0, 0, 0).links
 
 

@@ -68,7 +68,7 @@ def test_many_responses_take_the_fast_ways() -> None:
     for _ in range(CASES):
         _, data = random_exchange(choice)
         head = aiohttpconn.protocol.match_plain_head(
-            bytearray(data), 0, len(data), Limits().max_fields
+            bytearray(data), 0, len(data), Limits().max_fields, Limits().max_line
         )
         if head is not None:
             plain += 1
@@ -215,16 +215,16 @@ def receive(
                 buffer[:count] = piece[:count]
                 protocol.buffer_updated(count)
                 piece = piece[count:]
-        if not response._ended:
+        if not response.ended:
             protocol.eof_received()
-        head = response._head is not None
-        unread = [bytes(response._first)[response._offset :], *map(bytes, response._rest or ())]
+        head = response.head is not None
+        unread = [bytes(response.first)[response._offset :], *map(bytes, response._queue or ())]
         seen.append(
             (
-                head and (response.status, response.reason, response.version, response._head),
-                head and (response.chunked, response.will_close, response.left),
-                (b"".join(unread), response.received, response._ended),
-                (type(response._exception), protocol.state, transport.ended),
+                head and (response.status, response.reason, response.version, response.head),
+                head and (response.chunked, response.will_close, response.remaining),
+                (b"".join(unread), response.received, response.ended),
+                (type(response.failure), protocol.state, transport.ended),
             )
         )
     return seen
@@ -241,7 +241,7 @@ class Recorder:
     def exchange_ended(self, response: Any, count: int = 1) -> None:
         for _ in range(count):
             number = sum(what == "ended" for what, *_ in self.told)
-            assert self.responses[number]._ended
+            assert self.responses[number].ended
             self.told.append(("ended", number))
         assert response is self.responses[number]
         self.state = self.protocol.state
@@ -265,7 +265,7 @@ def pipelined(
     owner.protocol, protocol.owner = protocol, owner
     for number, (method, _) in enumerate(exchanges):
         response = protocol.start(method, "/", b"", True)
-        response._head_waiter = loop.create_future()
+        response.head_waiter = loop.create_future()
         if number == last:
             protocol.close_after(response)
         owner.responses.append(response)
@@ -286,17 +286,17 @@ def pipelined(
         owner.told = [("closed",)]
     seen: list[Any] = [owner.told, protocol.state, transport.ended, len(protocol._pending or ())]
     for response in owner.responses:
-        head = response._head is not None
-        exc = response._exception
-        unread = [bytes(response._first)[response._offset :], *map(bytes, response._rest or ())]
+        head = response.head is not None
+        exc = response.failure
+        unread = [bytes(response.first)[response._offset :], *map(bytes, response._queue or ())]
         seen.append(
             (
-                head and (response.status, response.reason, response.version, response._head),
-                head and (response.chunked, response.will_close, response.left),
-                (b"".join(unread), response.received, response._buffered, response._ended),
+                head and (response.status, response.reason, response.version, response.head),
+                head and (response.chunked, response.will_close, response.remaining),
+                (b"".join(unread), response.received, response.buffered, response.ended),
                 (type(exc), re.sub(r"[\d.]+ ms", "", str(exc)), getattr(exc, "unanswered", None)),
-                response._head_waiter.done(),
-                response.trailers.items() if response._ended and head else None,
+                response.head_waiter.done(),
+                response.trailers.items() if response.ended and head else None,
             )
         )
     if protocol._watchdog is not None:

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from aiohttpconn import HTTPConnection, reader
+from aiohttpconn import HTTPConnection, exchange
+from aiohttpconn import response as response_module
 from aiohttpconn.exceptions import HTTPException, IncompleteRead, RequestTimeout
 from aiohttpconn.http11.chunked import encode_chunk
 
@@ -40,10 +41,10 @@ def world() -> Iterator[ClosedWorld]:
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scale the reader's sizes down, so that small bodies meet all of its ways."""
-    monkeypatch.setattr(reader, "LANDING_MIN", 6)
-    monkeypatch.setattr(reader, "LANDING_STEP", 16)
-    monkeypatch.setattr(reader, "_SMALL", 3)
-    monkeypatch.setattr(reader, "_MERGED", 8)
+    monkeypatch.setattr(response_module, "LANDING_MIN", 6)
+    monkeypatch.setattr(response_module, "LANDING_STEP", 16)
+    monkeypatch.setattr(exchange, "_SMALL", 3)
+    monkeypatch.setattr(exchange, "_MERGED", 8)
 
 
 # Reading in any order --------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def bodies(draw: st.DrawFn) -> Body:
     cut = min(cut, len(content))
     ends = ["eof", "reset"] if cut or framing == "close" else ["stay", "eof", "reset"]
     chunks = draw(st.lists(st.integers(1, 12), max_size=8)) if framing == "chunked" else []
-    high_water = draw(st.sampled_from([1, 2, 5, 16, reader.HIGH_WATER]))
+    high_water = draw(st.sampled_from([1, 2, 5, 16, exchange.HIGH_WATER]))
     return Body(content, framing, chunks, draw(st.sampled_from(ends)), cut, high_water)
 
 
@@ -214,7 +215,7 @@ async def read_in_any_order(
         check_taken(op, taken, rest)
         if whole and all(op.turns is None for op in ops):
             # Bytes that a read puts back, cancelled or failed, may be more.
-            assert response._buffered <= response._high_water
+            assert response.buffered <= response.high_water
         if op.name != "peek":
             at += len(taken)
         assert whole or op.name != "readall", "a truncated body is whole"
@@ -259,7 +260,7 @@ def test_the_same_bytes_in_the_same_order_in_real_sizes(
     framing = data.draw(st.sampled_from(["length", "chunked", "close"]))
     chunks = data.draw(st.lists(st.integers(1, 200_000), max_size=4))
     cut = data.draw(st.sampled_from([0, 0, 1, 50_000])) if framing != "close" else 0
-    body = Body(content, framing, chunks, "eof", cut, reader.HIGH_WATER)
+    body = Body(content, framing, chunks, "eof", cut, exchange.HIGH_WATER)
     wire, content, whole = body.wire()
     at = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=5)))
     pieces = [wire[i:j] for i, j in zip([0, *at], [*at, len(wire)], strict=True)]
@@ -351,7 +352,7 @@ PLAIN_OPS = st.lists(
     parts=st.lists(responses(), min_size=1, max_size=3),
     ops=PLAIN_OPS,
     strict=st.booleans(),
-    high_water=st.sampled_from([1, 7, reader.HIGH_WATER]),
+    high_water=st.sampled_from([1, 7, exchange.HIGH_WATER]),
 )
 def test_no_response_makes_us_hang_or_raise_what_is_not_documented(
     world: ClosedWorld,

@@ -105,7 +105,7 @@ async def test_a_dropped_response_that_owns_its_socket_frees_it():
             conn = HTTPConnection(server.host, server.port)
             await conn.request("GET", "/")
             response = await conn.getresponse()
-            ref = weakref.ref(response._source)
+            ref = weakref.ref(response.source)
             del conn, response
             assert await gone(ref)
         await server.conns[0].wait_ended()
@@ -142,10 +142,10 @@ async def test_a_closed_response_keeps_no_bytes():
         async with HTTPConnection(server.host, server.port) as conn:
             await conn.request("GET", "/")
             response = await conn.getresponse()
-            while response._buffered < 100_000:
+            while response.buffered < 100_000:
                 await asyncio.sleep(0)
             response.close()
-            assert (response._first, response._rest, response._buffered) == (b"", None, 0)
+            assert (response.first, response._queue, response.buffered) == (b"", None, 0)
 
 
 async def test_an_idle_connection_owns_no_buffer(scripted):

@@ -324,7 +324,7 @@ async def test_a_large_body_in_the_middle_that_is_read_late_delays_those_behind_
                 await asyncio.sleep(0)
             assert not third.done()
             # It is paused: what is unread is bounded.
-            assert large._buffered <= 512 * 1024
+            assert large.buffered <= 512 * 1024
             pieces = [piece async for piece in large.iter_bytes(10_000)]
             assert b"".join(pieces) == body
             assert await third == b"c"

@@ -73,7 +73,7 @@ def get(protocol, path: str, method: str = "GET"):
 
 
 async def ended(response) -> None:
-    while not response._ended:
+    while not response.ended:
         await asyncio.sleep(0)
 
 

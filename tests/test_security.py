@@ -1231,7 +1231,7 @@ async def test_a_reader_that_stops_stops_the_server(certificates, coding, tls, h
             await pump.stalled.wait()
             # TLS hands over a whole read of TCP's at once.
             most = high_water + (256 * 1024 if tls else 0)
-            assert high_water // 2 <= response._buffered <= most
+            assert high_water // 2 <= response.buffered <= most
             taken = pump.sent - pump.in_kernel - unread(response.fileno())
             # Plus framing, TLS records, and what TLS has read and not handed over.
             assert taken <= 1000 + most + (256 * 1024 if tls else 1024)
@@ -1391,7 +1391,7 @@ async def test_the_end_while_reading_is_paused_loses_nothing(end):
             response = await conn.getresponse()
             assert await response.read(10) == body[:10]
             await answers.sent.wait()
-            assert response._buffered <= 4096
+            assert response.buffered <= 4096
             assert await response.read() == body[10:]
             assert response.complete
 

@@ -345,22 +345,22 @@ class Client:
                 if raw.status in REDIRECTS and self._follows:
                     call = Call(self._context, method, asked, options, stream=False, began=began)
                     return await call.run(raw)
-                head = raw._head
+                head = raw.head
                 notable = self._notes.get(head)  # type: ignore[arg-type]
                 if notable is None:
                     notable = self._look_at(head)
                 if notable and cookies is not None:
                     keep_cookies(cookies, origin._replace(target=target), raw)
-                content: bytes = raw._first  # type: ignore[assignment]
+                content: bytes = raw.first  # type: ignore[assignment]
                 most = self._max_body
                 if (
-                    raw._ended
-                    and not raw._rest
-                    and raw._exception is None
+                    raw.ended
+                    and len(content) == raw.buffered
+                    and raw.failure is None
                     and (most is None or len(content) <= most)
                 ):
-                    raw._first = b""
-                    raw._buffered = 0
+                    raw.first = b""
+                    raw.buffered = 0
                     ended = head_at
                 else:
                     coded = notable and self._decompresses and bool(codings_of(raw, url))

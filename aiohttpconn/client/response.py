@@ -343,7 +343,7 @@ class Response:
 
     def close(self) -> None:
         """Give up what was not read. If it is little, the connection may be used again."""
-        if not self.raw._ended:
+        if not self.raw.ended:
             abandon(self.raw)
         else:
             self.raw.close()
@@ -457,7 +457,7 @@ async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> byt
 
 def too_large(raw: HTTPResponse, max_body: int) -> BodyTooLarge:
     """Return the error for a body beyond *max_body*; its connection is over."""
-    announced = f", {raw.received + raw.left} announced" if raw.left is not None else ""
+    announced = f", {raw.received + raw.remaining} announced" if raw.remaining is not None else ""
     raw.close()
     return describe(
         BodyTooLarge(f"a body of more than max_body={max_body} bytes{announced}"),

@@ -385,7 +385,7 @@ class Connections:
         """
         slot.left -= count
         if response.number == count:
-            hint = _HINT.search(response._head or b"")
+            hint = _HINT.search(response.head or b"")
             if hint is not None:
                 if seconds := _TIMEOUT.search(hint[0]):
                     limit = float(seconds[1])

@@ -310,8 +310,8 @@ class ConnectionPool:
             shared = site.pipelining > 1 and body is None and method in SHARING
             start = exchange_shared if shared and isinstance(timeout, Unset) else exchange
             response = await start(connections, site, method, target, head, send)
-        if not response._ended:
-            response.loosen()
+        if not response.ended:
+            response.hold_weakly()
         return response
 
     def _sending(

@@ -99,7 +99,7 @@ async def exchange(
             protocol.set_timeout(send.timeout)
         response = protocol.start(method, site.prefix + target, data, True)
         response.dialed = dialed
-        waiter = response._head_waiter = protocol.loop.create_future()
+        waiter = response.head_waiter = protocol.loop.create_future()
         if protocol.timed:
             protocol.begin_head_wait(response)
             if send.deadline is not None:
@@ -110,7 +110,7 @@ async def exchange(
             # Aborts the connection, unless the answer was whole: it serves somebody else by now.
             response.close()
             raise
-        if response._head is not None:
+        if response.head is not None:
             if pool.respect_retry_after:
                 pool.may_pause(site, response)
             return response
@@ -153,7 +153,7 @@ async def exchange_shared(
             pool.share(slot)
         response = protocol.start(method, site.prefix + target, data, True)
         response.dialed = dialed
-        waiter = response._head_waiter = protocol.loop.create_future()
+        waiter = response.head_waiter = protocol.loop.create_future()
         timer = None
         if protocol.timed:
             protocol.begin_head_wait(response)
@@ -170,13 +170,13 @@ async def exchange_shared(
         finally:
             if timer is not None:
                 timer.cancel()
-        if response._head is not None:
-            if send.deadline is not None and not response._ended:
+        if response.head is not None:
+            if send.deadline is not None and not response.ended:
                 protocol.arm_total(response, send.deadline)
             if pool.respect_retry_after:
                 pool.may_pause(site, response)
             return response
-        if not isinstance(response._exception, NotProcessed):
+        if not isinstance(response.failure, NotProcessed):
             _check_resend(response, method, send)
             break
         sends += 1
@@ -202,7 +202,7 @@ def _check_resend(response: HTTPResponse, method: str, send: Send) -> None:
     an answer, and a method that may be sent twice.
     """
     again = send.resend and response.dialed is None and method in IDEMPOTENT
-    if not again or not getattr(response._exception, "unanswered", False):
+    if not again or not getattr(response.failure, "unanswered", False):
         response.raise_failure()
         raise AssertionError("a response ends with a head or with an exception")
 
@@ -288,6 +288,6 @@ def _left_of(send: Send) -> Timeout:
 def abandon(response: HTTPResponse) -> None:
     """Give up *response*; if little of it is left, its connection may be used again."""
     response.discard(DISCARD_BYTES)
-    source = response._source
-    if not response._ended and isinstance(source, HTTP1Protocol):
+    source = response.source
+    if not response.ended and isinstance(source, HTTP1Protocol):
         source.hurry(response)

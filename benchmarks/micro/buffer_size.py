@@ -37,7 +37,7 @@ from typing import Any
 
 import uvloop
 
-from aiohttpconn import HTTPConnection, protocol
+from aiohttpconn import HTTPConnection, buffers, protocol
 
 SIZE = 256 * 1024 * 1024
 BUFFERS = (64, 128, 256, 512, 1024)
@@ -89,7 +89,8 @@ async def bare(port: int, size: int) -> None:
 
 
 async def streamed(port: int, size: int) -> None:
-    protocol.SCRATCH_SIZE, protocol.TLS_SCRATCH = size, size + 65536
+    for module in (buffers, protocol):
+        module.SCRATCH_SIZE, module.TLS_SCRATCH = size, size + 65536
     async with HTTPConnection("127.0.0.1", port, high_water=size) as conn:
         await conn.request("GET", "/")
         async for _ in (await conn.getresponse()).iter_bytes():

@@ -3,7 +3,7 @@
     python benchmarks/micro/freed_memory.py
 
 Verdict (3.11, glibc 2.36, asyncio, read() over 4 connections at once; page faults and CPU µs for
-each body, medians of 3 runs), without ``reader.keep_freed_memory`` and with it:
+each body, medians of 3 runs), without ``buffers.keep_freed_memory`` and with it:
 
      256 KiB       45 faults     298 µs        0 faults    156 µs
     1024 KiB       95            469           0           279
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 
-from aiohttpconn import HTTPConnection, protocol
+from aiohttpconn import HTTPConnection, buffers
 
 CONNECTIONS, REPEATS = 4, 40
 CORES = sorted(os.sched_getaffinity(0))
@@ -68,7 +68,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         how, port, size = sys.argv[1:]
         if how == "without":
-            protocol.keep_freed_memory = lambda: None
+            buffers.keep_freed_memory = lambda: None
         print("{:.0f} faults, {:.0f} µs".format(*asyncio.run(measure(int(port), int(size)))))
         return
     listener = socket.create_server(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ import threading
 import time
 
 import aiohttpconn
-from aiohttpconn import reader
+from aiohttpconn import response
 
 SIZE = 256 * 1024 * 1024
 STEPS = (256, 512, 1024, 2048, 4096, 8192)
@@ -45,7 +45,7 @@ def main() -> None:
     speeds: dict[int, list[float]] = {step: [] for step in STEPS}
     for _ in range(5):
         for step in STEPS:
-            reader.LANDING_STEP = step * 1024
+            response.LANDING_STEP = step * 1024
             speeds[step].append(asyncio.run(speed(listener.getsockname()[1])))
     for step, values in speeds.items():
         print(f"{step:6} KiB  {statistics.median(values):.2f} GB/s")

@@ -25,13 +25,13 @@ HEAD = (
 
 def made() -> HTTPResponse:
     response = HTTPResponse(None)
-    response._head = HEAD
+    response.head = HEAD
     return response
 
 
 def keep_bytes(response: HTTPResponse) -> object:
     """Nobody asks."""
-    return response._head
+    return response.head
 
 
 def raw_headers(response: HTTPResponse) -> object:

@@ -1,4 +1,4 @@
-"""reader.py: every way to read a body, in every framing, however it is delivered."""
+"""response.py, exchange.py: every way to read a body, in every framing, however delivered."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from contextlib import suppress
 
 import pytest
 
-from aiohttpconn import HTTPConnection, HTTPSConnection, IncompleteRead, reader
+from aiohttpconn import HTTPConnection, HTTPSConnection, IncompleteRead, buffers, exchange
+from aiohttpconn import response as response_module
+from aiohttpconn.exchange import HIGH_WATER, Exchange
 from aiohttpconn.protocol import HTTP1Protocol
-from aiohttpconn.reader import HIGH_WATER, BodyReader
 
 from .support import ScriptedServer, close, expect, named_deliveries, reset, send, wait
 
@@ -381,13 +382,13 @@ BIG = bytes(range(251)) * 12_000  # 3 MB
 def landed(monkeypatch):
     """Return a list with the sizes of what was read straight into a caller's memory."""
     sizes = []
-    original = BodyReader.landed
+    original = Exchange.landed
 
     def counting(self, size):
         sizes.append(size)
         original(self, size)
 
-    monkeypatch.setattr(BodyReader, "landed", counting)
+    monkeypatch.setattr(Exchange, "landed", counting)
     return sizes
 
 
@@ -438,7 +439,7 @@ async def test_iter_bytes_lands_in_its_pieces(certificates, landed, tls):
                 response = await conn.getresponse()
                 pieces = [piece async for piece in response.iter_bytes()]
                 assert b"".join(pieces) == BIG
-                assert max(map(len, pieces)) <= reader.HIGH_WATER + (320 * 1024 if tls else 0)
+                assert max(map(len, pieces)) <= exchange.HIGH_WATER + (320 * 1024 if tls else 0)
                 assert {type(piece) for piece in pieces} == {bytes}
             assert server.connections == 1
     # What TLS has decrypted has to be taken whole: a piece has no room for all of it.
@@ -561,8 +562,8 @@ async def test_a_large_body_that_ends_early_is_partial(certificates, tls):
 
 def test_freed_memory_is_kept_where_there_is_enough(monkeypatch):
     """glibc is told by freeing a block, untouched: too little address space is no error."""
-    monkeypatch.setattr(reader, "_FREED", sys.maxsize - 1000)
-    reader.keep_freed_memory()
+    monkeypatch.setattr(buffers, "_FREED", sys.maxsize - 1000)
+    buffers.keep_freed_memory()
 
 
 async def test_small_buffers_are_filled_from_what_was_read_at_once(landed):
@@ -584,11 +585,11 @@ async def test_an_announced_length_sizes_no_allocation(scripted):
             await response.read()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak < reader.LANDING_STEP * 2
+    assert peak < response_module.LANDING_STEP * 2
 
 
 async def test_a_read_grows_in_steps(monkeypatch):
-    monkeypatch.setattr(reader, "LANDING_STEP", 100_000)
+    monkeypatch.setattr(response_module, "LANDING_STEP", 100_000)
     async with ScriptedServer(big_script()) as server:
         async with HTTPConnection(server.host, server.port) as conn:
             await conn.request("GET", "/")
@@ -636,7 +637,7 @@ async def test_reading_pauses_at_high_water_and_resumes_at_half(certificates, fl
             response = await conn.getresponse()
             await turns(100)
             assert flow == ["pause"]
-            unread = response._buffered
+            unread = response.buffered
             assert 100_000 <= unread <= (100_000 if not tls else 100_000 + 320 * 1024)
             assert await response.read(unread - 50_001) == BIG[: unread - 50_001]
             assert flow == ["pause"]
@@ -721,7 +722,7 @@ async def test_small_pieces_are_merged(scripted):
         response = await conn.getresponse()
         while not response.complete:
             await asyncio.sleep(0)
-        assert len(response._rest) <= 2
+        assert len(response._queue) <= 2
         assert await response.read() == b"x" * 3000
 
 
@@ -744,7 +745,7 @@ async def test_an_unread_response_holds_no_more_than_high_water():
             await conn.request("GET", "/")
             response = await conn.getresponse()
             await turns(200)
-            assert HIGH_WATER <= response._buffered <= 2 * HIGH_WATER
+            assert HIGH_WATER <= response.buffered <= 2 * HIGH_WATER
 
 
 async def test_a_second_reader_takes_nothing_from_the_first(scripted):
