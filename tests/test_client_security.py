@@ -1,11 +1,10 @@
-"""Attacks on a client, row by row: sections 4 and 5 of the design's ``attacks.md``.
+"""Attacks on a client, row by row: tests carry the ids of ``docs/topics/attacks.md``.
 
-The ids carry the rows' numbers: C1 to C11, H12 and T3 with a client's limits, H16, T5, and those
-rows of egress that only a client has (E6 to E8, E10, E11). What is refused leaves no byte on the
-wire.
+All of C; H12, T3, T4 and T6 under a client's limits; H16 and T5, which a connection does not have;
+and from E what a client adds to a request. A request that is refused leaves no byte on the wire.
 
-Elsewhere: C9's veto by ``on_connect`` in depth is the pool's, C8's parsing is
-``test_cookies.py``'s, C7's files are ``test_auth.py``'s, T5's decoders are ``test_decoding.py``'s.
+In depth, ``test_pool.py`` has C9's veto, ``test_cookies.py`` the parsing of C8, ``test_auth.py``
+the files of C7, and ``test_decoding.py`` the decoders of T5.
 """
 
 from __future__ import annotations
@@ -389,7 +388,7 @@ async def test_c9_each_hop_is_vetted():
     "host", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0x7f000001", "127.0.0.1."]
 )
 async def test_c9_e11_addresses_in_other_notations_are_none(host, client):
-    """What some take for an address and others for a name."""
+    """Some parsers take these for addresses, and others for names."""
     for url in (f"http://{host}/", f"http://{host}:80/x"):
         with pytest.raises(InvalidURL, match="not an IPv4 address of four decimal numbers"):
             await client.get(url)

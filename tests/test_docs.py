@@ -434,3 +434,41 @@ def test_every_tested_difference_is_on_the_page() -> None:
     page = prose(ROOT / "docs/topics/differences.md")
     shown = {name.replace("\n", " ") for name in re.findall(r"\*\*(.+?)\*\*", page, re.DOTALL)}
     assert {entry.name.partition(":")[0] for entry in entries} - shown == set()
+
+
+ATTACKS = ROOT / "docs" / "topics" / "attacks.md"
+
+
+def cited_rows(source: str) -> set[str]:
+    """Return the ids of rows of the catalogue of attacks in *source*: ``H6-fold``, ``test_c1_...``.
+
+    A test's name may have several, in either case: ``test_c1_c7_...``, ``..._F17_F18``.
+    """
+    names = re.findall(r"def (test_\w+)", source)
+    tokens = [token.upper() for name in names for token in name.split("_")]
+    found = {token for token in tokens if re.fullmatch(r"[EHFTC][1-9][0-9]?", token)}
+    return found | set(re.findall(r"(?<![\w%\\])[EHFTC][1-9][0-9]?(?!\w)", source))
+
+
+def test_rows_are_found_where_they_are_cited() -> None:
+    source = """
+        # C3: another
+        def test_c1_c7_one(): ids=["E7-more", f"E1-{x}"]
+        def test_http11_two_F17_F18(): b"%C3 h11 H2x"
+    """
+    assert cited_rows(source) == {"C1", "C3", "C7", "E1", "E7", "F17", "F18"}
+
+
+def test_every_attack_that_is_cited_is_on_the_page() -> None:
+    rows = re.findall(r"(?m)^\| ([EHFTC][0-9]+) \|", ATTACKS.read_text(encoding="utf-8"))
+    assert len(rows) == len(set(rows))
+    sources = [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    cited = {path: cited_rows(path.read_text(encoding="utf-8")) for path in sources}
+    assert set().union(*cited.values()) >= {"E1", "H1", "F1", "T1", "C1"}
+    missing = {path.name: ids - set(rows) for path, ids in cited.items() if ids - set(rows)}
+    assert missing == {}
+
+
+def test_the_attacks_name_tests_that_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+\.py)`", ATTACKS.read_text(encoding="utf-8")))
+    assert named <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}

@@ -1,18 +1,17 @@
-"""Attacks and bad input, row by row: the design's ``attacks.md``, whose row numbers the ids carry.
+"""Attacks on a connection, row by row: tests carry the ids of ``docs/topics/attacks.md``.
 
-"refuse" is an error before a byte is sent: the server has received nothing. "fail" is an
-``HTTPException`` and a connection that is never used again.
+A request is refused before a byte is sent: the server has received nothing. A response fails with
+an ``HTTPException``, and its connection is never used again.
 
-Rows that belong to the client and its pool, which stand above one connection, and rows that are
-tested elsewhere:
+The page names the tests of rows that are missing here. Of some rows, a part belongs to the client
+and its pool (``test_client_security.py``):
 
-- E6: cookies, credentials, multipart and ranges are made by the client. There is no public HTTP
-  version to write into; every other string is in E1 to E5 below.
-- E10: joining a URL to a base is the client's; here a path never becomes another host.
-- E11, 2130706433 and 0x7f.1: refused where addresses are vetted (C9); here they are names.
-- H16: redirects. T3, ``max_body``; T5, decompression; T9, retries; T12, ``Keep-Alive: timeout``:
-  client and pool. T6: ``test_cancellation.py``. T14: ``test_dial.py``.
-- T16: the pool's key, and verify=False that must not stick.
+- E6: the client makes cookies, credentials, forms and ranges. Nobody can set the HTTP version as
+  text, and E1 to E5 are all other strings.
+- E10: the client joins a URL to its base. Here a path never becomes another host.
+- E11: the client refuses 2130706433 and 0x7f.1. Here they are names.
+- T12: ``Keep-Alive: timeout`` is for pools.
+- T16: the context is a part of the pool's key (C11), so verify=False cannot stick.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CONTROLS = [chr(i) for i in (*range(0x20), 0x7F)]
 
 
-# Section 1: what the caller can inject
+# E: what a caller can inject
 
 
 @contextlib.asynccontextmanager
@@ -397,7 +396,7 @@ async def test_a_zone_is_not_sent_E11(tmp_path):
         assert b"\r\nHost: [fe80::2]:8081\r\n" in server.heads[1]
 
 
-# Sections 2 and 3: what the server can send
+# H and F: what a server can send
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -992,7 +991,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", WHOLE)
 async def test_bytes_after_a_response_poison_the_connection_F17_F18(name):
-    # Poisoning (section 6.1): httpcore hands this injected response to the next request.
+    # Poisoning: httpcore hands this injected response to the next request.
     wire, method, body = WHOLE[name]
     for param in with_trailing_garbage(wire):
         answers = Answers(param.values[0])
@@ -1119,7 +1118,7 @@ async def test_more_responses_than_requests_F22():
         assert server.connections == 2
 
 
-# Section 4: time, resources, lifecycle
+# T: time and resources
 
 
 async def test_a_tls_handshake_that_stalls_T1(certificates):
