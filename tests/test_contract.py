@@ -1,7 +1,8 @@
-"""The contract: what servers really send (section 5), quirks (4), names (1) and states (2).
+"""The contract with callers: the framing of responses, quirks of http.client, names and states.
 
-Sections are those of the design's ``http_client_contract.md``. The comparison with http.client
-itself is ``test_against_http_client.py``'s business; here stands what we promise.
+First each row of the table in ``docs/topics/framing.md``, then the behaviour that
+``docs/topics/differences.md`` promises. ``test_against_http_client.py`` compares with http.client
+itself.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from .support.answers import AGAIN, Answers
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
-# Section 5: what servers really send
+# What servers really send
 
 
 @dataclass(frozen=True)
@@ -458,7 +459,7 @@ TABLE = {
         body=bytes(8_000_000),
         end="reset",
     ),
-    # The last line of the section
+    # Status lines of other protocols
     "http-0.9": Row(
         b"HTTP/0.9 200 OK\r\n\r\n", Refused(BadStatusLine, "not a status line: HTTP/0.9 200 OK")
     ),
@@ -529,7 +530,7 @@ async def test_every_status_from_100_to_999_is_kept(scripted, status):
         assert response.status == (status if status >= 200 else 200)
 
 
-# Section 4: quirks of http.client, where section 5's table does not have them
+# Quirks of http.client, beyond the table of what servers send
 
 
 async def test_up_to_100_interim_responses_are_skipped_and_told(scripted):
@@ -774,7 +775,7 @@ async def test_an_empty_url_is_a_slash():
         assert server.heads[0].startswith(b"GET / HTTP/1.1\r\n")
 
 
-# Section 1: names, signatures, attributes, exceptions
+# Names, signatures, attributes, exceptions
 
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
@@ -1082,7 +1083,7 @@ async def test_a_target_with_a_control_character_or_a_space(char):
     assert server.connections == 0
 
 
-# Section 2: states
+# States
 
 
 async def test_a_request_before_getresponse_is_refused(scripted):

@@ -20,13 +20,13 @@ import aiohttpconn
 from .support import ScriptedServer
 
 CALLS = 8
-"""Calls into the package, resumed coroutines included; the architecture allows 14.
+"""Calls into the package for one request, resumed coroutines included.
 
 With a head that was seen a moment ago; another one is matched by one call more.
 """
 
 CLIENT_CALLS = 16
-"""The same for ``Client.get``, with everything at its default; 20 were allowed."""
+"""The same for ``Client.get``, with everything at its default."""
 
 WRITES = 1
 TIMERS = 0

@@ -1,7 +1,7 @@
 """Folders are layers: a module imports only what stands above it in ``ORDER``.
 
-The first of the architecture's locks. Imports in functions and under TYPE_CHECKING count too:
-a name that a module needs to say its types is a thing that it knows.
+Imports in functions and under TYPE_CHECKING count, too: a module knows the names that it needs to
+say its types.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A slow, plain model of a response as this package means to read it (contract, §4 and §5).
+"""A slow, plain model of a response as this package means to read it: ``docs/topics/framing.md``.
 
-Written from the contract and not from the code under test: line by line, with other patterns,
+It was written from these rules and not from the code under test: line by line, with other patterns,
 and on whole responses only. Tests compare the fast reader with it, and tell by it which of the
 differences from ``http.client`` are meant.
 """
