@@ -198,7 +198,7 @@ async def test_c2_https_to_http_is_refused(certificates):
                         "allow_downgrade=True follows it (status 302, "
                     )
                 assert plain.connections == 0
-                # Where it is allowed, the secrets stay behind all the same.
+                # The secrets are removed where a downgrade is allowed, too.
                 response = await client.get(url, headers=SECRETS, allow_downgrade=True)
                 assert "secret" not in response.text
 
@@ -484,7 +484,7 @@ def smuggling_bodies() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("kind", smuggling_bodies())
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "transfer-encoding"])
 async def test_e8_a_callers_transfer_encoding_puts_the_body_into_chunks(kind, name, client):
-    """Raw, the body would be read as chunks, and what is behind them as the next request."""
+    """Sent raw, the body would be read as chunks, and its rest as the next request."""
     async with serve(echo) as server:
         for coding in ("chunked", " Chunked\t"):
             options = smuggling_bodies()[kind]
@@ -784,7 +784,7 @@ async def test_t3_a_body_without_an_end_costs_max_body(framing, coding, client):
             tracemalloc.stop()
         assert peak < 10 * 1024 * 1024
         assert sent < 60 * 1024 * 1024
-        # Of what a stream has left, some may still come before it is known to be too much.
+        # Some bytes of the stream may still come until its rest is known to be too much.
         while client.stats().leased:
             await asyncio.sleep(0)
 

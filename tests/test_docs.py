@@ -44,7 +44,7 @@ PACKAGE = ROOT / "aiohttpconn"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 LANGUAGES = {"python", "console", "text"}
-"""Of fenced blocks: python is executed, console shows commands, text is neither."""
+"""Languages of fenced blocks: python is executed, console shows commands, text is neither."""
 
 MAX_README_LINES = 250
 
@@ -106,8 +106,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             monkeypatch.setenv(each, "")
             monkeypatch.delenv(each)
     monkeypatch.setattr("aiohttpconn.net.tls._contexts", {})
-    # What one page adds to the process must not be there for the next test. An audit hook cannot
-    # be removed, so none is added: sys.audit, as the package calls it, knows those of the page.
+    # A page must add nothing to the process that the next test would meet. An audit hook cannot be
+    # removed, so none is added: sys.audit, as the package calls it, knows the hooks of the page.
     hooks: list[Any] = []
     monkeypatch.setattr(sys, "addaudithook", hooks.append)
     monkeypatch.setattr(sys, "audit", lambda event, *args: [hook(event, args) for hook in hooks])
@@ -191,7 +191,7 @@ def test_commands_do_what_is_shown(
             assert set(arguments) <= TARGETS, command
             if not shown:
                 continue
-            # Of the targets, demo alone is short, and ends with what it shows.
+            # demo is the only target that is short enough to run here.
             assert arguments == ["demo"], command
         elif program == "python":
             assert arguments[:2] == ["-m", "aiohttpconn"], command
@@ -414,7 +414,7 @@ def test_the_reference_has_what_a_response_has_of_http_client() -> None:
 
 
 class _FakeSocket:
-    """What ``http.client.HTTPResponse`` asks of a socket."""
+    """The part of a socket that ``http.client.HTTPResponse`` uses."""
 
     def makefile(self, mode: str) -> io.BytesIO:
         return io.BytesIO()

@@ -3,7 +3,7 @@
 The protocol has a way for each case that is common enough, and each must see the same as the next:
 
     flat            ``buffer_updated``: one whole 200 with a Content-Length, in one read
-    batch           ``_receive_batch``: whole ones behind one another, of pipelined requests
+    batch           ``_receive_batch``: such responses one after another, of pipelined requests
     plain heads     ``match_plain_head``: a usual head by one pattern, whatever its body
     general         ``HeadReader``, ``response_framing``: every head, in any number of reads
 

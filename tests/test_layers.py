@@ -95,7 +95,7 @@ ORDER = [
 """Bottom to top. ``x.*``: the modules of a folder, which may import each other without a cycle."""
 
 NO_IO = {"asyncio", "select", "selectors", "socket", "ssl", "threading", "time"}
-"""What http11, the wire, must not import: it neither waits nor knows what time it is."""
+"""Modules that http11 must not import: it neither waits nor knows what time it is."""
 
 
 def module_name(path: Path) -> str:

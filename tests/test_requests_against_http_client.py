@@ -552,7 +552,7 @@ def test_a_zone_id_is_not_sent(world: ClosedWorld) -> None:
 def test_connect_is_that_of_http_client_since_3_12(
     host: tuple[str, int], headers: dict[str, str]
 ) -> None:
-    # One reply for CONNECT, one for the request behind it.
+    # One reply is for CONNECT, one for the request after it.
     sock = stdlib_client.FakeSocket(b"HTTP/1.1 200 OK\r\n\r\n", b"")
     conn = stdlib_client.connection(sock, "proxy.example")
     conn.set_tunnel(*host, headers=dict(headers))
@@ -562,7 +562,7 @@ def test_connect_is_that_of_http_client_since_3_12(
         # Brackets (RFC 9110 §7.2): 3.12 and 3.13 forget them in Host, early 3.12 in the target too.
         theirs = re.sub(rb"(CONNECT |\r\nHost: )(::1)(?=:)", rb"\1[\2]", sock.sent)
         if "Host" not in headers and headers:
-            # http.client puts its Host behind the caller's fields, we put ours in front of them.
+            # http.client puts its Host after the caller's fields, we put ours before them.
             assert sorted(theirs.split(b"\r\n")) == sorted(ours.split(b"\r\n"))
         else:
             assert theirs == ours

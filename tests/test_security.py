@@ -1300,7 +1300,7 @@ async def test_an_answer_that_a_failed_write_overtakes_T7():
 
 @pytest.mark.parametrize("make", [blocks, lambda *items: iter(items)], ids=["T7-aiter", "T7-iter"])
 async def test_an_upload_that_never_waits_leaves_the_loop_its_turns(make, scripted):
-    # Else an early answer would not be seen, and no timeout would fire.
+    # Otherwise it would not see an early answer, and no timeout would fire.
     turns = 0
     loop = asyncio.get_running_loop()
 
@@ -1381,7 +1381,7 @@ async def test_the_end_after_a_whole_response(name, end):
 
 @pytest.mark.parametrize("end", ["T10-reset", "T11-close"])
 async def test_the_end_while_reading_is_paused_loses_nothing(end):
-    # What the client has not read yet lies in its kernel: RST and FIN must not overtake it.
+    # The unread bytes lie in the client's kernel: RST and FIN must not overtake them.
     body = bytes(range(256)) * 128
     answers = Answers(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body, end=end[4:])
     async with ScriptedServer(answers) as server:

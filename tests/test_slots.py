@@ -136,7 +136,7 @@ def test_a_connection_that_ends_makes_room_for_who_waits(clock):
     waiters = [pool.ask(pool.site(key)) for key in "cab"]
     pool.lose(b.slot)
     assert served(*waiters) == [True, False, False]
-    # Its own site waits again, behind the other.
+    # Its own site waits again, after the other.
     pool.lose(a.slot)
     assert served(*waiters) == [True, False, True]
     pool.check()
@@ -319,7 +319,7 @@ def work(pool: Pool, sites: list[Site], steps: int, shared: bool = False) -> lis
 
 
 def test_a_new_site_gets_the_next_connection_of_one_that_has_many(clock):
-    # 20 slots, 200 requests queued to a slow host: a fast one waits for one return, if at all.
+    # A slow host has 20 slots and 200 queued requests: a fast host waits for one slot to come back.
     pool = Pool(clock, limit=20)
     slow = [pool.ask(pool.site("slow")) for _ in range(200)]
     fast = pool.ask(pool.site("fast"))
@@ -354,7 +354,7 @@ def test_a_site_whose_last_connection_is_gone_begins_anew(clock):
 
 
 def test_a_site_that_is_served_does_not_keep_the_others_from_their_turn(clock):
-    # b waits for a second connection, and its first one is slow; c waits behind it for its first.
+    # b waits for a second connection, and its first one is slow; c waits after it for its first.
     pool = Pool(clock, limit=2)
     used(pool, "b")
     a = used(pool, "a")
@@ -484,7 +484,7 @@ def test_who_asks_again_at_once_keeps_its_connection_though_others_wait(clock):
         fast = used(pool, "fast")
         assert fast.slot is slot
         clock.now += 1
-        # Of the time before.
+        # This expels only a connection that has been idle since its last request.
         pool.run_on()
         pool.check()
     pool.finish(fast)
@@ -562,7 +562,7 @@ def test_who_comes_when_it_may_begin_does_not_overtake_who_waits_for_that(clock,
     pool = Pool(clock, pipelining=2)
     used(pool, pace=Pace(1.0), shared=shared)
     waiter = pool.ask(pool.site(), shared)
-    clock.now += 1.0  # and the timer is late
+    clock.now += 1.0  # the timer is late
     later = pool.ask(pool.site(), shared)
     assert served(waiter, later) == [False, False]
     pool.turn(0)
@@ -591,7 +591,7 @@ def test_a_request_that_has_to_wait_for_a_connection_does_not_begin(clock, share
     clock.now += 0.5
     pool.finish(user)
     assert served(waiter) == [True]
-    # It began now, and no other in the meantime.
+    # The request begins now, and no other has begun in the meantime.
     assert pool.site().pace.delay(clock.now) == 1.0
 
 
@@ -603,7 +603,7 @@ def test_a_site_that_may_not_begin_yet_costs_no_other_its_connection(clock):
     waiters = [pool.ask(pool.site("paced")), pool.ask(pool.site("paced"))]
     pool.finish(paced)
     assert served(*waiters) == [True, False]
-    # In turns, it waits for a slot and could not use one.
+    # If it stood in turns, it would be given a slot that it cannot use.
     pool.finish(other)
     assert pool.closed == []
     assert list(pool.slots.idle) == [other.slot]
@@ -679,7 +679,7 @@ def test_a_site_with_a_pace_is_remembered_until_it_may_begin(clock, monkeypatch)
     clock.now += 0.5
     for key in "abcd":
         pool.site(key)
-    # What could not be forgotten in time is forgotten now.
+    # The sites that could not be forgotten in time are forgotten now.
     assert list(pool.slots.sites) == ["c", "d"]
     pool.check()
 
@@ -708,7 +708,7 @@ def test_who_has_kept_a_site_that_was_forgotten_can_use_it(clock, monkeypatch):
     assert pool.site("a") is kept
     assert served(pool.ask(pool.site("a"))) == [False]
     pool.check()
-    # Not if there is another one.
+    # A forgotten site stays retired if there is another of its key.
     pool.cancel(user)
     pool.cancel(pool.log[-1])
     pool.site("c")
@@ -720,11 +720,11 @@ def test_who_has_kept_a_site_that_was_forgotten_can_use_it(clock, monkeypatch):
     pool.check()
 
 
-# What it costs -----------------------------------------------------------------------------
+# Cost --------------------------------------------------------------------------------------
 
 
 class Mute:
-    """A waiter that nothing is asked of."""
+    """A waiter that only keeps its slot."""
 
     slot: Slot
 
@@ -742,7 +742,7 @@ class Idler:
 
 
 def waiters(n: int) -> Any:
-    """Let *n* wait; then one is served, two come, and one of them gives up."""
+    """Let *n* wait; a step serves one, enqueues two, and cancels one of these."""
     pool = Slots(Idler(), 1, 1)
     site = pool.add_site("a")
     slot = site.take()
@@ -760,7 +760,7 @@ def waiters(n: int) -> Any:
 
 
 def idle_connections(n: int) -> Any:
-    """Let *n* sites have one; then another site gets a slot, and gives it to the one it is from."""
+    """Let *n* sites have an idle one; a step takes one for another site, and gives it back."""
     pool = Slots(Idler(), n, 1)
     sites = [pool.add_site(key) for key in range(n)]
     for slot in [site.take() for site in sites]:
@@ -777,7 +777,7 @@ def idle_connections(n: int) -> Any:
 
 
 def turns(n: int) -> Any:
-    """Let *n* sites wait for one slot; then it goes on to the next, and its site waits again."""
+    """Let *n* sites wait for one slot; a step passes it on, and its last site waits again."""
     pool = Slots(Idler(), 1, 1)
     sites = [pool.add_site(key) for key in range(n)]
     current = [sites[0].take()]
@@ -797,7 +797,7 @@ def turns(n: int) -> Any:
 
 
 def unused_sites(n: int) -> Any:
-    """Let as many be remembered as may be; then another is, for which one is forgotten."""
+    """Let *n* sites be remembered, the most that may be; a step adds one, and one is forgotten."""
     pool = Slots(Idler(), n, 1)
     keys = itertools.count()
     for _ in range(n):
@@ -806,7 +806,7 @@ def unused_sites(n: int) -> Any:
 
 
 def shared_connections(n: int) -> Any:
-    """Let *n* have room for one more exchange, which some of them get."""
+    """Let *n* connections have room for one more exchange; a step takes that of one."""
     pool = Slots(Idler(), n, n)
     site = pool.add_site("a")
     site.pipelining = 2
@@ -826,7 +826,7 @@ def test_the_cost_does_not_grow_with_what_there_is(made, monkeypatch):
         monkeypatch.setattr(module, "MAX_UNUSED", n)
         return min(timeit.repeat(made(n), number=10, repeat=20))
 
-    # A hundred times as many; and memory that is not in a cache is slower.
+    # There are a hundred times as many, and memory that is not in a cache is slower.
     assert cost(30_000) < 8 * cost(300)
 
 

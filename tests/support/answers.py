@@ -1,4 +1,4 @@
-"""Answers: one answer under test, plain ones after it, so that a test sees what is reused.
+"""Answers: one answer under test, plain ones after it, to tell whether its connection is reused.
 
 answers = Answers([b"HTTP/1.1 200 OK\\r\\n\\r\\nhi"], end="close")
 async with ScriptedServer(answers) as server, HTTPConnection(*server.address) as conn:
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["AGAIN", "Answers"]
 
 AGAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain"
-"""What every request but the first is answered with."""
+"""The answer to every request but the first."""
 
 TURNS_TO_SEE = 6
-"""Turns of the loop in which a client notices a FIN or RST: nothing tells when it has."""
+"""Turns of the loop in which a client notices a FIN or RST: no event tells when it has."""
 
 
 class Answers:
     """The script of a server whose first answer is *pieces*, and every other ``AGAIN``.
 
-    *end*: what the first connection does behind them: "" (stays), "close" (FIN, over TLS after
+    *end*: how the first connection ends after them: "" (it stays), "close" (FIN, over TLS after
     close_notify), "truncate" (FIN alone), "reset". *head_only*: answer before the request's
     body. ``sent`` is set when the client has taken the pieces and seen the end, or has left.
     """
@@ -78,7 +78,7 @@ class Answers:
             elif self._end:
                 await conn.close(notify=self._end == "close")
         except ClientGone:
-            # It has seen enough: as good an end as any, also of this connection.
+            # The client has seen enough, and ends this connection by that.
             await conn.drain()
         for _ in range(TURNS_TO_SEE):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What an ``Auth`` is asked about: a request, a response to it, without a client."""
+"""A request and a response for the tests of ``Auth``, without a client."""
 
 from __future__ import annotations
 

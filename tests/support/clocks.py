@@ -2,9 +2,9 @@
 
     with Clock() as clock:
         ...
-        clock.advance(15)                       # fires what is due, in order; nobody has slept
+        clock.advance(15)                       # fires the timers that are due, without a sleep
 
-What is not the package's (the test's own timers, asyncio's, the kit's servers) keeps real time.
+All other timers (the test's own, asyncio's, those of the kit's servers) keep real time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _is_ours(module: str | None) -> bool:
 
 
 class Timer:
-    """What ``call_at`` returned."""
+    """The handle that ``call_at`` returns."""
 
     def __init__(self, when: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.when = when
@@ -41,7 +41,7 @@ class Timer:
 
 
 class Clock:
-    """``now`` is what ``time.monotonic`` and the loop's ``time`` say to the package."""
+    """``now`` is the time that ``time.monotonic`` and the loop's ``time`` tell the package."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -50,7 +50,7 @@ class Clock:
 
     @property
     def timers(self) -> list[Timer]:
-        """Those that have not fired, nor been cancelled."""
+        """The timers that have neither fired nor been cancelled."""
         self._timers = [timer for timer in self._timers if not timer.cancelled]
         return self._timers
 
@@ -79,7 +79,7 @@ class Clock:
             module.monotonic = time.monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass: call what is due on the way."""
+        """Let *seconds* pass, and call the timers that are due on the way, in order."""
         end = self.now + seconds
         while due := [timer for timer in self.timers if timer.when <= end]:
             timer = min(due, key=lambda each: each.when)

@@ -3,10 +3,10 @@
     world = ClosedWorld()
     peer = Peer(world, [b"HTTP/1.1 200 OK\\r\\n", b"\\r\\n"])
     conn = HTTPConnection("h", dialer=peer.dial)
-    world.run(main(conn))                      # Hang, if main() waits for what never comes
+    world.run(main(conn))                      # Hang, if main() waits for ever
     assert peer.sent == [b"GET / HTTP/1.1\\r\\n..."]
 
-Thousands of exchanges a second, and **a hang is a fact, not a timeout**: a loop that has
+It runs thousands of exchanges a second, and **a hang is a fact, not a timeout**: a loop that has
 nothing ready and nothing to wait for is stuck for ever, so it raises ``Hang``.
 
 ``MemoryTransport`` keeps asyncio's rules for a ``BufferedProtocol``: one read event per turn of
@@ -30,11 +30,11 @@ T = TypeVar("T")
 
 
 class Hang(AssertionError):
-    """Somebody waits, and nothing that could wake him is left."""
+    """A task waits, and nothing is left that could wake it."""
 
 
 class ClosedWorld(asyncio.BaseEventLoop):
-    """An event loop without I/O. Timers pass at once, threads' work is done on the spot."""
+    """An event loop without I/O. Timers fire at once, and work for threads is done on the spot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,9 +44,9 @@ class ClosedWorld(asyncio.BaseEventLoop):
         self.set_exception_handler(lambda loop, context: self._errors.append(context))
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run *main* to its end, and what it leaves behind; raise ``Hang`` if it waits for ever.
+        """Run *main* and all that it has started to the end; raise ``Hang`` if it waits for ever.
 
-        What the loop's exception handler would be told is an ``AssertionError``.
+        A call of the loop's exception handler is an ``AssertionError``.
         """
         try:
             return self._run(main)
@@ -79,14 +79,14 @@ class ClosedWorld(asyncio.BaseEventLoop):
             asyncio._set_running_loop(other)
 
     def _drain(self) -> None:
-        """Run what is ready until nothing is."""
+        """Run all callbacks that are ready, and those that they make ready."""
         try:
             while True:
                 self._run_once()
         except Hang:
             pass
 
-    # What BaseEventLoop asks of a loop and of its selector.
+    # The methods that BaseEventLoop wants of a loop and of its selector.
 
     def select(self, timeout: float | None) -> Sequence[Any]:
         if timeout is None:
@@ -113,11 +113,11 @@ class ClosedWorld(asyncio.BaseEventLoop):
 
 
 class Peer:
-    """What a connection talks to: the n-th transport reads the n-th script, the last for ever.
+    """The other end of connections: the n-th of them gets the n-th script, later ones the last.
 
-    A script is the pieces of what the peer sends, one read event each, once a byte of a request
-    has come; at a None it waits for another. *end* is what follows them: "eof", "reset", or
-    "stay". ``sent`` has the bytes that were written, one item per connection.
+    A script is the pieces that the peer sends, one read event each, once a byte of a request has
+    come; at a None it waits for another. *end* follows them: "eof", "reset", or "stay". ``sent``
+    has the bytes that were written, one item per connection.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
-"""What a test must not leave behind, and how it is found. ``tests/conftest.py`` hooks it in.
+"""The check that no test leaves anything behind. ``tests/conftest.py`` runs it; it finds:
 
 - calls of the loop's exception handler: ``guard()`` puts ours on every loop that tests use;
-- tasks that are still pending, and sockets that are still open: compared at a test's end, after
-  its fixtures are gone and while its loop still runs. Transports need a few turns to close, so
-  the loop is turned, a bounded number of times and only as long as something is left;
-- coroutines never awaited, sockets and transports collected unclosed: warnings are errors. Those
-  that hide in reference cycles come out in a collection after each test;
-- a test that hangs: after a time its tasks are shown and cancelled.
+- tasks that are still pending, and sockets that are still open: the check looks for them at a
+  test's end, after its fixtures are gone and while its loop still runs. Transports need a few turns
+  to close, so the loop turns a bounded number of times, and only as long as something is left;
+- coroutines never awaited, sockets and transports collected unclosed: warnings are errors. A
+  collection after each test finds those that hide in reference cycles;
+- a test that hangs: after a time the check shows its tasks and cancels them.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from typing import Any
 __all__ = ["LeakCheck", "guard", "open_sockets"]
 
 TURNS = 200
-"""Turns of the loop that transports and tasks get to end; a polite TLS close takes about 10."""
+"""Turns of the loop in which transports and tasks may end; a TLS close takes about 10."""
 
 
 class LeakCheck:
-    """The check of one test; ``problems`` says what is wrong, a paragraph each."""
+    """The check of one test; ``problems`` has a paragraph for each thing that is wrong."""
 
     current: LeakCheck | None = None
-    """That of the running test: a loop's exception handler reports here."""
+    """The check of the running test: a loop's exception handler reports here."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.loop_errors: list[dict[str, Any]] = []
-        """Contexts of exception-handler calls; a test that provokes one takes it out of here."""
+        """Contexts of exception-handler calls; a test that provokes one removes it from here."""
         self._sockets: set[tuple[int, int]] = set()
         self._hung: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Remember what is open now."""
+        """Remember the sockets that are open now."""
         self._sockets = open_sockets()
 
     def limit(self, seconds: float) -> None:
@@ -56,13 +56,13 @@ class LeakCheck:
             self._hung = None  # it knows the loop, and pytest keeps this object to its end
 
     async def finish_loop(self) -> None:
-        """Look for tasks and sockets left, in the test's loop."""
+        """Look for tasks and sockets that are left, in the test's loop."""
         me = asyncio.current_task()
         for _ in range(TURNS):
             if asyncio.all_tasks() == {me} and not self._left_open():
                 return
             await asyncio.sleep(0)
-        # A lookup that the test gave up goes on in a thread, with a socket of its own.
+        # A lookup that the test has given up goes on in a thread, with a socket of its own.
         await asyncio.get_running_loop().shutdown_default_executor()
         for task in asyncio.all_tasks() - {me}:
             self.problems.append(f"a task is still pending: {_describe_task(task)}")
@@ -71,13 +71,13 @@ class LeakCheck:
         ]
         for transport in _open_transports():
             self.problems.append(f"a transport was not closed: {transport!r}")
-            # Left to itself it would make the loop's close() fail, or some later test.
+            # If it stays open, the loop's close() fails, or some later test.
             transport.abort()
         await asyncio.sleep(0)
         self._forget()
 
     def finish(self) -> None:
-        """Look for sockets left, after a test without a loop."""
+        """Look for sockets that are left, after a test without a loop."""
         if self._left_open():
             self._report_sockets()
             self._forget()
@@ -87,13 +87,13 @@ class LeakCheck:
             self.problems.append(f"a socket is still open: {_describe_socket(fd)}")
 
     def _forget(self) -> None:
-        """Collect what has been reported, lest some other test be blamed for it."""
+        """Collect the leaks that were reported, so that no other test is blamed for them."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
 
     def collect(self) -> None:
-        """Collect garbage; what warns then was left in a reference cycle."""
+        """Collect garbage; objects that warn now were left in a reference cycle."""
         unraisable: list[str] = []
         old_hook = sys.unraisablehook
         sys.unraisablehook = lambda args: unraisable.append(
@@ -103,8 +103,8 @@ class LeakCheck:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 gc.collect()
-                # What survives, pytest keeps to its end: the next collection need not look at
-                # it. Without this, collections would take most of a run.
+                # pytest keeps the survivors to its end: the next collection need not look at
+                # them. Without this, collections would take most of a run.
                 gc.freeze()
         finally:
             sys.unraisablehook = old_hook
@@ -123,7 +123,7 @@ class LeakCheck:
         """Return the sockets that are open now and were not at the start."""
         now = open_sockets()
         left = now - self._sockets
-        # uvloop makes the socket pair that signals wake it with anew whenever it starts to run.
+        # Signals wake uvloop by a socket pair, which it makes anew whenever it starts to run.
         if left and len(left) <= len(self._sockets - now) and all(map(_is_anonymous, left)):
             return set()
         return left
@@ -162,7 +162,7 @@ def open_sockets() -> set[tuple[int, int]]:
 
 
 def _open_transports() -> list[Any]:
-    """Return the transports, asyncio's and uvloop's, that nobody has closed."""
+    """Return the transports of asyncio and uvloop that nobody has closed."""
     found = []
     for thing in gc.get_objects():
         kind = type(thing)
@@ -173,7 +173,7 @@ def _open_transports() -> list[Any]:
 
 
 def _is_anonymous(left: tuple[int, int]) -> bool:
-    """Tell whether it is one of a ``socketpair()``."""
+    """Whether *left* is one end of a ``socketpair()``."""
     try:
         with socket.socket(fileno=os.dup(left[0])) as copy:
             return copy.family.name == "AF_UNIX" and not copy.getsockname() + copy.getpeername()

@@ -22,12 +22,12 @@ FRAMING_NAME = re.compile("content-length|transfer-encoding", re.I)
 
 @dataclass
 class Head:
-    """A response's head, in text: what both readers agree on is where its lines are."""
+    """A response's head, in text. All readers agree about where its lines end."""
 
     start: str
     fields: list[str]
     bare_lf: bool = False
-    """Whether a line of it ended without CR."""
+    """Whether one of its lines ended without CR."""
 
     STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r?")
     CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -54,7 +54,7 @@ class Head:
         return Head(self.start, [f for f in self.fields if not f.lower().startswith(start)])
 
     def dropped(self) -> Iterator[tuple[int, str]]:
-        """Iterate over (number, line) of what is neither a field nor the fold of one."""
+        """Iterate over (number, line) of the lines that are neither a field nor the fold of one."""
         in_field = False
         for number, line in enumerate(self.fields):
             if line[0] not in " \t":
@@ -65,7 +65,7 @@ class Head:
 
 @dataclass
 class Response:
-    """A whole response: its 1xx heads, its head, and what follows. *heads* may be unfinished."""
+    """A whole response: its 1xx heads, its head, and the bytes after it. *heads* may be cut."""
 
     data: bytes
     method: str = "GET"
@@ -98,7 +98,7 @@ class Response:
 
     @property
     def framing(self) -> tuple[list[str], list[str]]:
-        """Return the members of Content-Length and of Transfer-Encoding, where they count."""
+        """Return the members of Content-Length and of Transfer-Encoding that count."""
         if self.no_body or self.head.status < 200:
             return [], []
         codings = self.head.members("transfer-encoding")
@@ -142,7 +142,7 @@ def trailers_are_good(data: bytes) -> bool:
     return end is None or not any(is_bad(head) for is_bad in BAD_FIELDS)
 
 
-# What is wrong with a head's fields, each a question to it.
+# The faults of a head's fields: each function tells whether a head has one.
 
 
 def has_nul(head: Head) -> bool:

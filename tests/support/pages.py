@@ -1,4 +1,4 @@
-"""What the servers of the documentation's examples answer: see site.py, which serves it.
+"""The answers of the servers of the documentation's examples, which site.py serves.
 
 A page is a method of ``Pages`` named after the method and the first part of the path; it makes a
 ``Reply`` of a ``Request``, or the bytes of a response that no ``Reply`` stands for. No I/O.
@@ -78,7 +78,7 @@ class Pages:
     def get_plain(self, request: Request) -> Reply:
         return _redirect("http://example.org/")
 
-    # What an API has
+    # An API
 
     def get_headers(self, request: Request) -> Reply:
         return _json(dict(request.headers.items()))
@@ -119,7 +119,7 @@ class Pages:
             return _json({}, status=401, **{"WWW-Authenticate": challenge})
         return _json({"name": USER})
 
-    # What goes wrong, for a while
+    # Failures that pass
 
     def get_busy(self, request: Request) -> Reply:
         if self._visits[request.path] <= 2:
@@ -140,7 +140,7 @@ class Pages:
             return response
         return response[: len(response) // 2].replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
 
-    # What HTTP has beside a body
+    # Hints, trailers, and other things beside a body
 
     def get_big_iso(self, request: Request) -> Reply:
         return _ranged(request, BIG)
@@ -183,7 +183,7 @@ def _query(request: Request) -> dict[str, str]:
 
 
 def _ranged(request: Request, body: bytes) -> Reply:
-    """Return *body*, or what is left of it from where the request wants it."""
+    """Return *body*, or the rest of it from the position that the request wants."""
     kind, fields = "application/octet-stream", {"ETag": '"1"', "Accept-Ranges": "bytes"}
     match = re.fullmatch(r"bytes=([0-9]+)-", request.headers.get("Range", ""))
     if match is None or request.headers.get("If-Range", '"1"') != '"1"':

@@ -1,4 +1,4 @@
-"""What the tests of the pool do all the time: fetch in a task, and wait until something is so."""
+"""The usual steps of a pool's tests: fetch in a task, and wait until the pool is in some state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def fetch(pool: ConnectionPool, url: str, **keywords: Any) -> bytes:
 
 
 def start(pool: ConnectionPool, url: str, **keywords: Any) -> asyncio.Future[bytes]:
-    """Begin such a GET in a task of its own."""
+    """Begin a ``fetch`` in a task of its own."""
     return asyncio.ensure_future(fetch(pool, url, **keywords))
 
 

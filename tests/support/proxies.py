@@ -1,4 +1,4 @@
-"""ConnectProxy, Socks5Proxy: proxies that tunnel, with the faults a test asks for.
+"""ConnectProxy, Socks5Proxy: proxies that tunnel, with the faults that a test asks for.
 
 async with ScriptedServer([expect(), send(RESPONSE)]) as server, ConnectProxy() as proxy:
     conn = HTTPConnection(proxy.host, proxy.port)
@@ -6,9 +6,9 @@ async with ScriptedServer([expect(), send(RESPONSE)]) as server, ConnectProxy() 
     ...
     assert proxy.targets == ["example.com:80"]
 
-Both take ``ScriptedServer``'s keywords, tls= too, and *routes*: where ``"host:port"`` leads. A
-target not in it is connected to as it is named, if it is an IP address or localhost. ``targets``
-records those that were let through.
+Both take ``ScriptedServer``'s keywords, ``tls=`` too, and *routes*: addresses by ``"host:port"``.
+A proxy connects to any other target as it is named, if that is an IP address or localhost.
+``targets`` records the targets that were let through.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ READ_SIZE = 65536
 
 
 class _Proxy(ScriptedServer):
-    """What proxies have in common: they find a target, and relay both ways."""
+    """The common part of both: find a target, and relay both ways."""
 
     def __init__(
         self, script: Script, routes: Mapping[str, tuple[str, int]] | None, **keywords: Any

@@ -1,4 +1,4 @@
-"""What the fixture ``scripted`` is: a connection of ours to a server with canned responses."""
+"""The fixture ``scripted``: a connection of ours to a server with canned responses."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ ALL: list[Read] = [("read", -1)]
 
 @dataclass
 class Seen:
-    """What a client made of a response. ``error`` is what came instead of the head."""
+    """A response as a client sees it. ``error`` was raised instead of a head."""
 
     error: Exception | None = None
     status: int = 0
@@ -42,9 +42,9 @@ class Seen:
     chunked: bool = False
     length: int | None = None
     closed: bool = False
-    """isclosed(), before anything was read."""
+    """The result of isclosed() before anything was read."""
     reads: list[Any] = field(default_factory=list)
-    """What each read returned; an exception ends them."""
+    """The results of the reads; an exception ends them."""
     closed_at_end: bool = False
 
     @property
@@ -121,7 +121,7 @@ async def read_all(conn: HTTPConnection, method: str, reads: Sequence[Read]) -> 
 
 
 def expected_reads(content: bytes, whole: bool, reads: Sequence[Read]) -> Iterator[Any]:
-    """Iterate over what *reads* give of *content*; ends with ``IncompleteRead`` if not *whole*."""
+    """Iterate over the results of *reads*; the last is ``IncompleteRead`` if not *whole*."""
     source = io.BytesIO(content)
     for name, size in reads:
         got = source.readline(size) if name == "readline" else source.read(size)

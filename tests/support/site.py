@@ -1,8 +1,8 @@
 """The servers that the examples of the documentation speak to: ``example.org`` and others.
 
-They run in a thread, because examples run loops of their own, and blocking clients too. What they
-answer is in pages.py. Unlike those of the test kit they forgive everything: some examples show
-what goes wrong. See ``tests/test_docs.py``.
+They run in a thread, because examples run loops of their own, and blocking clients too. Their
+answers are in pages.py. Unlike the servers of the test kit they forgive everything, because some
+examples show mistakes. See ``tests/test_docs.py``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PRIVATE_NAMES = {("intranet.example.com", 443)}
 REFUSING_NAMES = {("localhost", 9), ("127.0.0.1", 9)}
 
 SLOW_SECONDS = 0.1
-"""What slow.example.com takes for each answer."""
+"""Seconds that slow.example.com takes for each answer."""
 
 NETRC = f"machine api.example.com login {USER} password {PASSWORD}\n"
 
@@ -79,8 +79,8 @@ class Site:
     def getaddrinfo(self, host: Any, port: Any, *args: Any, **keywords: Any) -> list[Any]:
         """Stand in for ``socket.getaddrinfo``: our names, IP addresses, and nothing else.
 
-        A port leads elsewhere, too, which a resolver that keeps answers does not expect: an
-        example with one client must not use two ports of a name.
+        The port decides about the address, too. A resolver that keeps answers does not expect
+        that: an example with one client must not use two ports of a name.
         """
         name = host.decode() if isinstance(host, bytes) else host
         if (name, port) in self.routes:
@@ -100,7 +100,7 @@ class Site:
                     pass
 
         def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            # Also one that is cancelled before its first step must leave no socket.
+            # A task that is cancelled before its first step must leave no socket, either.
             task = asyncio.ensure_future(serve(reader, writer))
             handlers.add(task)
             task.add_done_callback(lambda task: (writer.transport.abort(), handlers.discard(task)))
@@ -116,7 +116,7 @@ class Site:
                 address = server.sockets[0].getsockname()
                 self.routes |= dict.fromkeys(names, address)
             leads_to = {f"{name}:{port}": address for (name, port), address in self.routes.items()}
-            # What a client that resolves names itself asks for.
+            # A client that resolves names itself asks for an address.
             leads_to["127.0.0.1:443"] = self.routes["example.org", 443]
             socks = Socks5Proxy(credentials=f"{USER}:{PASSWORD}", routes=leads_to)
             self.routes |= dict.fromkeys(
@@ -197,7 +197,7 @@ class Site:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Before it waits: it may be cancelled there.
+            # First, because the wait below may be cancelled.
             there[1].transport.abort()
             for way in ways:
                 way.cancel()
@@ -218,7 +218,7 @@ def _server_context(authority: trustme.CA, names: set[tuple[str, int]]) -> ssl.S
 
 
 def _response(status: int, body: bytes = b"", reason: str | None = None) -> bytes:
-    """Return a response that is no page's. *reason*: where Python's own depends on its version."""
+    """Return a response of the server itself. *reason* replaces that of this Python version."""
     nobody = Request("GET", "/", "HTTP/1.1", make_message(()), b"", 0)
     fields = {"Content-Type": "text/plain"}
     return Reply(body, status=status, headers=fields, reason=reason).encode(nobody)

@@ -1,7 +1,7 @@
-"""The standard library's ``http.client`` without a network: bytes in, what it makes of them out.
+"""The standard library's ``http.client`` without a network: it reads given bytes.
 
-Nothing blocks: a peer that sends no more has closed. Where ``http.client`` would wait for ever on
-a connection that stays open, it comes to ``FakeSocket.starved`` here.
+Nothing blocks: after its last byte a peer has closed. ``FakeSocket.starved`` tells that
+``http.client`` would wait for ever on a connection that stays open.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class FakeSocket:
         self._replies = deque(replies)
         self.sent = b""
         self.starved = False
-        """Whether somebody has read up to the end, and asked for more."""
+        """Whether a reader has come to the end, and asked for more."""
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Received(self._replies.popleft(), self))
 
     def sendall(self, data: Any) -> None:
-        # What is no buffer is a TypeError, as with a real socket: http.client builds on it.
+        # Anything but a buffer is a TypeError, as with a real socket: http.client relies on it.
         self.sent += bytes(memoryview(data))
 
     def setsockopt(self, *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for responses: usual ones, odd ones, cut ones and spoilt ones."""
+"""Hypothesis strategies for responses: usual, odd, cut and spoilt ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["CONTENTS", "FIELDS", "MORE", "READS", "STATUS_LINES", "cuts", "mostl
 _EXAMPLES = settings().max_examples
 
 MORE = settings(max_examples=_EXAMPLES if _EXAMPLES > 1000 else 4 * _EXAMPLES)
-"""For the broad tests: four times the profile's examples, unless it is the long one."""
+"""Settings of the broad tests: four times the profile's examples, but for the long profile."""
 
 
 def mostly(usual: Sequence[Any], odd: Sequence[Any], weight: int = 4) -> st.SearchStrategy[Any]:
@@ -29,7 +29,7 @@ def mostly(usual: Sequence[Any], odd: Sequence[Any], weight: int = 4) -> st.Sear
 
 
 def alternatives(text: bytes) -> list[bytes]:
-    """Return what stands between the bars of *text*; its line ends are for the eye."""
+    """Return the parts of *text* between its bars; its line ends are for the eye."""
     return text.replace(b"\n", b"").split(b"|")
 
 
@@ -112,7 +112,7 @@ def chunked(draw: st.DrawFn, content: bytes) -> bytes:
 
 @st.composite
 def responses(draw: st.DrawFn) -> Response:
-    """Draw a response: usual ones, ones with an oddity or two, cut ones and spoilt ones."""
+    """Draw a response: a usual one, one with oddities, a cut one, or a spoilt one."""
     data = b""
     for _ in range(draw(mostly([0], [1, 2], 6))):
         data += draw(

@@ -1,4 +1,4 @@
-"""Certificates that are right, and certificates that are wrong in one way each.
+"""Certificates that are right, and certificates of which each is wrong in one way.
 
 ``certificates`` (a session fixture of ``tests/conftest.py``) is a ``Certificates``.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Certificates"]
 
 NAMES = ("localhost", "127.0.0.1", "::1")
-"""What the right certificate is for."""
+"""The names in the right certificate."""
 
 
 class Certificates:

@@ -1,4 +1,4 @@
-"""Something done at the moment when a task is woken, before the code that it runs goes on."""
+"""Run an action at the moment when a task is woken, before its code goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["on_wake"]
 
 @types.coroutine
 def on_wake(awaitable: Awaitable[Any], action: Callable[[], object]) -> Generator[Any, Any, Any]:
-    """Await *awaitable*; call *action* each time that what it waits for is there."""
+    """Await *awaitable*; call *action* each time that a future for which it waits is done."""
     steps = awaitable.__await__()
     future = steps.send(None)
     while True:
