@@ -13,7 +13,7 @@ export PYTHON
 help:
 	@echo 'make demo    show what the package does, against servers on this machine'
 	@echo 'make test    run the tests, on asyncio and on uvloop'
-	@echo 'make style   check with ruff, its formatter included'
+	@echo 'make style   check with ruff, its formatter included, and codespell'
 	@echo 'make types   check with mypy --strict'
 	@echo 'make bench   compare with other clients and with the floor; ARGS=--quick takes 3 minutes'
 	@echo 'make docs    run the examples of the documentation'
@@ -27,6 +27,7 @@ test: $(VENV)/.ready-test
 style: $(VENV)/.ready-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m codespell_lib aiohttpconn tests benchmarks docs README.md CHANGELOG.md tools
 
 types: $(VENV)/.ready-dev
 	$(RUN) -m mypy --strict

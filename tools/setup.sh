@@ -5,7 +5,7 @@
 #
 #   demo   the package, with uvloop where it can be installed
 #   test   and what its tests need
-#   dev    and ruff, mypy and pytest-cov
+#   dev    and ruff, mypy, codespell and pytest-cov
 #   bench  the package and the clients that it is compared with, as many as can be installed;
 #          those of benchmarks/requirements-NAME.txt in an environment of their own, VENV-NAME
 #
