@@ -48,7 +48,9 @@ Names that ``http.client`` has are the standard library's own classes, so that
 
 An exception that ends a connect or an exchange carries ``method``, ``url`` (credentials
 stripped), ``phase``, ``elapsed`` (seconds), ``peer``, ``request_sent`` and
-``response_started`` as attributes, and names them in its text. All of them can be pickled.
+``response_started`` as attributes, and names them in its text. One that ends a connection before
+its response's head also has ``unanswered``: whether no byte of a response had arrived. All of them
+can be pickled.
 Layer: the lowest; imports nothing of this package.
 """
 
@@ -194,6 +196,8 @@ def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
 class NotProcessed(RemoteDisconnected):
     """The connection ended before this pipelined request's turn came: it is safe to resend."""
 
+    unanswered = True
+
 
 class BodyLengthError(HTTPException, ValueError):
     """The body has more or fewer bytes than the Content-Length that the caller gave."""
@@ -203,6 +207,17 @@ class ConnectError(OSError):
     """No connection could be made. ``errors`` holds the exception of every address tried."""
 
     errors: tuple[BaseException, ...] = ()
+
+    phase = ""
+    """What the connect was doing: dns, connect, proxy or tls."""
+
+    hint = ""
+    """A sentence about what to try, "" if there is none."""
+
+    def __init__(self, *args: object, hint: str = "") -> None:
+        super().__init__(*args)
+        if hint:
+            self.hint = hint
 
     # ssl's classes have a text of their own; errno is no part of an OSError's pickle.
     __str__ = OSError.__str__

@@ -43,11 +43,18 @@ _EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
 }
 
 
-def no_response(exc: Exception | None, received: bytes | bytearray) -> BaseException:
+def no_response(exc: Exception | None, received: bytes | bytearray, interim: int) -> BaseException:
     """Return the exception for a connection that ended, by *exc* or plainly, before the head.
 
-    *received* is the part of the head that had arrived.
+    *received* is the part of the head that had arrived, *interim* the size of 1xx heads before it.
     """
+    failure = _without_head(exc, received)
+    # On classes of the standard library too, as describe() sets its attributes.
+    failure.unanswered = not received and not interim  # type: ignore[attr-defined]
+    return failure
+
+
+def _without_head(exc: Exception | None, received: bytes | bytearray) -> BaseException:
     if isinstance(exc, ssl.SSLError):
         return TLSError(f"the TLS connection failed: {exc}")
     if exc is not None:

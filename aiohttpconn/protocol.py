@@ -718,9 +718,7 @@ class HTTP1Protocol(WritingProtocol):
                 return
         if state is HEAD and response is not None:
             received = self._reader.buffer if self._reader is not None else b""
-            failure = no_response(exc, received)
-            vars(failure)["unanswered"] = not received and not self._head_bytes
-            self._fail(failure, exc)
+            self._fail(no_response(exc, received, self._head_bytes), exc)
         elif state is BODY and response is not None:
             self._fail(incomplete(response, "connection ended before the body did"), exc)
         elif state is IDLE:
@@ -762,7 +760,6 @@ class HTTP1Protocol(WritingProtocol):
         while pending:
             response = pending.popleft()
             exc = NotProcessed("the connection ended before this request was answered")
-            vars(exc)["unanswered"] = True
             response.set_exception(self.describe(exc, response))
 
     def describe(

@@ -172,6 +172,18 @@ def test_quote_escapes_and_cuts():
     assert quote(memoryview(b"x" * 101)) == f"b'{'x' * 100}'... (101 bytes)"
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [ConnectError, ResolveError, ConnectionRefused, TunnelError, TLSError, CertificateError],
+)
+def test_what_ends_a_connect_has_a_phase_and_a_hint(kind):
+    exc = kind("why")
+    assert (str(exc), exc.args, exc.phase, exc.hint) == ("why", ("why",), "", "")
+    exc = kind("why", hint="Try this.")
+    assert (str(exc), exc.args, exc.hint) == ("why", ("why",), "Try this.")
+    assert kind.hint == ""
+
+
 # Pickles ------------------------------------------------------------------------------------
 
 
@@ -179,18 +191,19 @@ def _tunnel_error() -> TunnelError:
     exc = TunnelError("Tunnel connection failed: 407 Proxy Authentication Required")
     exc.status, exc.reason, exc.body = 407, "Proxy Authentication Required", b"go away"
     exc.headers = [("Proxy-Authenticate", "Basic")]
+    exc.hint = "Pass the proxy's credentials"
     return exc
 
 
 def _refused() -> ConnectionRefused:
-    exc = ConnectionRefused("connection refused by 127.0.0.1:1")
+    exc = ConnectionRefused("connection refused by 127.0.0.1:1", hint="Is a server running?")
     exc.errno = 111
     exc.errors = (ConnectionRefusedError(111, "Connection refused"),)
     return exc
 
 
 def _certificate_error() -> CertificateError:
-    exc = CertificateError("the certificate cannot be verified")
+    exc = CertificateError("the certificate cannot be verified", hint="Is the clock right?")
     exc.errno, exc.reason, exc.library = 1, "CERTIFICATE_VERIFY_FAILED", "SSL"
     exc.verify_code, exc.verify_message = 18, "self-signed certificate"
     return exc
@@ -199,6 +212,13 @@ def _certificate_error() -> CertificateError:
 def _resolve_error() -> ResolveError:
     exc = ResolveError("a.test cannot be resolved")
     exc.errno = socket.EAI_NONAME
+    exc.phase = "dns"
+    return exc
+
+
+def _unanswered() -> RemoteDisconnected:
+    exc = RemoteDisconnected("Remote end closed connection without response")
+    exc.unanswered = True
     return exc
 
 
@@ -217,6 +237,7 @@ EVERY = [
     _refused(),
     _certificate_error(),
     _resolve_error(),
+    _unanswered(),
 ]
 
 

@@ -139,7 +139,7 @@ async def dial(
         sock = await _open_socket(destination, report, resolver)
         made = await _build(protocol_factory, destination, plan, sock, report)
     except Exception as exc:
-        vars(exc)["phase"] = report.phase
+        exc.phase = report.phase  # type: ignore[attr-defined]
         raise
     finally:
         report.finish()
@@ -356,9 +356,10 @@ async def _start_tls(
     Sessions are resumed that were made for an equal *origin*; None resumes none.
     """
     if link.received:
-        error = TLSError(f"{peer} spoke before the TLS handshake: {quote(link.received)}")
-        vars(error)["hint"] = "Does it speak TLS on this port?"
-        raise error
+        raise TLSError(
+            f"{peer} spoke before the TLS handshake: {quote(link.received)}",
+            hint="Does it speak TLS on this port?",
+        )
     upper = _Link()
     wrapped: asyncio.Transport | None = None
     resumed = resuming(context, origin, loop) if origin is not None else None

@@ -128,7 +128,7 @@ async def connect_unix(
     except OSError as exc:
         error = _connect_error([(shown, exc)], shown, is_proxy)
         if isinstance(error, ConnectionRefused) and not is_proxy:
-            vars(error)["hint"] = HINT_REFUSED_UNIX
+            error.hint = HINT_REFUSED_UNIX
         raise error from exc
     return sock
 
@@ -228,7 +228,7 @@ def _connect_error(errors: list[tuple[str, OSError]], where: str, is_proxy: bool
     error.errno = errors[-1][1].errno
     error.errors = tuple(exc for _, exc in errors)
     if refused:
-        vars(error)["hint"] = HINT_REFUSED_PROXY if is_proxy else HINT_REFUSED
+        error.hint = HINT_REFUSED_PROXY if is_proxy else HINT_REFUSED
     return error
 
 

@@ -155,7 +155,7 @@ def handshake_error(exc: Exception, name: str, peer: str = "the server") -> TLSE
         if hasattr(exc, attribute):
             setattr(error, attribute, getattr(exc, attribute))
     error.errors = (exc,)
-    vars(error)["hint"] = hint
+    error.hint = hint
     return error
 
 

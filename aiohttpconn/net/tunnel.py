@@ -212,7 +212,7 @@ def _refusal(head: ResponseHead, data: bytes) -> Generator[bytes, bytes, TunnelE
     error.headers = fields
     error.body = bytes(body[:wanted])
     if head.status == 407:
-        vars(error)["hint"] = HINT_CREDENTIALS
+        error.hint = HINT_CREDENTIALS
     return error
 
 
@@ -338,12 +338,11 @@ def _ask(
     received += yield question
     answer = yield from _take(received, 2, what)
     if answer[0] != version:
-        error = TunnelError(
+        raise TunnelError(
             f"the proxy does not speak SOCKS5: expected an answer of version {version}, "
-            f"got one that begins with {quote(answer)}"
+            f"got one that begins with {quote(answer)}",
+            hint=HINT_NOT_SOCKS,
         )
-        vars(error)["hint"] = HINT_NOT_SOCKS
-        raise error
     return answer[1]
 
 
@@ -374,9 +373,7 @@ def _bound_address(received: bytearray) -> Generator[bytes, bytes, None]:
 
 def _refused(text: str) -> TunnelError:
     """Return the error of a proxy that wants other credentials."""
-    error = TunnelError(text)
-    vars(error)["hint"] = HINT_SOCKS_CREDENTIALS
-    return error
+    return TunnelError(text, hint=HINT_SOCKS_CREDENTIALS)
 
 
 def _unconnected(code: int, where: str, request: bytes) -> TunnelError:
@@ -385,7 +382,7 @@ def _unconnected(code: int, where: str, request: bytes) -> TunnelError:
     error = TunnelError(f"the SOCKS proxy could not connect to {where}: {reason}")
     error.reason = reason
     if code == _BAD_ADDRESS_TYPE:
-        vars(error)["hint"] = HINT_NO_NAMES if request[3] == _NAME else HINT_NO_ADDRESSES
+        error.hint = HINT_NO_NAMES if request[3] == _NAME else HINT_NO_ADDRESSES
     return error
 
 
