@@ -388,8 +388,7 @@ class HTTP1Protocol(WritingProtocol):
         """Fail *response*, whose request came after the connection's end: nothing is written."""
         response.started = monotonic()
         response.number = self.exchanges + 1
-        exc = no_response(None, b"")
-        vars(exc)["unanswered"] = True
+        exc = no_response(None, b"", False)
         response.set_exception(self.describe(exc, response))
         return response
 
