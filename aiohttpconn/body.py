@@ -41,9 +41,10 @@ _BYTES_LIKE = (bytes, bytearray, memoryview, array.array, mmap.mmap)
 class Body:
     """A request's body: in memory (``data``), a regular file (``file``), or blocks to be read.
 
-    ``length`` is its size in bytes, None where only reading it tells. ``offset`` is where in
-    ``file`` it starts. ``waits``: whether the next block may take for ever, for the caller's own
-    code awaits, or a pipe is read. ``lends``: whether a block is only there until the next.
+    ``length`` is its size in bytes, None where only reading it tells. ``offset`` is where it
+    starts in ``file``. ``may_block``: whether the next block may take for ever, because the
+    caller's own code awaits, or a pipe is read. ``reuses_buffer``: whether a block is only there
+    until the next.
     """
 
     __slots__ = (
@@ -51,10 +52,10 @@ class Body:
         "_source",
         "data",
         "file",
-        "lends",
         "length",
+        "may_block",
         "offset",
-        "waits",
+        "reuses_buffer",
     )
 
     def __init__(self, source: Any, blocksize: int) -> None:
@@ -64,8 +65,8 @@ class Body:
         self.file: io.BufferedReader | io.FileIO | None = None
         self.offset = 0
         self.length: int | None = None
-        self.lends = False
-        self.waits = False
+        self.reuses_buffer = False
+        self.may_block = False
 
     def blocks(self, least: int = 0) -> AsyncGenerator[bytes | memoryview, None]:
         """Iterate over the body's blocks, empty ones left out.
@@ -73,7 +74,7 @@ class Body:
         Files that have a descriptor are read so that a slow disk stops nobody; a regular file
         in blocks of *least* bytes, or of the blocksize if that is more.
         """
-        if self.lends:
+        if self.reuses_buffer:
             size = max(least, self._blocksize)
             return self._file_blocks(size, max(size, THREAD_BLOCK) if least else size)
         if self.data is None and hasattr(self._source, "read"):
@@ -189,7 +190,7 @@ def make_body(body: Any, blocksize: int) -> Body:
             made.data = made.data[body.tell() :]
         made.length = len(made.data)
     elif hasattr(body, "read"):
-        made.waits = isinstance(body, AsyncIterable) or inspect.iscoroutinefunction(body.read)
+        made.may_block = isinstance(body, AsyncIterable) or inspect.iscoroutinefunction(body.read)
         _look_at_file(made, body)
     elif _is_buffer(body):
         made.data = byte_view(body, "body")
@@ -200,7 +201,7 @@ def make_body(body: Any, blocksize: int) -> Body:
             f"got {type(body).__name__}; encode it first, for example with json.dumps(...).encode()"
         )
     else:
-        made.waits = isinstance(body, AsyncIterable)
+        made.may_block = isinstance(body, AsyncIterable)
     return made
 
 
@@ -244,7 +245,7 @@ def _look_at_file(made: Body, body: Any) -> None:
 
     Only the file classes of ``io`` count: a GzipFile has a descriptor too, of other bytes.
     """
-    made.waits = made.waits or _has_descriptor(body)
+    made.may_block = made.may_block or _has_descriptor(body)
     file = _unwrapped(body)
     raw = getattr(file, "raw", file)
     if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
@@ -263,11 +264,11 @@ def _look_at_file(made: Body, body: Any) -> None:
     except (OSError, ValueError):
         return
     if stat.S_ISREG(status.st_mode):
-        made.waits = False
+        made.may_block = False
         made.file = file  # type: ignore[assignment]
         made.offset = offset
         made.length = size
-        made.lends = _reads_natively(file, raw)
+        made.reuses_buffer = _reads_natively(file, raw)
 
 
 def _unwrapped(body: Any) -> Any:

@@ -32,7 +32,6 @@ from .exceptions import (
     TunnelError,
 )
 from .exchange import HIGH_WATER
-from .failures import closed_here
 from .http11.grammar import (
     ORIGIN_FORM,
     check_field,
@@ -49,10 +48,11 @@ from .net.timeouts import Timeout
 from .net.tls import default_context
 from .net.tunnel import Tunnel, make_tunnel
 from .opening import Opening
+from .pipelining import PipeliningProtocol
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .request_head import body_framing, bracketed, host_field, split_host_port
 from .response import HTTPResponse, make_message
-from .upload import check_length, send_body, send_part
+from .upload import prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:
     import os
@@ -279,7 +279,7 @@ class HTTPConnection:
                 source=self,
             )
         finally:
-            protocol.orphan()
+            protocol.release_to_response()
 
     async def __aenter__(self) -> Self:
         return self
@@ -423,7 +423,7 @@ class HTTPConnection:
         limits = self._limits
         if self.max_response_headers is not None:
             limits = replace(limits, max_fields=self.max_response_headers)
-        return HTTP1Protocol(
+        return PipeliningProtocol(
             loop,
             self._origin(),
             limits=limits,
@@ -470,7 +470,7 @@ class HTTPConnection:
         """
         protocol = self._protocol
         clean = self._state is _IDLE and self._exchange is None and not self._sending
-        if protocol is None or protocol.state is not IDLE or protocol.request_open or not clean:
+        if protocol is None or not protocol.reusable() or not clean:
             # What a response was given, and nobody reads any more.
             given, self._closing = self._closing, None
             if given is not None:
@@ -576,7 +576,7 @@ class HTTPConnection:
             data += body
         protocol = self._protocol
         if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
-            await self._begin(method, url, data, names, None, False, None)
+            await self._begin(method, url, data, names)
             return
         sys.audit("http.client.send", self, data)
         if self.debuglevel > 0:
@@ -646,9 +646,10 @@ class HTTPConnection:
         url: str,
         head: bytes,
         names: Mapping[str, str],
-        body: Body | None,
-        chunked: bool,
-        length: int | None,
+        body: Body | None = None,
+        chunked: bool = False,
+        length: int | None = None,
+        more: bool = False,
     ) -> None:
         """Send *head* and *body* on an open connection; on any failure, close it."""
         if self._protocol is not None and self._protocol.state is UPGRADED:
@@ -660,38 +661,16 @@ class HTTPConnection:
         total = self._timeout.total
         deadline = None if total is None else asyncio.get_running_loop().time() + total
         try:
-            if body is not None and method == "TRACE":
-                raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
-            check_length(body, length)
+            request = prepare_request(method, url, head, names, body, chunked, length)
             protocol = self._protocol
             if protocol is None or protocol.state not in _READY:
                 protocol = await self._opened(deadline)
-            expects = "expect" in names and names["expect"].lower() == "100-continue"
-            data = body.data if body is not None else None
-            if data is not None and len(data) <= SMALL_BODY and not chunked and not expects:
-                head += data
-                body = None
-            self._observe(head)
-            exchange = self._exchange = protocol.start(method, url, head, body is None)
-            exchange.upgrade = "upgrade" in names
-            if "connection" in names and "close" in names["connection"].lower():
-                protocol.close_after(exchange)
-            if deadline is not None:
-                protocol.arm_total(exchange, deadline)
-            if body is not None:
-                if expects:
-                    await protocol.wait_continue(self._continue_timeout)
-                    if exchange.has_head:
-                        protocol.can_send = False
-                if protocol.can_send:
-                    await send_body(
-                        protocol, body, chunked=chunked, length=length, on_block=self._observe
-                    )
-                # The connection may have broken under the request, without an answer.
-                exchange.raise_failure()
-                if exchange.closed:
-                    # close(), called while the body was sent, and behind an early head.
-                    raise protocol.describe(closed_here(exchange), exchange)
+            self._observe(request.head)
+            exchange = self._exchange = start_request(protocol, request, deadline, more)
+            if request.body is not None:
+                await send_request(
+                    protocol, exchange, request, self._continue_timeout, self._observe
+                )
         except BaseException as exc:
             if self._closes == closes:
                 self._give_up(exc)
@@ -776,11 +755,13 @@ class HTTPConnection:
             raise
         length = int(names["content-length"]) if "content-length" in names else None
         chunked = encode_chunked and made is not None and self._http_vsn == 11
-        await self._begin(self._method, self._url, head, names, made, chunked, length)
-        if made is None and self._protocol is not None:
+        more = made is None
+        await self._begin(self._method, self._url, head, names, made, chunked, length, more)
+        protocol = self._protocol
+        if more and protocol is not None:
             self._unsent = _ANY_LENGTH if "transfer-encoding" in names else length or 0
-            if self._unsent:
-                self._protocol.request_continues()
+            if not self._unsent and protocol.upload is not None:
+                protocol.upload.end()
 
     async def send(self, data: BodyLike) -> None:
         """Send *data*, a part of the body, as it is: bytes-like, str-free iterable, or file.
@@ -792,17 +773,18 @@ class HTTPConnection:
         protocol, unsent = self._protocol, self._unsent
         if self._state is not _SENT or unsent is None:
             raise CannotSendRequest(self._state)
-        if protocol is None or not protocol.can_send:
+        upload = protocol.upload if protocol is not None else None
+        if upload is None or not upload.wanted:
             return
         self._sending += 1
         try:
             body = make_body(data, self.blocksize)
             limit = None if unsent == _ANY_LENGTH else unsent
-            sent = await send_part(protocol, body, limit=limit, on_block=self._observe)
+            sent = await send_part(upload, body, limit=limit, on_block=self._observe)
             if limit is not None:
                 self._unsent = unsent - sent
                 if not self._unsent:
-                    protocol.request_done()
+                    upload.end()
         except BaseException as exc:
             self._give_up(exc)
             raise
@@ -855,23 +837,27 @@ class HTTPConnection:
         if self.debuglevel > 0:
             response.debuglevel = self.debuglevel
             response.debug_head()
-        if (response.will_close or protocol.request_open) and protocol.state is not UPGRADED:
+        upload = protocol.upload
+        if (
+            response.will_close or (upload is not None and upload.open)
+        ) and protocol.state is not UPGRADED:
             # The transport is the response's now; the next request opens another, also where it
             # would stand in the middle of this one's body.
             self._protocol = None
             self._closing = protocol
             if not response.ended:
-                protocol.orphan()
+                protocol.release_to_response()
         elif response.buffered or not response.ended:
             self._response = response
         return response
 
     def _check_sent(self, protocol: HTTP1Protocol, response: HTTPResponse) -> None:
         """A request made step by step ends where its response is asked for."""
-        if self._sending or response.has_head or not protocol.request_open:
+        upload = protocol.upload
+        if self._sending or response.has_head or upload is None or not upload.open:
             return
         if self._unsent == _ANY_LENGTH:
-            protocol.request_done()
+            upload.end()
             return
         exc = BodyLengthError(f"Content-Length announces {self._unsent} bytes that were not sent")
         self._give_up(exc)

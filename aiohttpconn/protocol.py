@@ -11,16 +11,17 @@ Receiving, held in ``state`` and nowhere else:
    HEAD ── 101, or 2xx to CONNECT ──► UPGRADED      any ── eof, lost, abort, bad bytes ──► CLOSED
    IDLE ── any byte at all ──► CLOSED            (a response that nothing asked for: poisoned)
 
-Sending is writing.py's business and upload.py's; here it shows as two marks: ``request_open``
-from the first byte of a request to its last, and ``can_send`` as long as more of it is wanted.
+Sending more than one write is writing.py's business and upload.py's; here it shows as ``upload``,
+which is ``open`` until the request's last byte, and ``wanted`` as long as more of it is of use.
 
-The exchanges are a FIFO: ``_response`` is the one being received, ``_pending`` those behind it.
+The exchanges are a FIFO: ``_response`` is the one being received, ``_queued`` those after it.
 Responses are matched strictly in order, and whatever ends the connection fails every exchange
-behind the first as ``NotProcessed``. An ended protocol is never used again: late callbacks of an
-old socket find ``CLOSED``.
+after the first as ``NotProcessed``. A connection ends in one place, ``_close``. An ended protocol
+is never used again: late callbacks of an old socket find ``CLOSED``.
 
-A pool that keeps the connection is its ``owner``, and is told when an exchange has ended, before
-its caller is woken, when the connection has, and when the transport is gone.
+A pool that keeps the connection is its ``owner``. The owner is told when an exchange has ended,
+before its caller is woken; once, when the connection serves no other exchange; and when the
+transport is gone.
 
 Bytes are read into one scratch buffer that all connections of a loop share: on selector loops,
 and on uvloop on Unix, ``get_buffer``, the read and ``buffer_updated`` happen in one go. Elsewhere
@@ -57,12 +58,14 @@ from .http11.head import (
 from .http11.limits import DEFAULT_LIMITS, Limits
 from .http11.semantics import FRAMED_BY_FIELDS
 from .net.resumption import drop_session, keep_session
-from .net.timeouts import NO_TIMEOUT, Timeout
+from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
 from .net.tls import is_clean_eof
 from .response import HTTPResponse, make_message
-from .writing import WritingProtocol
+from .writing import Upload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .types import OnInformational
 
 __all__ = ["BODY", "CLOSED", "IDLE", "UPGRADED", "HTTP1Protocol"]
@@ -106,63 +109,78 @@ def _seen_heads(limits: Limits) -> dict[int, PlainHead]:
     return {}
 
 
-class Owner(Protocol):
-    """Who keeps a connection between exchanges. Called in the middle of a read event."""
+def _not_connected(data: bytes) -> None:
+    raise AssertionError("a request is written to a connection that is not open")
 
-    def exchange_ended(self, response: HTTPResponse, count: int = 1) -> None:
+
+class Owner(Protocol):
+    """The keeper of a connection between exchanges. Called in the middle of a read event."""
+
+    def exchange_ended(self, protocol: Any, response: HTTPResponse, count: int = 1) -> None:
         """*response*, the last of *count*, is whole. The next is received, or nothing is."""
 
-    def connection_ended(self) -> None:
+    def connection_ended(self, protocol: Any) -> None:
         """The connection will serve no other exchange; its socket may still be closing.
 
-        Called several times for some ends.
+        Told once for each connection.
         """
 
-    def transport_lost(self, protocol: HTTP1Protocol) -> None:
+    def transport_lost(self, protocol: Any) -> None:
         """The socket is gone."""
 
 
-class HTTP1Protocol(WritingProtocol):
-    """Feed the responses of one transport. Made by ``HTTPConnection``, one per connect.
+class HTTP1Protocol(asyncio.BufferedProtocol):
+    """Feed the responses of one transport. One is made for each connect.
 
-    Attributes: ``state``; ``exchanges``, the number begun; ``owner``, who keeps it for others;
-    ``hung_up``, whether it was the peer who has ended the connection, or has said that it would.
+    Attributes: ``state``; ``exchanges``, the number begun; ``owner``, the pool that keeps it;
+    ``upload``, the request that is sent in several writes; ``closed_by_peer``, whether it was the
+    peer that ended the connection, or that said it would; ``timed``, whether any limit is set.
     """
 
     __slots__ = (
         "__weakref__",
-        "_batch",
         "_closed_waiter",
-        "_complex",
         "_head_bytes",
         "_heads",
-        "_held",
         "_high_water",
         "_interim",
         "_landing",
-        "_last_plain",
         "_limits",
         "_max_fields",
         "_max_line",
         "_on_informational",
-        "_pending",
+        "_owner_told",
+        "_queued",
+        "_read_timeout",
         "_reader",
         "_response",
         "_response_class",
         "_scratch",
+        "_slow_path",
         "_strict",
         "_tls",
         "_upgraded",
         "_view",
+        "_waiting_reader",
+        "_watchdog",
         "can_land",
+        "closed_by_peer",
         "exchanges",
-        "hung_up",
         "lands_pieces",
+        "loop",
         "origin",
         "owner",
         "peername",
+        "raw_transport",
         "reads_ahead",
         "state",
+        "timed",
+        "timeout",
+        "transport",
+        "upload",
+        "write",
+        "write_timeout",
+        "writing_paused",
     )
 
     def __init__(
@@ -178,7 +196,7 @@ class HTTP1Protocol(WritingProtocol):
         on_informational: OnInformational | None = None,
     ) -> None:
         # Configuration
-        WritingProtocol.__init__(self, loop, timeout)
+        self.loop = loop
         self.origin = origin
         self._limits = limits
         self._max_fields = limits.max_fields
@@ -188,12 +206,18 @@ class HTTP1Protocol(WritingProtocol):
         self._high_water = high_water
         self._response_class = response_class
         self._on_informational = on_informational
+        self.set_timeout(timeout)
 
         # Per connection
+        self.transport: asyncio.Transport | None = None
+        # What reading is paused on. A paused TLS transport loses data at a FIN: see net.dial.
+        self.raw_transport: asyncio.Transport | None = None
+        # How a request's first bytes leave: the transport's write.
+        self.write: Callable[[bytes], None] = _not_connected
         self.peername: Any = None
         self.state: State = IDLE
         self.exchanges = 0
-        self.hung_up = False
+        self.closed_by_peer = False
         self.can_land = self.lands_pieces = reads_in_one_go(loop)
         # libuv reads up to 32 times before anything else runs, a woken reader too.
         self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
@@ -203,33 +227,60 @@ class HTTP1Protocol(WritingProtocol):
         self._tls: Any = None
         # Whether the bytes of this read event go straight to the reader.
         self._landing = False
+        self._watchdog: Watchdog | None = None
+        self.writing_paused = False
         self._closed_waiter: asyncio.Future[None] | None = None
-        self._upgraded = bytearray()
-        self._held: Exchange | None = None
+        self._upgraded = b""
+        # A reader that waits for bytes: it is kept alive although _response may be weak.
+        self._waiting_reader: Exchange | None = None
         self.owner: Owner | None = None
-        # What the next turn of the loop writes at once; None writes each request by itself.
-        self._batch: list[bytes] | None = None
-        # The head of the last response that followed another one in the same read.
-        self._last_plain: PlainHead | None = None
+        self._owner_told = False
 
         # Per exchange
         self._response: HTTPResponse | None = None
-        self._pending: deque[HTTPResponse] | None = None
+        self._queued: deque[HTTPResponse] | None = None
         self._reader: HeadReader | None = None
-        self._complex = False
+        # Whether more than "200, its body in the same read" has to be thought of.
+        self._slow_path = False
         self._interim = 0
         self._head_bytes = 0
+        self.upload: Upload | None = None
+
+    def set_timeout(self, timeout: Timeout) -> None:
+        """Let the waits that begin from now on have the limits of *timeout*."""
+        self.timeout = timeout
+        self._read_timeout = timeout.read
+        self.write_timeout = timeout.write
+        self.timed = timeout != NO_TIMEOUT
+
+    def reusable(self) -> bool:
+        """Whether another exchange may begin, with nothing of earlier ones left.
+
+        The response ended, the request was sent whole, keep-alive holds, and no byte is left over.
+        """
+        return self.state is IDLE and (self.upload is None or not self.upload.open)
 
     # ------------------------------------------------------- transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport over, once."""
         self.transport = transport  # type: ignore[assignment]
+        self.write = transport.write  # type: ignore[attr-defined]
         self.peername = transport.get_extra_info("peername")
         self._tls = transport.get_extra_info("ssl_object")
         if self._tls is not None:
             self.lands_pieces = False
             self._view = memoryview(self._scratch)
+
+    def pause_writing(self) -> None:
+        """The transport's write buffer is full: an upload waits from now on."""
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        """The transport's write buffer has room again."""
+        self.writing_paused = False
+        if self.upload is not None:
+            self.upload.wake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes go. Hot: see docs/topics/design.md.
@@ -284,9 +335,9 @@ class HTTP1Protocol(WritingProtocol):
                             if len(heads) >= SEEN_HEADS:
                                 heads.clear()
                             heads[nbytes] = plain
-                    if plain[0] != nbytes or self._complex:
+                    if plain[0] != nbytes or self._slow_path:
                         self._progress()
-                        if self._pending:
+                        if self._queued:
                             pos = self._receive_batch(plain, nbytes)
                         else:
                             pos = self._plain_head(response, plain, buffer, 0, nbytes)
@@ -305,7 +356,7 @@ class HTTP1Protocol(WritingProtocol):
                     if self._watchdog is not None:
                         self._watchdog.disarm()
                     if self.owner is not None:
-                        self.owner.exchange_ended(response)
+                        self.owner.exchange_ended(self, response)
                     waiter = response.head_waiter
                     if waiter is not None and not waiter.done():
                         waiter.set_result(None)
@@ -327,24 +378,26 @@ class HTTP1Protocol(WritingProtocol):
 
     def eof_received(self) -> bool | None:
         """The peer will send nothing more: the response ends here, whole or not."""
-        self.hung_up = self.hung_up or self.state is not CLOSED
-        self._end(None)
+        self.closed_by_peer = self.closed_by_peer or self.state is not CLOSED
+        self._on_eof(None)
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone; *exc* says why, None for a plain end."""
         if exc is not None and self.state in (HEAD, BODY):
-            self._salvage()
-        self.hung_up = self.hung_up or self.state is not CLOSED
-        self._end(exc)
+            self._read_remaining()
+        self.closed_by_peer = self.closed_by_peer or self.state is not CLOSED
+        self._on_eof(exc)
         if exc is not None:
             drop_session(self._tls, exc)
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None  # they know each other
-        self._paused_writing = False
-        self.transport = self.raw_transport = self._held = self._tls = None
-        self._wake_sender()
+        self.writing_paused = False
+        self.transport = self.raw_transport = self._waiting_reader = self._tls = None
+        self.write = _not_connected
+        if self.upload is not None:
+            self.upload.wake()
         if self.owner is not None:
             owner, self.owner = self.owner, None
             owner.transport_lost(self)
@@ -363,25 +416,18 @@ class HTTP1Protocol(WritingProtocol):
         if self.state is IDLE:
             self._response = response
             self.state = HEAD
-            # Whether more than "200, its body in the same read" has to be thought of.
-            self._complex = not whole or method not in FRAMED_BY_FIELDS
+            self._slow_path = not whole or method not in FRAMED_BY_FIELDS
         elif self.state is CLOSED:
             return self._refuse(response)
         else:
-            self._complex = True
-            if self._pending is None:
-                self._pending = deque()
-            self._pending.append(response)
+            self._slow_path = True
+            if self._queued is None:
+                self._queued = deque()
+            self._queued.append(response)
         response.started = monotonic()
         response.number = self.exchanges = self.exchanges + 1
-        self.request_open = not whole
-        self.can_send = True
-        if self._batch is None:
-            self.transport.write(data)  # type: ignore[union-attr]
-        else:
-            if not self._batch:
-                self.loop.call_soon(self._write_batch)
-            self._batch.append(data)
+        self.upload = None if whole else Upload(self, self._tls is not None)
+        self.write(data)
         return response
 
     def _refuse(self, response: HTTPResponse) -> HTTPResponse:
@@ -391,22 +437,6 @@ class HTTP1Protocol(WritingProtocol):
         exc = no_response(None, b"", False)
         response.set_exception(self.describe(exc, response))
         return response
-
-    def batch_writes(self, on: bool) -> None:
-        """Write the requests of one turn of the loop at once, at its end, or each by itself."""
-        if not on:
-            self._write_batch()
-            self._batch = None
-        elif self._batch is None:
-            self._batch = []
-
-    def _write_batch(self) -> None:
-        batch = self._batch
-        if batch:
-            data = b"".join(batch)
-            batch.clear()
-            if self.transport is not None and self.state is not CLOSED:
-                self.transport.write(data)
 
     def arm_total(self, response: HTTPResponse, deadline: float) -> None:
         """Let the exchange of *response* end by *deadline*; what is received before it, too."""
@@ -420,11 +450,7 @@ class HTTP1Protocol(WritingProtocol):
 
     def close_after(self, response: HTTPResponse) -> None:
         """The request said ``Connection: close``: nothing is sent after it (RFC 9112 §9.6)."""
-        response.last = self._complex = True
-
-    def request_continues(self) -> None:
-        """More of the request follows what ``start`` wrote."""
-        self.request_open = self._complex = True
+        response.last = self._slow_path = True
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Give the transport of an upgraded connection away, and the bytes received after the head.
@@ -435,17 +461,13 @@ class HTTP1Protocol(WritingProtocol):
         transport = self.transport
         if self.state is not UPGRADED or transport is None:
             raise HTTPException(f"{self.origin}: only an open, upgraded connection can be detached")
-        self.state = CLOSED
         if self.raw_transport not in (None, transport):
             # Until now TCP was paused: see net.dial. Its new owner knows only the TLS transport.
             transport.pause_reading()
             self.resume_reading()
         self.transport = self.raw_transport = self._tls = None
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        # Now that there is no transport whose end it could wait for.
-        self._tell_owner()
-        return transport, bytes(self._upgraded)
+        self._close(hard=False)  # of which the transport does not hear
+        return transport, self._upgraded
 
     # ------------------------------------------------------------------- receiving
 
@@ -457,13 +479,7 @@ class HTTP1Protocol(WritingProtocol):
                 reader = self._reader
                 if reader is None:
                     if not self._head_bytes:
-                        # Behind another response in the same read: pipelined.
-                        plain = self._last_plain
-                        if plain is None or not buffer.startswith(plain[4], pos, end):
-                            plain = match_plain_head(
-                                buffer, pos, end, self._max_fields, self._max_line
-                            )
-                            self._last_plain = plain
+                        plain = self._match_head(buffer, pos, end)
                         if plain is not None:
                             pos = self._plain_head(response, plain, buffer, pos, end)
                             continue
@@ -483,7 +499,7 @@ class HTTP1Protocol(WritingProtocol):
                     if head.status == 101 and not response.upgrade:
                         raise MalformedResponse("101 although the request did not ask to upgrade")
                 except HTTPException as exc:
-                    self._broken(exc)
+                    self._fail_on_bad_data(exc)
                     return
                 response.version, status, response.reason, text = head
                 response.status = status
@@ -502,58 +518,18 @@ class HTTP1Protocol(WritingProtocol):
                 self.abort()
                 return
 
-    def _receive_batch(self, plain: PlainHead | None, end: int) -> int:
-        """Complete the responses that lie whole, one behind the other, in the scratch buffer.
+    def _receive_batch(self, plain: PlainHead, end: int) -> int:
+        """Take in a read that begins with the head *plain*; others wait after this exchange.
 
-        *plain* is the head of the first. Returns the position after them, which ``_receive`` goes
-        on from: with a body that is not whole, or a head that is not plain. Hot.
-        Invariant: a head that begins like the last one is the last one: they end with a blank line.
+        Returns the position from which ``_receive`` goes on.
         """
-        buffer = self._scratch
-        pending = self._pending
         response = self._response
-        assert pending is not None and response is not None, "responses that nobody waits for"
-        done = response
-        count = pos = 0
-        while plain is not None:
-            whole = plain[0]
-            if whole < 0 or pos + whole > end or response.method == "HEAD" or response.last:
-                break
-            _, size, response.status, response.reason, response.head, _, _ = plain
-            response.version = 11
-            response.remaining = 0
-            response.chunked = response.will_close = False
-            response.received = response.buffered = whole - size
-            response.first = bytes(buffer[pos + size : pos + whole])
-            response.ended = True
-            waiter = response.head_waiter
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-            done = response
-            count += 1
-            pos += whole
-            if not pending:
-                break
-            self._response = response = pending.popleft()
-            if pos == end:
-                break
-            if not buffer.startswith(plain[4], pos, end):
-                plain = match_plain_head(buffer, pos, end, self._max_fields, self._max_line)
-        self._last_plain = plain
-        if count:
-            if response.ended:
-                self._response = None
-                self.state = IDLE
-                if self._watchdog is not None:
-                    self._watchdog.disarm()
-                if pos < end:
-                    # Nothing asked for what follows: _receive closes the connection.
-                    return pos
-            else:
-                self._follow(response)
-            if self.owner is not None:
-                self.owner.exchange_ended(done, count)
-        return pos
+        assert response is not None, "a response that nobody waits for"
+        return self._plain_head(response, plain, self._scratch, 0, end)
+
+    def _match_head(self, buffer: bytearray, pos: int, end: int) -> PlainHead | None:
+        """Return the plain head at *pos*, after another response in the same read."""
+        return match_plain_head(buffer, pos, end, self._max_fields, self._max_line)
 
     def _plain_head(
         self, response: HTTPResponse, plain: PlainHead, buffer: bytearray, pos: int, end: int
@@ -579,12 +555,14 @@ class HTTP1Protocol(WritingProtocol):
         Hot: see docs/topics/design.md. A body that has arrived whole with its head is complete
         here, before the caller wakes. Returns *end* also when the connection is over.
         """
-        if self.request_open and not self._pending:
+        upload = self.upload
+        if upload is not None and upload.open and not self._queued:
             # The answer is here before the request is whole: RFC 9112 §9.3 and §9.5.
             if status >= STOP_SENDING_STATUS:
-                self.can_send = False
                 response.will_close = True
-            self._wake_sender()
+                upload.stop()
+            else:
+                upload.wake()
         if response.last:
             response.will_close = True
         waiter = response.head_waiter
@@ -616,7 +594,7 @@ class HTTP1Protocol(WritingProtocol):
             if data:
                 response.feed_data(data)
             if decoder.error is not None:
-                self._broken(decoder.error)
+                self._fail_on_bad_data(decoder.error)
                 return end
             if decoder.done:
                 self._finish(response, stop < end)
@@ -642,33 +620,33 @@ class HTTP1Protocol(WritingProtocol):
             self.resume_reading()
         self._interim = self._head_bytes = 0
         # Whoever has waited for its body runs later, maybe behind the next exchange's beginning.
-        self._held = None
-        pending = self._pending
-        if self._watchdog is not None and not pending:
+        self._waiting_reader = None
+        queued = self._queued
+        if self._watchdog is not None and not queued:
             self._watchdog.disarm()
         self._response = None
-        if response.will_close or (not pending and (leftover or self.request_open)):
+        upload = self.upload
+        sending = upload is not None and upload.open
+        if response.will_close or (not queued and (leftover or sending)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that nothing asked for.
-            self.hung_up = response.will_close
-            self._fail_pending(pending)
+            self.closed_by_peer = response.will_close
             # A peer that takes no more of the request would keep a polite end waiting for ever.
-            self._shut(hard=self.request_open)
-        elif pending:
-            self._response = following = pending.popleft()
+            self._close(hard=sending)
+            return
+        if queued:
+            self._response = following = queued.popleft()
             self.state = HEAD
-            self._follow(following)
-            if self.owner is not None:
-                self.owner.exchange_ended(response)
+            self._start_next(following)
         else:
             self.state = IDLE
-            if self.owner is not None:
-                self.owner.exchange_ended(response)
+        if self.owner is not None:
+            self.owner.exchange_ended(self, response)
 
-    def _follow(self, following: HTTPResponse) -> None:
+    def _start_next(self, following: HTTPResponse) -> None:
         """*following* is received from now on; its wait for bytes has been on for longer."""
-        self._held = None
+        self._waiting_reader = None
         if following.closed:
-            self.hurry(following)
+            self.limit_discard(following)
         elif self._watchdog is not None:
             self._watchdog.arm_total(following.deadline)
 
@@ -689,8 +667,8 @@ class HTTP1Protocol(WritingProtocol):
         self._interim += 1
         if self._interim > self._limits.max_interim:
             raise HTTPException(f"got more than {self._limits.max_interim} interim responses")
-        if head.status == 100:
-            self._wake_continue()
+        if head.status == 100 and self.upload is not None:
+            self.upload.wake_continue()
         if self._on_informational is not None:
             try:
                 self._on_informational(head.status, make_message(head.fields()))
@@ -701,130 +679,80 @@ class HTTP1Protocol(WritingProtocol):
 
     # ------------------------------------------------------------------ ends
 
-    def _end(self, exc: Exception | None) -> None:
+    def _on_eof(self, exc: Exception | None) -> None:
         """The peer's side is over, by *exc* or plainly: end the response, whole or not."""
         state, response = self.state, self._response
-        if state is BODY and response is not None:
-            decoder = response.decoder
-            if decoder is not None and exc is None and decoder.feed_eof():
-                response.will_close = True
-                self._finish(response, False)
-                return
-            if decoder is None and response.remaining is None and exc is None and self._clean_eof():
-                # RFC 9112 §6.3 step 8 and §9.8: by the connection's end, which TLS confirms.
-                response.will_close = True
-                self._finish(response, False)
-                return
         if state is HEAD and response is not None:
             received = self._reader.buffer if self._reader is not None else b""
-            self._fail(no_response(exc, received, self._head_bytes), exc)
+            error = no_response(exc, received, self._head_bytes)
+            self._close(error, cause=exc, hard=True)
         elif state is BODY and response is not None:
-            self._fail(incomplete(response, "connection ended before the body did"), exc)
-        elif state is IDLE:
-            self.close()
-        else:
-            self.state = CLOSED
-            self.can_send = False
-            self._tell_owner()
+            if exc is None and self._ends_with_connection(response):
+                response.will_close = True
+                self._finish(response, False)
+            else:
+                error = incomplete(response, "connection ended before the body did")
+                self._close(error, cause=exc, hard=True)
+        elif state is not CLOSED:
+            self._close(hard=False)
 
-    def _clean_eof(self) -> bool:
+    def _ends_with_connection(self, response: HTTPResponse) -> bool:
+        """Whether the end of the connection makes *response* whole (RFC 9112 §6.3, §9.8)."""
+        if response.decoder is not None:
+            return response.decoder.feed_eof()
+        if response.remaining is not None:
+            return False
         transport = self.transport
         ssl_object = transport.get_extra_info("ssl_object") if transport is not None else None
         return ssl_object is None or is_clean_eof(ssl_object)
 
-    def _broken(self, exc: BaseException) -> None:
-        """The response cannot be read on: *exc* ends it, and the connection."""
+    def _fail_on_bad_data(self, exc: BaseException) -> None:
+        """End the connection: the response cannot be read on because of *exc*."""
         if self.state is BODY and self._response is not None:
-            self._fail(incomplete(self._response, str(exc)), exc)
+            self._close(incomplete(self._response, str(exc)), cause=exc, hard=True)
         else:
-            self._fail(exc, exc.__cause__)
-
-    def _fail(self, exc: BaseException, cause: BaseException | None, notes: str = "") -> None:
-        """End everything with *exc*, told as the current exchange's."""
-        response = self._response
-        self._response = None
-        pending, self._pending = self._pending, None
-        if response is not None:
-            exc.__cause__ = cause
-            if exc.__traceback__ is not None:
-                exc = exc.with_traceback(None)
-            self.describe(exc, response, notes=notes)
-            if response.head is not None:
-                response.will_close = True
-            response.set_exception(exc)
-        self._fail_pending(pending)
-        self.abort()
-
-    def _fail_pending(self, pending: deque[HTTPResponse] | None) -> None:
-        while pending:
-            response = pending.popleft()
-            exc = NotProcessed("the connection ended before this request was answered")
-            response.set_exception(self.describe(exc, response))
-
-    def describe(
-        self, exc: BaseException, response: HTTPResponse, notes: str = ""
-    ) -> BaseException:
-        """Give *exc* the details of this exchange; see ``exceptions.describe``."""
-        return describe_exchange(
-            exc,
-            response,
-            elapsed=monotonic() - response.started,
-            request_sent=not self.request_open,
-            reused=response.number - 1,
-            notes=notes,
-        )
-
-    def _expired(self, name: str) -> None:
-        """The watchdog's call: the limit *name* has passed."""
-        transport, response = self.transport, self._response
-        if transport is None or response is None:
-            return
-        if name == "write" and self._peer_takes_bytes():
-            return
-        if name == "read" and response.head is not None and response.waiter is None:
-            # The wait for the head is over, and nobody waits for the body.
-            self._part(response)
-            return
-        limit = getattr(self._timeout, name)
-        self._fail(
-            expired(name, limit, self.state is BODY),
-            None,
-            f"{name}={limit:g}" if limit is not None else name,
-        )
-
-    def _part(self, response: HTTPResponse) -> None:
-        """Send those behind *response* elsewhere: its reader has kept them waiting for too long.
-
-        It is theirs, so none of them has failed, nor has it: the connection ends with it.
-        """
-        pending, self._pending = self._pending, None
-        if pending:
-            response.will_close = True
-            self._tell_owner()
-            self._fail_pending(pending)
+            self._close(exc, cause=exc.__cause__, hard=True)
 
     def close(self) -> None:
         """End the connection politely: what was written still goes out."""
-        self._shut(hard=False)
+        self._close(hard=False)
 
     def abort(self) -> None:
         """End the connection at once. Waiting readers and senders are woken."""
-        self._shut(hard=True)
+        self._close(hard=True)
 
-    def _shut(self, hard: bool) -> None:
+    def _close(
+        self,
+        error: BaseException | None = None,
+        *,
+        hard: bool,
+        cause: BaseException | None = None,
+        notes: str = "",
+    ) -> None:
+        """End the connection: every end comes here, some twice.
+
+        The exchange that is being received fails with *error*, which *cause* led to; by default
+        because this program closed the connection. *hard* drops what was not sent yet.
+        """
         transport, response = self.transport, self._response
         self.state = CLOSED
-        self.can_send = False
-        self._response = None
-        self._reader = None
+        self._response = self._reader = None
         if self._watchdog is not None:
             self._watchdog.stop()
         if response is not None and not response.ended:
-            response.set_exception(self.describe(closed_here(response), response))
-        pending, self._pending = self._pending, None
-        self._fail_pending(pending)
-        self._wake_sender()
-        self._tell_owner()
+            if error is None:
+                error = closed_here(response)
+            else:
+                error.__cause__ = cause
+                if error.__traceback__ is not None:
+                    error = error.with_traceback(None)
+                if response.head is not None:
+                    response.will_close = True
+            response.set_exception(self.describe(error, response, notes))
+        self._fail_queued()
+        if self.upload is not None:
+            self.upload.stop()
+        self._notify_closed()
         if transport is None or self.loop.is_closed():
             return
         if hard:
@@ -834,10 +762,58 @@ class HTTP1Protocol(WritingProtocol):
                 keep_session(self._tls)
             transport.close()
 
-    def _tell_owner(self) -> None:
-        """Tell the owner that the connection has ended; maybe not for the first time."""
-        if self.owner is not None:
-            self.owner.connection_ended()
+    def _fail_queued(self) -> None:
+        """Fail the queued exchanges as ``NotProcessed``, so that a pool sends them again."""
+        queued, self._queued = self._queued, None
+        while queued:
+            response = queued.popleft()
+            exc = NotProcessed("the connection ended before this request was answered")
+            response.set_exception(self.describe(exc, response))
+
+    def _notify_closed(self) -> None:
+        """Tell the owner, once, that the connection serves no other exchange."""
+        if self.owner is not None and not self._owner_told:
+            self._owner_told = True
+            self.owner.connection_ended(self)
+
+    def describe(
+        self, exc: BaseException, response: HTTPResponse, notes: str = ""
+    ) -> BaseException:
+        """Give *exc* the details of this exchange; see ``exceptions.describe``."""
+        return describe_exchange(
+            exc,
+            response,
+            elapsed=monotonic() - response.started,
+            request_sent=self.upload is None or not self.upload.open,
+            reused=response.number - 1,
+            notes=notes,
+        )
+
+    def _expired(self, name: str) -> None:
+        """The watchdog's call: the limit *name* has passed."""
+        transport, response = self.transport, self._response
+        if transport is None or response is None:
+            return
+        if name == "write" and self.upload is not None and self.upload.peer_takes_bytes():
+            return
+        if name == "read" and response.head is not None and response.waiter is None:
+            # The wait for the head is over, and nobody waits for the body: its reader has kept
+            # the queued exchanges waiting for too long. The response stays readable; the
+            # connection closes after it.
+            if self._queued:
+                response.will_close = True
+                self._notify_closed()
+                self._fail_queued()
+            return
+        limit = getattr(self.timeout, name)
+        error = expired(name, limit, self.state is BODY)
+        self._close(error, hard=True, notes=f"{name}={limit:g}" if limit is not None else name)
+
+    def watchdog(self) -> Watchdog:
+        """Return the connection's one timer, made when first needed."""
+        if self._watchdog is None:
+            self._watchdog = Watchdog(self.loop, self._expired)
+        return self._watchdog
 
     async def wait_closed(self, limit: float) -> None:
         """Wait until the transport is gone; after *limit* seconds it is aborted."""
@@ -852,7 +828,7 @@ class HTTP1Protocol(WritingProtocol):
         finally:
             timer.cancel()
 
-    def _salvage(self) -> None:
+    def _read_remaining(self) -> None:
         """Read what the kernel still holds of a plain connection whose writing failed.
 
         A server that answers 413 and closes makes the next write fail, and the transport then
@@ -891,7 +867,7 @@ class HTTP1Protocol(WritingProtocol):
 
     def begin_wait(self, reader: Exchange) -> None:
         """Somebody waits for bytes from now on."""
-        self._held = reader
+        self._waiting_reader = reader
         if self._read_timeout is not None:
             self.watchdog().arm_read(self._read_timeout)
 
@@ -912,27 +888,27 @@ class HTTP1Protocol(WritingProtocol):
 
     def end_wait(self, reader: Exchange) -> None:
         """*reader* waits no more. Others' waits may be on: of the next exchange, or behind it."""
-        if self._held is not reader:
+        if self._waiting_reader is not reader:
             return
-        self._held = None
-        if self._watchdog is not None and not self._pending:
+        self._waiting_reader = None
+        if self._watchdog is not None and not self._queued:
             self._watchdog.disarm_read()
 
-    def hurry(self, response: HTTPResponse) -> None:
+    def limit_discard(self, response: HTTPResponse) -> None:
         """Nobody wants *response* any more: it may not keep the connection for long."""
         if self._response is response:
-            alone = response.head is not None and not self._pending
+            alone = response.head is not None and not self._queued
             seconds = DISCARD_SECONDS if alone else DISCARD_SHARED_SECONDS
             self.watchdog().arm_total(self.loop.time() + seconds)
 
-    def orphan(self) -> None:
+    def release_to_response(self) -> None:
         """Nobody but a response's holder knows this connection any more.
 
         The response is read to its end and the connection closed; if the response is dropped
         as well, the connection is aborted. ``_held`` keeps it alive while a task waits in it.
         """
         response = self._response
-        if response is None or response.head is None or self._pending:
+        if response is None or response.head is None or self._queued:
             self.abort()
             return
         response.will_close = True

@@ -1,8 +1,8 @@
-"""Move a request's body to a protocol: back-pressure, counting, and when to stop.
+"""Send a request on an open connection: head, body, back-pressure, counting, and when to stop.
 
 A body is sent block by block, and after each block the transport's buffer decides whether to
 wait. Sending ends early, and without an error, when an answer makes the rest pointless
-(``HTTP1Protocol.can_send``).
+(``Upload.wanted``).
 
 A regular file is read into one buffer, which the transport has to be done with before the next
 read. ``sendfile`` is not used: a slow disk would stop the loop, ``loop.sendfile`` pauses reading
@@ -16,18 +16,22 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from .body import SMALL_BODY
 from .exceptions import BodyLengthError
+from .failures import closed_here
 from .http11.chunked import LAST_CHUNK, encode_chunk
 
 if TYPE_CHECKING:
     from .body import Body
     from .protocol import HTTP1Protocol
+    from .response import HTTPResponse
+    from .writing import Upload
 
-__all__ = ["SLICE", "check_length", "send_body", "send_part"]
+__all__ = ["SLICE", "prepare_request", "send_part", "send_request", "start_request"]
 
 SLICE = 1024 * 1024
 """Bytes written at once: never a second copy of a whole body. What fits in a CPU's own cache;
@@ -42,26 +46,117 @@ CHUNK_COPIED = 256 * 1024
 OnBlock: TypeAlias = Callable[[Any], None]
 
 
-async def send_body(
-    protocol: HTTP1Protocol, body: Body, *, chunked: bool, length: int | None, on_block: OnBlock
+class OutgoingRequest(NamedTuple):
+    """A request that is ready to be sent: the head is encoded, the framing decided.
+
+    *body* is what does not leave in one write with the head; it is *chunked*, or of *length*
+    bytes, the Content-Length announced. *expects*: whether it waits for ``100 Continue``.
+    *upgrades*, *closes*: whether the request wants to leave HTTP/1.1, or end the connection.
+    """
+
+    method: str
+    target: str
+    head: bytes
+    body: Body | None
+    chunked: bool
+    length: int | None
+    expects: bool
+    upgrades: bool
+    closes: bool
+
+
+def prepare_request(
+    method: str,
+    target: str,
+    head: bytes,
+    names: Mapping[str, str],
+    body: Body | None,
+    chunked: bool,
+    length: int | None,
+) -> OutgoingRequest:
+    """Return the request whose fields are *names*; a small body leaves with *head*.
+
+    Raises ``ValueError`` for a body of TRACE, and ``BodyLengthError`` if the body's length is
+    known and not the one announced.
+    """
+    if body is not None and method == "TRACE":
+        raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
+    if body is not None and length is not None and body.length not in (None, length):
+        raise _wrong_length(length, body.length or 0)
+    expects = "expect" in names and names["expect"].lower() == "100-continue"
+    data = body.data if body is not None else None
+    if data is not None and len(data) <= SMALL_BODY and not chunked and not expects:
+        head += data
+        body = None
+    closes = "connection" in names and "close" in names["connection"].lower()
+    upgrades = "upgrade" in names
+    return OutgoingRequest(method, target, head, body, chunked, length, expects, upgrades, closes)
+
+
+def start_request(
+    protocol: HTTP1Protocol, request: OutgoingRequest, deadline: float | None, more: bool = False
+) -> HTTPResponse:
+    """Write the head of *request*; return its response. *more*: a caller sends the body later.
+
+    *deadline*: when the exchange must have ended, on the loop's clock.
+    """
+    whole = request.body is None and not more
+    response = protocol.start(request.method, request.target, request.head, whole)
+    response.upgrade = request.upgrades
+    if request.closes:
+        protocol.close_after(response)
+    if deadline is not None:
+        protocol.arm_total(response, deadline)
+    return response
+
+
+async def send_request(
+    protocol: HTTP1Protocol,
+    response: HTTPResponse,
+    request: OutgoingRequest,
+    continue_timeout: float,
+    on_block: OnBlock,
 ) -> None:
-    """Send *body* whole, as chunks if *chunked*, and mark the request as done.
+    """Send the body of *request*, whose *response* ``start_request`` has returned.
+
+    Returns when the body is sent, or when an answer has made the rest of it pointless. Raises
+    what has ended *response* before its head, and what the body's source raises.
+    """
+    body, upload = request.body, protocol.upload
+    if body is not None and upload is not None and not response.ended:
+        if request.expects:
+            await upload.wait_continue(continue_timeout)
+            if response.has_head:
+                upload.wanted = False
+        if upload.wanted:
+            await _send_body(upload, body, request.chunked, request.length, on_block)
+    # The connection may have broken under the request, without an answer.
+    response.raise_failure()
+    if response.closed:
+        # close(), called while the body was sent, and after an early head.
+        raise protocol.describe(closed_here(response), response)
+
+
+async def _send_body(
+    upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock
+) -> None:
+    """Send *body* whole, as chunks if *chunked*, and mark the request as sent.
 
     *length* is the Content-Length announced, None if there is none. Raises ``BodyLengthError``
     if the body has another length: what is too much is never sent. *on_block* sees each block.
     """
-    sent = await send_part(protocol, body, limit=length, on_block=on_block, chunked=chunked)
-    if not protocol.can_send:
+    sent = await send_part(upload, body, limit=length, on_block=on_block, chunked=chunked)
+    if not upload.wanted:
         return
     if length is not None and sent != length:
         raise _wrong_length(length, sent)
     if chunked:
-        protocol.write(LAST_CHUNK)
-    protocol.request_done()
+        upload.write(LAST_CHUNK)
+    upload.end()
 
 
 async def send_part(
-    protocol: HTTP1Protocol,
+    upload: Upload,
     body: Body,
     *,
     limit: int | None,
@@ -75,15 +170,9 @@ async def send_part(
     """
     if limit is not None and body.length is not None and body.length > limit:
         raise _wrong_length(limit, body.length)
-    if body.waits:
-        return await _in_task(protocol, _send_blocks(protocol, body, chunked, limit, on_block))
-    return await _send_blocks(protocol, body, chunked, limit, on_block)
-
-
-def check_length(body: Body | None, length: int | None) -> None:
-    """Raise ``BodyLengthError`` if the body's length is known and not the one announced."""
-    if body is not None and length is not None and body.length not in (None, length):
-        raise _wrong_length(length, body.length or 0)
+    if body.may_block:
+        return await _in_task(upload, _send_blocks(upload, body, chunked, limit, on_block))
+    return await _send_blocks(upload, body, chunked, limit, on_block)
 
 
 def _wrong_length(length: int, got: int) -> BodyLengthError:
@@ -93,13 +182,13 @@ def _wrong_length(length: int, got: int) -> BodyLengthError:
     )
 
 
-async def _in_task(protocol: HTTP1Protocol, sending: Coroutine[Any, Any, int]) -> int:
+async def _in_task(upload: Upload, sending: Coroutine[Any, Any, int]) -> int:
     """Run *sending* until it ends or is pointless: its source may wait for ever.
 
     One task for the whole body, so that the caller's generator runs in one task and context.
     """
     task = asyncio.ensure_future(sending)
-    stopped = protocol.stop_waiter()
+    stopped = upload.stop_waiter()
     cancelled: asyncio.CancelledError | None = None
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -121,20 +210,20 @@ async def _in_task(protocol: HTTP1Protocol, sending: Coroutine[Any, Any, int]) -
         finally:
             del cancelled  # it knows this frame
     # A source that is cancelled by itself has not ended: the body is not whole.
-    return 0 if task.cancelled() and not protocol.can_send else task.result()
+    return 0 if task.cancelled() and not upload.wanted else task.result()
 
 
 async def _send_blocks(
-    protocol: HTTP1Protocol, body: Body, chunked: bool, length: int | None, on_block: OnBlock
+    upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock
 ) -> int:
     """Send block after block; return the number of bytes, of the body's own."""
     sent = 0
     if not length and length is not None:
-        protocol.request_done()  # for the reason below
-    most = SLICE if protocol.get_extra_info("ssl_object") is None else TLS_SLICE
+        upload.end()  # for the reason below
+    most = TLS_SLICE if upload.is_tls else SLICE
     async with aclosing(body.blocks(0 if chunked else most)) as blocks:
         async for block in blocks:
-            wanted = protocol.can_send
+            wanted = upload.wanted
             if not wanted:
                 break
             size = len(block)
@@ -143,54 +232,53 @@ async def _send_blocks(
             if chunked and size <= CHUNK_COPIED:
                 on_block(block)
                 block = encode_chunk(block)
-                await _write(protocol, block)
+                await _write(upload, block)
             else:
                 if chunked:
-                    await _write(protocol, b"%X\r\n" % size)
+                    await _write(upload, b"%X\r\n" % size)
                 view = memoryview(block)
                 for start in range(0, size, most):
                     piece = view[start : start + most]
                     on_block(piece)
-                    await _write(protocol, piece, body.lends)
+                    await _write(upload, piece, body.reuses_buffer)
                 if chunked:
-                    await _write(protocol, b"\r\n")
+                    await _write(upload, b"\r\n")
             sent += size
             if sent == length:
                 # Whole for the peer, whose answer may come before the source says that it has
                 # ended: an answer in the middle of a request would cost the connection.
-                protocol.request_done()
-            if not protocol.can_send:
+                upload.end()
+            if not upload.wanted:
                 # Here, too: the transport may still hold what was lent, and the next block
                 # would take its place.
                 break
     return sent
 
 
-async def _write(protocol: HTTP1Protocol, data: bytes | memoryview, lent: bool = False) -> None:
+async def _write(upload: Upload, data: bytes | memoryview, lent: bool = False) -> None:
     """Write *data* unless sending is pointless, and wait until the transport takes more.
 
     What is *lent* is given back: the transport holds none of it any more.
     """
-    if protocol.get_extra_info("ssl_object") is not None and _is_readable(protocol):
+    if upload.is_tls and _is_readable(upload.socket()):
         # A write that fails makes TLS drop what it has not read, and that may be the answer that
         # says why. The loop reads in its next turn but one.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    if not protocol.can_send:
+    if not upload.wanted:
         return
     if lent and isinstance(data, memoryview):
-        await protocol.lend(data)
+        await upload.write_borrowed(data)
         return
     if isinstance(data, memoryview) and not isinstance(data.obj, bytes):
         # The transport may keep it, and its owner may change it meanwhile.
         data = bytes(data)
-    protocol.write(data)
-    await protocol.drain()
+    upload.write(data)
+    await upload.drain()
 
 
-def _is_readable(protocol: HTTP1Protocol) -> bool:
+def _is_readable(sock: Any) -> bool:
     """Whether the kernel holds bytes that the loop has not read yet."""
-    sock = protocol.get_extra_info("socket")
     if sock is None or sock.fileno() < 0 or not hasattr(select, "poll"):
         return False
     poll = select.poll()

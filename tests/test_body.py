@@ -77,7 +77,7 @@ async def agen(*items):
 )
 async def test_a_body_in_memory(body, data):
     made = make_body(body, BLOCKSIZE)
-    assert (made.length, bytes(made.data), made.waits) == (len(data), data, False)
+    assert (made.length, bytes(made.data), made.may_block) == (len(data), data, False)
     assert await blocks(made) == ([data] if data else [])
 
 
@@ -145,7 +145,7 @@ async def test_objects_that_read_are_asked_for_blocks(kind):
     source = kind(b"abcd", bytearray(b"ef"), memoryview(b"g"))
     made = make_body(source, BLOCKSIZE)
     assert made.length is None
-    assert made.waits is (kind is ReadingAsync)
+    assert made.may_block is (kind is ReadingAsync)
     assert await blocks(made) == [b"abcd", b"ef", b"g"]
     assert set(source.sizes) == {BLOCKSIZE}
 
@@ -205,7 +205,7 @@ async def test_a_regular_file_has_a_length_and_is_read_off_the_loop(tmp_path):
         with file:
             file.seek(1)
             made = make_body(file, BLOCKSIZE)
-            assert (made.length, made.offset, made.waits) == (9, 1, False)
+            assert (made.length, made.offset, made.may_block) == (9, 1, False)
             assert made.file is not None
             assert await blocks(made) == [b"1234", b"5678", b"9"]
 

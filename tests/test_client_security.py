@@ -859,7 +859,7 @@ async def test_t4_a_slow_reader_holds_up_the_server(client):
                 before = sent
                 for _ in range(100):
                     await asyncio.sleep(0)
-            assert response.raw._buffered <= 512 * 1024
+            assert response.raw.buffered <= 512 * 1024
         assert client.stats().open == 0
 
 

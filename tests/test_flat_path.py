@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 import aiohttpconn.protocol
 from aiohttpconn import HeadTooLarge, Limits, Timeout
+from aiohttpconn.pipelining import PipeliningProtocol
 from aiohttpconn.protocol import SEEN_HEADS, HTTP1Protocol, State
 
 from .support.random_responses import TIGHT_LIMITS, random_exchange, wire_responses
@@ -205,7 +206,7 @@ def receive(
             break
         response = protocol.start(method, "/", b"", True)
         if way == "general":
-            protocol._complex = True
+            protocol._slow_path = True
         size = {"in 7s": 7, "byte by byte": 1}.get(way, len(data))
         for start in range(0, len(data), size):
             piece = data[start : start + size]
@@ -238,7 +239,7 @@ class Recorder:
         self.responses: list[Any] = []
         self.told: list[Any] = []
 
-    def exchange_ended(self, response: Any, count: int = 1) -> None:
+    def exchange_ended(self, protocol: Any, response: Any, count: int = 1) -> None:
         for _ in range(count):
             number = sum(what == "ended" for what, *_ in self.told)
             assert self.responses[number].ended
@@ -246,9 +247,9 @@ class Recorder:
         assert response is self.responses[number]
         self.state = self.protocol.state
 
-    def connection_ended(self) -> None:
-        if ("closed",) not in self.told:
-            self.told.append(("closed",))
+    def connection_ended(self, protocol: Any) -> None:
+        assert ("closed",) not in self.told, "told of one end twice"
+        self.told.append(("closed",))
 
     def transport_lost(self, protocol: Any) -> None: ...
 
@@ -259,7 +260,7 @@ def pipelined(
     """Return what becomes of *exchanges*, all begun before the first of *pieces* arrives."""
     limits, strict, timeout, last = options
     owner = Recorder()
-    protocol = HTTP1Protocol(loop, "http://h", limits=limits, strict=strict, timeout=timeout)
+    protocol = PipeliningProtocol(loop, "http://h", limits=limits, strict=strict, timeout=timeout)
     transport = Transport()
     protocol.connection_made(transport)
     owner.protocol, protocol.owner = protocol, owner
@@ -284,7 +285,7 @@ def pipelined(
     if ("closed",) in owner.told:
         # The end takes back what was told before it, which may have been in the same read.
         owner.told = [("closed",)]
-    seen: list[Any] = [owner.told, protocol.state, transport.ended, len(protocol._pending or ())]
+    seen: list[Any] = [owner.told, protocol.state, transport.ended, len(protocol._queued or ())]
     for response in owner.responses:
         head = response.head is not None
         exc = response.failure

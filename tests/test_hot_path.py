@@ -243,11 +243,12 @@ def recorded_writes(conn: aiohttpconn.HTTPConnection) -> Iterator[list[bytes]]:
         def writelines(self, data: Any) -> None:
             raise AssertionError("a request is one write")
 
-    protocol.transport = Recorder()
+    recorder = Recorder()
+    protocol.transport, protocol.write = recorder, recorder.write
     try:
         yield written
     finally:
-        protocol.transport = transport
+        protocol.transport, protocol.write = transport, transport.write
 
 
 async def test_a_get_suspends_once(warm: aiohttpconn.HTTPConnection) -> None:

@@ -48,6 +48,7 @@ ORDER = [
     "buffers",
     "writing",
     "protocol",
+    "pipelining",
     "opening",
     "upload",
     "connection",

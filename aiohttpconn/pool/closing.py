@@ -38,10 +38,10 @@ class Closing:
         self._left.discard(slot)
         self._wake()
 
-    def exchange_ended(self, response: Any, count: int = 1) -> None:
+    def exchange_ended(self, protocol: Any, response: Any, count: int = 1) -> None:
         """Mirrors ``protocol.Owner``: a response that was read behind its connection's end."""
 
-    def connection_ended(self) -> None:
+    def connection_ended(self, protocol: Any) -> None:
         """Mirrors ``protocol.Owner``."""
 
     def transport_lost(self, protocol: HTTP1Protocol) -> None:

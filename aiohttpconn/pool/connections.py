@@ -81,12 +81,12 @@ class _Loan:
         self._connections = connections
         self._slot = slot
 
-    def exchange_ended(self, response: Any, count: int = 1) -> None:
+    def exchange_ended(self, protocol: Any, response: Any, count: int = 1) -> None:
         self._connections.heed(self._slot, response, count)
         if self._connections.respect_retry_after:
             self._connections.may_pause(self._slot.site, response)
 
-    def connection_ended(self) -> None:
+    def connection_ended(self, protocol: Any) -> None:
         if self._slot.protocol is not None:
             self._connections.closing.add(self._slot.protocol)
 
@@ -245,7 +245,7 @@ class Connections:
     def share(self, slot: Slot) -> None:
         """Let others share the connection of *slot* from now on."""
         if slot.protocol is not None:
-            slot.protocol.batch_writes(True)
+            slot.protocol.batch_writes(True)  # type: ignore[attr-defined]
         self.slots.share(slot)
 
     def lend(self, slot: Slot) -> None:
@@ -253,7 +253,7 @@ class Connections:
         protocol = slot.protocol
         assert protocol is not None, "a connection that is open"
         protocol.owner = _Loan(self, slot)
-        protocol.batch_writes(False)
+        protocol.batch_writes(False)  # type: ignore[attr-defined]
 
     def settle(self, slot: Slot, response: HTTPResponse) -> None:
         """Take back *slot*, lent for one exchange, with *response* on its way or whole."""
@@ -351,7 +351,7 @@ class Connections:
                 # It still receives a last response, whose it is now.
                 slot.conn._protocol = None
             answered = protocol.exchanges - slot.depth
-            if protocol.hung_up and slot.depth > 1 and answered < site.pipelining:
+            if protocol.closed_by_peer and slot.depth > 1 and answered < site.pipelining:
                 # It has left more unanswered than it was worth: RFC 9112 §9.3.2 allows a server
                 # to end a connection whenever it likes, and some do after each response.
                 site.pipelining = 1

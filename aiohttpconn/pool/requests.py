@@ -95,7 +95,7 @@ async def exchange(
         if protocol is None:
             protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
             dialed = pool.report(slot)
-        if protocol._timeout is not send.timeout:
+        if protocol.timeout is not send.timeout:
             protocol.set_timeout(send.timeout)
         response = protocol.start(method, site.prefix + target, data, True)
         response.dialed = dialed
@@ -148,7 +148,7 @@ async def exchange_shared(
             dialed = pool.report(slot)
             pool.share(slot)
         elif slot.depth == 1:
-            if protocol._timeout is not send.timeout:
+            if protocol.timeout is not send.timeout:
                 protocol.set_timeout(send.timeout)
             pool.share(slot)
         response = protocol.start(method, site.prefix + target, data, True)
@@ -290,4 +290,4 @@ def abandon(response: HTTPResponse) -> None:
     response.discard(DISCARD_BYTES)
     source = response.source
     if not response.ended and isinstance(source, HTTP1Protocol):
-        source.hurry(response)
+        source.limit_discard(response)

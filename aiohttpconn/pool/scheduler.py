@@ -107,7 +107,7 @@ class Slot:
         self.depth = 0
         self.gone = False
 
-    def exchange_ended(self, response: Any, count: int = 1) -> None:
+    def exchange_ended(self, protocol: Any, response: Any, count: int = 1) -> None:
         """Mirrors ``protocol.Owner``. Hot: see docs/topics/design.md."""
         site = self.site
         slots = site.slots
@@ -117,7 +117,7 @@ class Slot:
         else:
             slots.keeper.exchange_ended(self, response, count)
 
-    def connection_ended(self) -> None:
+    def connection_ended(self, protocol: Any = None) -> None:
         """Mirrors ``protocol.Owner``."""
         if not self.gone:
             self.site.slots.keeper.connection_ended(self)

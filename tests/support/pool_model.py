@@ -192,7 +192,7 @@ class Pool:
         self.users[slot].remove(user)
         if not self.users[slot]:
             del self.users[slot]
-        slot.exchange_ended(None)
+        slot.exchange_ended(None, None)
 
     def lose(self, slot: Slot) -> None:
         """The connection of *slot* ends, or could not be made."""

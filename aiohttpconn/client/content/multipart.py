@@ -166,7 +166,7 @@ class FilePart:
         sent = 0
         try:
             body = make_body(source, READ_BLOCK)
-            if body.lends and start is not None and length is not None:
+            if body.reuses_buffer and start is not None and length is not None:
                 # It is read by offsets. Its position may still be moved by what an earlier
                 # attempt has left behind; and one that grows keeps the length announced.
                 body.offset, body.length = start, length
