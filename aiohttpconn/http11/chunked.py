@@ -1,4 +1,4 @@
-"""The chunked transfer coding (RFC 9112 §7.1): take it apart, put it on.
+"""Decode and encode the chunked transfer coding (RFC 9112 §7.1).
 
 Layer: the wire; pure.
 """
@@ -23,7 +23,7 @@ _SIZE, _DATA_END, _TRAILERS = range(3)
 
 
 def encode_chunk(data: bytes | bytearray | memoryview) -> bytes:
-    """Return *data* as one chunk. An empty one would end the body: the caller leaves it out."""
+    """Return *data* as one chunk. Callers skip empty data: an empty chunk would end the body."""
     return b"".join((b"%X\r\n" % len(data), data, b"\r\n"))
 
 
@@ -31,8 +31,8 @@ class ChunkedDecoder:
     """Strip the framing of one chunked body.
 
     ``done`` is set after the last chunk and its trailers; ``trailers`` then holds them as
-    (name, value). ``error`` is set where the framing is broken: what was decoded before it is
-    returned all the same, so that the same bytes come out however they were split.
+    (name, value). ``error`` is set when the framing is broken. Content decoded before the error
+    is still returned, so that the same bytes come out however the input was split.
     """
 
     __slots__ = (
@@ -52,9 +52,9 @@ class ChunkedDecoder:
     def __init__(self, limits: Limits = DEFAULT_LIMITS, strict: bool = False) -> None:
         self._limits = limits
         self._strict = strict
-        # What comes next when chunk_left is 0.
+        # The part of the framing that comes next when chunk_left is 0.
         self._state = _SIZE
-        # The part of a line that has arrived, and the whole lines of trailers.
+        # The received part of a line, and the complete lines of trailers.
         self._carry = bytearray()
         self._trailer_lines = bytearray()
         self._overhead = 0
@@ -65,9 +65,9 @@ class ChunkedDecoder:
         self.trailers: list[tuple[str, str]] = []
 
     def decode(self, buffer: bytearray, pos: int, end: int) -> tuple[bytes, int]:
-        """Take ``buffer[pos:end]`` apart; return (content, where the coding ended or *end*).
+        """Decode ``buffer[pos:end]``; return (content, where the coding ended or *end*).
 
-        Hot: see docs/topics/design.md. One match per chunk whose size line is plain.
+        Hot: see docs/topics/design.md. A chunk whose size line is plain takes one match.
         """
         pieces: list[memoryview] = []
         view = memoryview(buffer)
@@ -106,7 +106,7 @@ class ChunkedDecoder:
         return data, pos
 
     def _line(self, buffer: bytearray, pos: int, end: int) -> int:
-        """Read one line of framing, whole or a part of it; return the position after it."""
+        """Read one line of framing, or the part that has arrived; return the position after it."""
         stop = buffer.find(b"\n", pos, end) + 1
         line = self._carry
         line += buffer[pos : stop or end]
@@ -135,8 +135,8 @@ class ChunkedDecoder:
         if match is None or (self._strict and not STRICT_CHUNK_EXT.fullmatch(match[2])):
             raise MalformedResponse(f"not a chunk-size line: {quote(line)}")
         if match[2]:
-            # Plain size lines, 18 bytes at most, are not counted: where a read has them whole,
-            # _NEXT_SIZE takes them, and the verdict must not depend on how bytes arrive.
+            # Plain size lines, 18 bytes at most, are not counted: _NEXT_SIZE consumes them when
+            # a read has them complete, and the verdict must not depend on how bytes arrive.
             self._overhead += len(line)
             free = self._limits.max_chunk_overhead
             if self._overhead > free + CHUNK_OVERHEAD_RATIO * self._total:
@@ -148,7 +148,7 @@ class ChunkedDecoder:
             self._state = _TRAILERS
 
     def _trailer_line(self, line: bytearray, whole: bool) -> None:
-        """Gather trailers up to the blank line, then parse them as a head's fields are."""
+        """Collect trailers up to the blank line, then parse them like the fields of a head."""
         limits = self._limits
         lines = self._trailer_lines
         if len(line) > limits.max_line:
@@ -171,9 +171,10 @@ class ChunkedDecoder:
         self.done = True
 
     def feed_eof(self) -> bool:
-        """Whether a body that ends here, by the connection's end, is whole.
+        """Return whether the body is complete, now that the connection has ended.
 
-        After the last chunk the final CRLF is often missing; *strict* wants it (RFC 9112 §8).
+        Servers often omit the final CRLF after the last chunk; *strict* requires it
+        (RFC 9112 §8).
         """
         if self._state == _TRAILERS and not self._strict and self.error is None:
             self.done = True

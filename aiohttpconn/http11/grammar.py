@@ -1,7 +1,7 @@
-"""The rules of RFC 9110 and RFC 9112 as patterns, and the validators of what a caller sends.
+"""The rules of RFC 9110 and RFC 9112 as patterns, and validators of a caller's requests.
 
-Each rule stands above its pattern. Validators raise before a byte leaves, and say what they
-found. Layer: the wire; pure.
+Each rule stands above its pattern. Validators raise before any byte is sent, and their errors
+name what they found. Layer: the wire; pure.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _VALUE_CHAR = r"[\t\x20-\x7e\x80-\xff]"
 FIELD_VALUE = re.compile(rf"{_VALUE_CHAR}*+")
 _NOT_IN_VALUE = re.compile(rf"(?!{_VALUE_CHAR}).", re.DOTALL)
 
-# Fields whose values no error may show: it ends up in logs and bug reports.
+# Fields whose values no error may show: errors end up in logs and bug reports.
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 # RFC 9112 §4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
-# The space before a missing reason is often missing too; the table of what servers send takes it.
+# Servers that omit the reason often omit the space before it, too. The pattern accepts that.
 _STATUS = rf"HTTP/1\.([0-9]) ([1-9][0-9]{{2}})(?: ({_VALUE_CHAR}*+))?"
 STATUS_LINE = re.compile(rf"{_STATUS}\r?\n")
 
@@ -50,9 +50,9 @@ STATUS_LINE = re.compile(rf"{_STATUS}\r?\n")
 MESSAGE_HEAD = re.compile(rf"{_STATUS}\r\n(?:{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*+\r\n")
 
 # The heads that nearly all servers send: HTTP/1.1, a final status, at most one Content-Length or
-# one chunked, and no Connection but one keep-alive. It follows the grammar above, and how the body
-# is delimited falls out of the same match. The names that decide that, in any other case or number
-# or with any other value, match nothing here: such a head is read the longer way.
+# one chunked, and no Connection but one keep-alive. The pattern follows the grammar above, and the
+# same match tells how the body is delimited. It does not match fields that decide this in any other
+# letter case, number or value: a head with such a field is parsed on the slow path.
 # No group captures inside a possessive repeat: CPython's re raises SystemError for some of those.
 _OTHER_FIELDS = (
     r"(?:(?![CTct](?i:ontent-length|onnection|ransfer-encoding):)"
@@ -68,7 +68,7 @@ PLAIN_HEAD = re.compile(
 )
 
 # RFC 9112 §7.1: chunk-size = 1*HEXDIG, [ chunk-ext ] CRLF; 16 digits hold any 64-bit size.
-# Blanks before CRLF are bad whitespace that many senders write.
+# Blanks before CRLF are bad whitespace (BWS), which many senders write.
 CHUNK_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16}+)([\t ]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?)\r\n")
 
 # RFC 9112 §7.1.1: chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
@@ -78,7 +78,7 @@ STRICT_CHUNK_EXT = re.compile(
     % (TOKEN.pattern.encode(), TOKEN.pattern.encode(), _QUOTED)
 )
 
-# RFC 9110 §8.6: Content-Length = 1*DIGIT. Matched before int(), which takes '+5', '1_0' and blanks.
+# RFC 9110 §8.6: Content-Length = 1*DIGIT. Checked before int(), which accepts '+5', '1_0', blanks.
 DIGITS = re.compile(r"[0-9]{1,19}")
 
 # RFC 9112 §3.2.3: authority-form = uri-host ":" port
@@ -112,8 +112,8 @@ def check_method(method: str) -> None:
 def check_target(url: str) -> None:
     """Raise unless *url* can stand in a request line as it is.
 
-    ``InvalidURL`` for a control character or a space, ``UnicodeEncodeError`` for a character
-    outside ASCII: nothing is ever quoted here.
+    Raises ``InvalidURL`` for a control character or a space, and ``UnicodeEncodeError`` for a
+    character outside ASCII: this function never quotes.
     """
     found = _NOT_IN_TARGET.search(url)
     if found:
@@ -137,9 +137,9 @@ def check_host_field(value: str) -> None:
 
 
 def encode_value(value: object) -> str:
-    """Return a field value given as str, bytes or int as str; ``TypeError`` for anything else."""
+    """Return *value*, a str, bytes or int, as str; raise ``TypeError`` for anything else."""
     if isinstance(value, str):
-        # A subclass may format itself as another text than the one that is checked: an Enum does.
+        # A subclass, such as an Enum, may format itself as a text other than the checked one.
         return str.__str__(value)
     if isinstance(value, int):
         return str(value)
@@ -151,10 +151,11 @@ def encode_value(value: object) -> str:
 
 
 def check_field(name: object, value: object) -> tuple[str, str]:
-    """Return a header field as two str; ``ValueError`` if it may not be sent (RFC 9110 §5.1, §5.5).
+    """Return *name* and *value* as str; raise ``ValueError`` if they may not be sent.
 
-    A value outside ISO-8859-1 is a ``UnicodeEncodeError``, which is a ``ValueError`` too. Values
-    of credentials and cookies are not shown.
+    The rules are those of RFC 9110 §5.1 and §5.5. A value outside ISO-8859-1 raises
+    ``UnicodeEncodeError``, which is a ``ValueError`` too. Errors do not show the values of
+    credentials and cookies.
     """
     if isinstance(name, (bytes, bytearray)):
         name = name.decode("latin-1")
@@ -173,7 +174,7 @@ def check_field(name: object, value: object) -> tuple[str, str]:
 
 
 def _wrong_value(name: str, value: object, text: str) -> ValueError:
-    """Return the error for *value*, *text* as a str, which cannot be sent as the field *name*."""
+    """Return the error for *value* (*text* as a str), which cannot be sent in the field *name*."""
     secret = name.lower() in _SECRET
     try:
         text.encode("latin-1")
@@ -181,7 +182,7 @@ def _wrong_value(name: str, value: object, text: str) -> ValueError:
         reason = f"the value of {name} is not Latin-1; encode it first"
         if not secret:
             return UnicodeEncodeError(exc.encoding, text, exc.start, exc.end, reason)
-        # An error has what it could not encode, and its repr shows it.
+        # A UnicodeEncodeError holds the text that it could not encode, and its repr shows it.
         masked = "*" * exc.start + text[exc.start]
         return UnicodeEncodeError(exc.encoding, masked, exc.start, exc.start + 1, reason)
     if not secret:

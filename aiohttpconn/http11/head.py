@@ -1,11 +1,11 @@
 """Message heads of HTTP/1.1: encode requests, parse responses.
 
-Pure functions over bytes: no I/O, no clock. How a body is delimited is decided here; taking
-it apart is chunked.py's business.
+Pure functions over bytes: no I/O, no clock. This module decides how a body is delimited;
+chunked.py decodes it.
 
-A response's head that follows the grammar is validated by one pattern and nothing else; its
-fields are split when somebody asks for them. Any other head is read line by line, where every
-deviation is either put right, so that the text that comes out follows the grammar, or refused.
+One pattern alone validates a response head that follows the grammar; its fields are split only
+on demand. Any other head is parsed line by line: every deviation is either repaired, so that the
+resulting text follows the grammar, or refused.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ __all__ = [
     "split_fields",
 ]
 
-# What an exact field line is made of, on text that MESSAGE_HEAD or parse_fields let through.
+# Name and value of a field line, in text that MESSAGE_HEAD or parse_fields has accepted.
 _FIELD = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
 
 BLANKS = "\t "
-"""RFC 9110 §5.6.3: OWS. Python's own idea of white space is wider."""
+"""Optional whitespace, OWS (RFC 9110 §5.6.3). Python's own definition of white space is wider."""
 
 _VALUES = re.compile(r"[\t\n\x20-\x7e\x80-\xff]*+")
 
@@ -74,13 +74,13 @@ class ResponseHead(NamedTuple):
     text: str
 
     def fields(self) -> list[tuple[str, str]]:
-        """Return the fields as (name, value), in order and in the peer's case."""
+        """Return the fields as (name, value), in the order and letter case of the peer."""
         return split_fields(self.text, self.text.index("\n") + 1)
 
 
 Framing: TypeAlias = tuple[int | None, bool, bool]
-"""How a body is delimited: (length, chunked, will_close). By *length* bytes, by chunks, or,
-where it is neither, by the connection's end."""
+"""The delimiting of a body: (length, chunked, will_close). The body ends after *length* bytes or
+with the last chunk; with neither of them, it ends with the connection."""
 
 
 def split_fields(text: str, start: int = 0) -> list[tuple[str, str]]:
@@ -103,7 +103,7 @@ def _checked_method(method: str) -> str:
 
 
 def encode_request_line(method: str, url: str) -> str:
-    """Return ``METHOD url`` once both are valid; see ``check_method`` and ``check_target``."""
+    """Return ``METHOD url``; raise as ``check_method`` and ``check_target`` do."""
     _checked_method(method)
     check_target(url)
     if method == "CONNECT" and not AUTHORITY_FORM.fullmatch(url):
@@ -114,7 +114,7 @@ def encode_request_line(method: str, url: str) -> str:
 def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
     """Return (field lines, {lower-case name: value}) of a mapping or an iterable of pairs.
 
-    Raises what ``check_field`` raises, and ``ValueError`` for a second Host, Content-Length or
+    Raises as ``check_field`` does, and ``ValueError`` for a second Host, Content-Length or
     Transfer-Encoding, for Content-Length beside Transfer-Encoding, and for a bad Host.
     """
     items: Iterable[tuple[Any, Any]] = headers.items() if hasattr(headers, "items") else headers
@@ -130,7 +130,7 @@ def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
         names[lower] = f"{names[lower]}, {value}" if lower in names else value
         values.append(value)
         lines.append(f"{name}: {value}\r\n")
-    # One match for all values. A value with a line end of its own shows in the count.
+    # One match checks all values. A line end within a value shows in the count.
     joined = "\n".join(values)
     if not _VALUES.fullmatch(joined) or joined.count("\n") >= max(len(values), 1):
         for line, value in zip(lines, values, strict=True):
@@ -141,7 +141,7 @@ def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
 
 
 def check_single_fields(names: dict[str, str]) -> None:
-    """Raise ``ValueError`` if Host, Content-Length and Transfer-Encoding may not be sent so."""
+    """Raise ``ValueError`` for a bad Host or Content-Length, or for both framing fields at once."""
     if "host" in names:
         check_host_field(names["host"])
     if "content-length" in names:
@@ -152,10 +152,10 @@ def check_single_fields(names: dict[str, str]) -> None:
 
 
 PlainHead: TypeAlias = tuple[int, int, int, str, bytes, int | None, bool]
-"""What ``match_plain_head`` returns: (whole, size, status, reason, head, length, chunked).
+"""The result of ``match_plain_head``: (whole, size, status, reason, head, length, chunked).
 
-*size* is the head's. *whole* is the size of a ``200 OK`` with its body where the head tells it,
-else -1.
+*size* is the size of the head. *whole* is the size of a ``200 OK`` together with its body if the
+head tells that, else -1.
 """
 
 _MIN_FIELD = 4
@@ -167,10 +167,10 @@ def match_plain_head(
 ) -> PlainHead | None:
     """Return the head at the start of ``buffer[pos:end]`` if it is a ``PLAIN_HEAD``, else None.
 
-    None also for a head of more than *max_line* bytes: a line of it may be longer than that.
-    Hot: see docs/topics/design.md. One match validates the head and finds its framing, on the
-    bytes where they lie: see benchmarks/micro/plain_head.py. Whatever does not match is
-    ``HeadReader``'s and ``parse_response_head``'s business.
+    It returns None for a head of more than *max_line* bytes, too: one of its lines may be longer.
+    Hot: see docs/topics/design.md. One match validates the head and finds its framing, in place
+    in the buffer: see benchmarks/micro/plain_head.py. ``HeadReader`` and ``parse_response_head``
+    handle the heads that do not match.
     """
     match = PLAIN_HEAD.match(buffer, pos, end)
     if match is None:
@@ -192,12 +192,12 @@ def match_plain_head(
 def check_status_line(line: bytes | bytearray) -> tuple[int, int, str]:
     """Return (version, status, reason) of a status line with its line end (RFC 9112 §4).
 
-    Raises ``BadStatusLine``, or ``UnknownProtocol`` for another version than HTTP/1.
+    Raises ``BadStatusLine``, or ``UnknownProtocol`` for a version other than HTTP/1.
     """
     text = line.decode("latin-1")
     match = STATUS_LINE.fullmatch(text)
     if match is None:
-        # Control characters in a reason mean nothing to anybody: they are taken out.
+        # Control characters in a reason mean nothing: remove them.
         clean = re.sub(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]", "", text)
         match = STATUS_LINE.fullmatch(clean) if clean[:13] == text[:13] else None
     if match is None:
@@ -210,9 +210,9 @@ def check_status_line(line: bytes | bytearray) -> tuple[int, int, str]:
 
 
 class HeadReader:
-    """Gather a head that arrives in pieces, or that may be over a limit.
+    """Collect a head that arrives in pieces, or that may exceed a limit.
 
-    Looks at every byte once. ``buffer`` holds what was fed: the head, then what follows it.
+    It scans every byte once. ``buffer`` holds all bytes fed: the head, then the bytes after it.
     """
 
     __slots__ = ("_limits", "_line_start", "_lines", "_scanned", "_used", "buffer")
@@ -226,10 +226,10 @@ class HeadReader:
         self.buffer = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview) -> int:
-        """Add *data*; return the length of the whole head, or 0 as long as it is not whole.
+        """Add *data*; return the length of the whole head, or 0 while it is incomplete.
 
-        Raises ``BadStatusLine`` or ``UnknownProtocol`` as soon as the status line shows it,
-        ``LineTooLong`` and ``HTTPException`` as soon as a limit is passed.
+        Raises ``BadStatusLine`` or ``UnknownProtocol`` as soon as the status line is complete,
+        ``LineTooLong`` and ``HTTPException`` as soon as a limit is exceeded.
         """
         buffer = self.buffer
         buffer += data
@@ -264,9 +264,9 @@ class HeadReader:
 def parse_response_head(data: bytes | bytearray, *, strict: bool = False) -> ResponseHead:
     """Return the head in *data*, which ends with the blank line (RFC 9112 §2.1, §4, §5).
 
-    Raises ``BadStatusLine``, ``UnknownProtocol``, or ``MalformedResponse`` for what is refused.
-    With *strict* every deviation from the grammar is refused; without it those deviations that
-    servers are known to send, and that cannot change where the message ends, are put right.
+    Raises ``BadStatusLine``, ``UnknownProtocol``, or ``MalformedResponse`` for a refused head.
+    *strict* refuses every deviation from the grammar. Without it, deviations that servers are
+    known to send, and that cannot change where the message ends, are repaired.
     """
     line_end = data.find(b"\n") + 1
     version, status, reason = check_status_line(data[:line_end])
@@ -281,10 +281,10 @@ def parse_response_head(data: bytes | bytearray, *, strict: bool = False) -> Res
 
 
 def parse_fields(text: str, start: int, strict: bool, where: str = "head") -> str:
-    """Return the field lines of *text* from *start* on as lines that follow the grammar exactly.
+    """Return the field lines of *text* from *start* on, repaired to follow the grammar exactly.
 
-    *text* ends with the blank line. Raises ``MalformedResponse`` for what is refused, which says
-    *where*: the head, or the trailers.
+    *text* ends with the blank line. Raises ``MalformedResponse`` for a refused line; the error
+    text says *where* it stands, in the head or in the trailers.
     """
     if "\0" in text:
         raise MalformedResponse(f"a NUL byte in the {where}")
@@ -326,7 +326,7 @@ def parse_fields(text: str, start: int, strict: bool, where: str = "head") -> st
 
 
 def _check_dropped(line: str, where: str) -> None:
-    """Refuse a line that is no field but names one that decides where the message ends."""
+    """Refuse a malformed line that names a field which decides where the message ends."""
     lower = line.lower()
     for name in sorted(FRAMING):
         if name in lower:
@@ -354,9 +354,9 @@ def _members(values: list[str]) -> list[str]:
 
 
 def response_framing(head: ResponseHead, method: str | None, strict: bool = False) -> Framing:
-    """Decide how the body of a response to *method* is delimited (RFC 9112 §6.3, by its steps).
+    """Decide how the body of a response to *method* is delimited (RFC 9112 §6.3, step by step).
 
-    Raises ``UnknownTransferEncoding`` or ``MalformedResponse`` where that cannot be told safely.
+    Raises ``UnknownTransferEncoding`` or ``MalformedResponse`` if that cannot be decided safely.
     """
     version, status, _, text = head
     lower = text.lower()
@@ -380,14 +380,14 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
         if codings == ["identity"] and not strict:
             codings = []
         elif codings != ["chunked"] or version == 10:
-            # Step 4, narrowed: whatever is not exactly one "chunked" is never guessed at.
+            # Step 4, narrowed: anything but exactly one "chunked" is refused, never guessed at.
             raise UnknownTransferEncoding(
                 f"cannot read Transfer-Encoding: {', '.join(codings)}"
                 f"{' in an HTTP/1.0 response' if version == 10 else ''}"
             )
         if codings:
             # Step 3: Transfer-Encoding overrides Content-Length, and a response with both may
-            # be smuggling: it is delivered, and the connection is never reused.
+            # be smuggling: it is delivered, but the connection is never reused.
             if length is not None and strict:
                 raise MalformedResponse("Content-Length and Transfer-Encoding in one response")
             return None, True, will_close or length is not None
@@ -412,7 +412,7 @@ def _content_length(lower: str, text: str, at: int, strict: bool) -> int:
 
 
 def _will_close(version: int, lower: str, text: str) -> bool:
-    """Whether the connection ends after this response (RFC 9112 §9.3)."""
+    """Return whether the connection ends after this response (RFC 9112 §9.3)."""
     options = _members(_values(lower, text, "connection"))
     if "close" in options:
         return True

@@ -1,6 +1,6 @@
-"""What a peer may make us hold: every limit of a response's head and framing, with its reason.
+"""Limits of a response's head and framing, each with its reason.
 
-Layer: the wire; pure.
+They bound the memory and the work that a peer can cause here. Layer: the wire; pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_HEAD_BYTES = 256 * 1024
 """Bytes of a response's heads, its 1xx heads included: 100 lines of 64 KiB would be 6.4 MB."""
 
 MAX_INTERIM = 100
-"""1xx responses before the final one: RFC 9110 §15.2 sets none, a peer could send them for ever."""
+"""1xx responses before the final one. RFC 9110 §15.2 sets no limit: they could come for ever."""
 
 MAX_TRAILERS = 100
 """Field lines after a chunked body."""
@@ -28,15 +28,15 @@ MAX_CHUNK_LINE = 4096
 """Bytes of one chunk-size line with its extensions."""
 
 MAX_CHUNK_OVERHEAD = 16 * 1024
-"""Bytes of chunk-size lines with extensions that are free; beyond them the ratio below holds."""
+"""Bytes of chunk-size lines with extensions that are free; beyond them the ratio below applies."""
 
 CHUNK_OVERHEAD_RATIO = 16
-"""Bytes of such lines per byte of content: an extension flood costs the peer as much."""
+"""Bytes of such lines allowed per byte of content: a flood of extensions must come with content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one connection. A response that passes one is an error and closes it.
+    """Limits of one connection. A response that exceeds one is an error and closes it.
 
     ``max_fields``: field lines in a head. ``max_line``: bytes of one line. ``max_head_bytes``:
     bytes of all heads of one response. ``max_interim``: 1xx responses. ``max_trailers``: field

@@ -1,6 +1,6 @@
-"""Methods and fields by what they mean: each set once.
+"""Sets of methods and fields by their meaning, each defined once.
 
-Methods are case-sensitive (RFC 9110 §9.1). Names of fields stand in lower case. Layer: the wire;
+Methods are case-sensitive (RFC 9110 §9.1). Names of fields are in lower case. Layer: the wire;
 pure.
 """
 
@@ -24,7 +24,7 @@ __all__ = [
 # ------------------------------------------------------------------------- methods
 
 BODY_METHODS = frozenset({"PATCH", "POST", "PUT"})
-"""Methods that mean something by a body: without one they send ``Content-Length: 0``
+"""Methods that define a meaning for a body: without one they send ``Content-Length: 0``
 (RFC 9110 §8.6)."""
 
 BODILESS_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS"})
@@ -32,10 +32,10 @@ BODILESS_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS"})
 (RFC 9110 §8.6)."""
 
 COMMON_METHODS = BODY_METHODS | BODILESS_METHODS
-"""Methods of nearly all requests (RFC 9110 §9.3, RFC 5789). CONNECT and TRACE are none of them."""
+"""Methods of nearly all requests (RFC 9110 §9.3, RFC 5789), without CONNECT and TRACE."""
 
 FRAMED_BY_FIELDS = COMMON_METHODS - {"HEAD"}
-"""Methods whose responses have the body that the head tells: not HEAD and CONNECT
+"""Methods whose responses have the body that the head announces: not HEAD and CONNECT
 (RFC 9112 §6.3)."""
 
 IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
@@ -50,22 +50,22 @@ FRAMING = frozenset({"content-length", "transfer-encoding"})
 """Fields that tell where a body ends (RFC 9112 §6)."""
 
 SINGLE = FRAMING | {"host"}
-"""Fields that a request may have only once (RFC 9112 §3.2, §6.3): two are how requests are
-smuggled."""
+"""Fields that a request may have only once (RFC 9112 §3.2, §6.3): a second one is a way to smuggle
+requests."""
 
 DECIDING = FRAMING | {"connection", "expect", "upgrade"}
 """Fields that decide how a request is sent, or what becomes of its connection
 (RFC 9110 §7.6.1, §7.8, §10.1.1)."""
 
 CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
-"""Fields that tell who sends a request (RFC 9110 §11.6.2, §11.7.2, RFC 6265 §5.4)."""
+"""Fields that identify the sender of a request (RFC 9110 §11.6.2, §11.7.2, RFC 6265 §5.4)."""
 
 FIRST_ORIGIN_ONLY = CREDENTIALS | {"host"}
-"""Fields that a redirect to another origin takes away, whoever set them (RFC 9110 §15.4): Host
-means another server."""
+"""Fields that a redirect to another origin removes, even if the caller has set them
+(RFC 9110 §15.4): Host would name the old server."""
 
 OF_THE_BODY = frozenset(
     {"digest", "expect", "last-modified", "repr-digest", "trailer", "transfer-encoding"}
 )
-"""Fields, beside Content-..., that a redirect takes away with the body (RFC 9110 §15.4): they
-describe it, or how it is sent."""
+"""Fields, besides Content-..., that a redirect removes together with the body (RFC 9110 §15.4):
+they describe the body, or how it is sent."""
