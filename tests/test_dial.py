@@ -701,7 +701,7 @@ async def test_a_host_that_cannot_be_verified_opens_nothing(certificates):
     error = await failing(Destination("a..b", 443, context=certificates.client), ValueError)
     assert str(error).startswith("TLS cannot verify 'a..b': not a valid host name")
     error = await failing(Destination("", 443, context=certificates.client), ValueError)
-    assert str(error) == "TLS needs the server's name to verify it, and '' is none"
+    assert str(error) == "TLS needs a server name to verify, and '' is not one"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

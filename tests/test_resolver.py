@@ -596,8 +596,8 @@ def test_a_star_is_all_names_and_no_address():
         ({"": "::1"}, "static '': expected a name, or a name and a port of 1 to 65535"),
         ({"[::1]:80": "::1"}, "static '[::1]:80': not a host name or an IP address: '['"),
         ({"a b": "::1"}, "static 'a b': not a host name or an IP address: 'a b'"),
-        ({"*.test": "::1"}, "static '*.test': '*' stands for all names, and not for a part of one"),
-        ({"a.test": "::1", "A.test.": "::1"}, "static 'A.test.': this name is there twice"),
+        ({"*.test": "::1"}, "static '*.test': '*' stands for all names, not for a part of one"),
+        ({"a.test": "::1", "A.test.": "::1"}, "static 'A.test.': this name is given twice"),
     ],
 )
 def test_a_static_entry_that_cannot_be(static, text):

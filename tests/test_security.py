@@ -1507,7 +1507,7 @@ PRIVATE_CA = (
         pytest.param(
             "wrong_host",
             "certificate is not valid for 'localhost'",
-            "The URL or server_hostname= asks for 'localhost', and the certificate is for others",
+            "The URL or server_hostname= asks for 'localhost'; the certificate has other names",
             id="T16-wrong-host",
         ),
     ],

@@ -92,10 +92,10 @@ def test_a_host_that_may_not_be_sent_is_refused(host):
 @pytest.mark.parametrize(
     ("tunnel", "text"),
     [
-        (Tunnel("", 443), "not a tunnel's host and port: '', 443"),
-        (Tunnel("a", 65536), "not a tunnel's host and port: 'a', 65536"),
-        (Tunnel("a", -1), "not a tunnel's host and port: 'a', -1"),
-        (Tunnel("ü..a", 1), "not a tunnel's host: 'ü..a' ("),
+        (Tunnel("", 443), "not a host and port for a tunnel: '', 443"),
+        (Tunnel("a", 65536), "not a host and port for a tunnel: 'a', 65536"),
+        (Tunnel("a", -1), "not a host and port for a tunnel: 'a', -1"),
+        (Tunnel("ü..a", 1), "not a host for a tunnel: 'ü..a' ("),
         (Tunnel("a", 1, (("X Y", "1"),)), "Invalid header name 'X Y'"),
         (Tunnel("a", 1, (("X:", "1"),)), "Invalid header name 'X:'"),
         (Tunnel("a", 1, (("X\r\nY", "1"),)), "Invalid header name 'X\\r\\nY'"),
@@ -432,19 +432,19 @@ def test_a_name_of_255_bytes_is_the_longest():
     [
         (Tunnel("a b", 1), InvalidURL, "not a host name or an IP address: 'a b'"),
         (Tunnel("a\0", 1), InvalidURL, "not a host name or an IP address: 'a\\x00'"),
-        (Tunnel("", 1), ValueError, "not a tunnel's host and port: '', 1"),
-        (Tunnel("a", 65536), ValueError, "not a tunnel's host and port: 'a', 65536"),
-        (Tunnel("a" * 64, 1), ValueError, f"not a tunnel's host: '{'a' * 64}' ("),
+        (Tunnel("", 1), ValueError, "not a host and port for a tunnel: '', 1"),
+        (Tunnel("a", 65536), ValueError, "not a host and port for a tunnel: 'a', 65536"),
+        (Tunnel("a" * 64, 1), ValueError, f"not a host for a tunnel: '{'a' * 64}' ("),
         (Tunnel("1::2::3", 1), ValueError, "not an IPv6 address: '1::2::3'"),
         (
             Tunnel("fe80::1%eth0", 1),
             ValueError,
-            "a SOCKS proxy can be asked for no zone, and no '%', got 'fe80::1%eth0'",
+            "a host for a SOCKS proxy cannot have a zone, or any '%', got 'fe80::1%eth0'",
         ),
         (
             Tunnel("a%41", 1),
             ValueError,
-            "a SOCKS proxy can be asked for no zone, and no '%', got 'a%41'",
+            "a host for a SOCKS proxy cannot have a zone, or any '%', got 'a%41'",
         ),
         (Tunnel("a", 1, (("X", "1"),)), ValueError, "a SOCKS proxy takes no header fields"),
     ],
@@ -562,19 +562,19 @@ SIGN_IN_HINT = (
         (
             SOCKS_USER,
             [b"\x05\xff"],
-            "the SOCKS proxy wants another proof than a user name and password",
+            "the SOCKS proxy requires something other than a user name and password",
             "",
         ),
         (
             SOCKS,
             [b"\x05\x02"],
-            "the SOCKS proxy wants method 0x02, which was not offered",
+            "the SOCKS proxy chose method 0x02, which was not offered",
             "",
         ),
         (
             SOCKS_USER,
             [b"\x05\x01"],
-            "the SOCKS proxy wants method 0x01, which was not offered",
+            "the SOCKS proxy chose method 0x01, which was not offered",
             "",
         ),
         *[

@@ -1,1 +1,1 @@
-"""Getting a transport: from (host, port, proxy, TLS) to a connected ``asyncio.Transport``."""
+"""Opening transports: from (host, port, proxy, TLS) to a connected ``asyncio.Transport``."""

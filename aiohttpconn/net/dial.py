@@ -1,15 +1,15 @@
-"""dial(): from a destination to a connected transport with a protocol on it.
+"""dial(): open a connection to a destination, and put a protocol on it.
 
-Resolve, connect, ask the proxy for a tunnel, do TLS. No timeout is set here: the caller's
-``asyncio.timeout`` ends it anywhere, and the ``DialReport`` tells where it was.
+The steps are: resolve, connect, ask the proxy for a tunnel, do TLS. This module sets no timeout:
+the caller's ``asyncio.timeout`` may end any step, and the ``DialReport`` tells which one it was.
 
-Until everything stands, a private protocol (``_Link``) owns the transport; the caller's
-protocol is made at the very end and never sees a connection that is half made. TLS is always
-``start_tls`` on a TCP transport that we have made, because that transport is the one to pause:
-see ``DialReport.raw_transport``.
+Until the connection is complete, a private protocol (``_Link``) owns the transport. The caller's
+protocol is made at the very end and never sees a half-made connection. TLS is always
+``start_tls`` on a TCP transport of our own, because that transport is the one to pause: see
+``DialReport.raw_transport``.
 
-Whatever happens, ``CancelledError`` included, nothing stays open: a socket belongs to one
-``try`` until a transport owns it, and a transport is aborted. No clean-up awaits. Layer: net.
+After an error, ``CancelledError`` included, nothing stays open: a socket belongs to one ``try``
+until a transport owns it, and a transport is aborted. Clean-up never awaits. Layer: net.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 __all__ = ["Destination", "DialReport", "dial"]
 
 NO_HANDSHAKE_TIMEOUT = 7 * 86400.0
-"""Seconds. asyncio wants a number, and its 60 s would end what the caller's own limit allows."""
+"""Seconds. asyncio requires a limit, and its default of 60 s could undercut the caller's own."""
 
 LINK_BUFFER = 16 * 1024
-"""Bytes of one read of a handshake; proxies' replies are much shorter."""
+"""Bytes of one read during a handshake; proxies' replies are much shorter."""
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where to connect to, and how.
+    """A server to connect to, and the way to it.
 
-    *host*, *port*: what TCP connects to: the proxy, if *tunnel* is set. *uds*: the path of a
-    Unix socket to connect to instead. *source_address*: (host, port) to connect from.
-    *context*: TLS to the origin; None is plain. *server_hostname*: the name to verify there,
+    *host*, *port*: the end of the TCP connection: the proxy, if *tunnel* is set. *uds*: the path
+    of a Unix socket to connect to instead. *source_address*: (host, port) to connect from.
+    *context*: TLS to the origin; None means no TLS. *server_hostname*: the name to verify there,
     by default the tunnel's host or *host*. *proxy_context*: TLS to the proxy itself.
     *resume_tls*: whether TLS may resume sessions of earlier connections of the same context to
     the same destination.
@@ -70,18 +70,19 @@ class Destination:
 
 
 class DialReport:
-    """How far ``dial()`` has come; filled while it runs, so that a timeout can tell.
+    """The progress of ``dial()``, updated while it runs, so that a timeout can name the phase.
 
     ``phase``: "dns", "connect", "proxy" (tunnel, and TLS to the proxy) or "tls". ``durations``:
-    seconds of each phase, of the last one up to its end or failure. ``proxy_reply``: the
-    proxy's consent. ``raw_transport``: the TCP transport under all TLS, or the transport itself
-    where there is none.
+    the seconds of each phase; the last one counts up to its end or failure. ``proxy_reply``: the
+    reply that grants the tunnel. ``raw_transport``: the TCP transport below all TLS, or the
+    transport itself if there is no TLS.
 
     Flow control belongs on ``raw_transport``. A paused TLS transport goes on reading records
-    from TCP, and when FIN or RST then arrives they are lost: on uvloop all of them, on asyncio
-    those beyond one buffer of a ``BufferedProtocol``. With TCP paused, TLS holds none, provided
-    that ``get_buffer()`` offers what one read of TLS can hold (256 KiB and a record of 16 KiB)
-    or the rest of the message: what does not fit waits a turn of the loop, and FIN may be faster.
+    from TCP, and loses them when FIN or RST then arrives: uvloop loses all of them, asyncio those
+    beyond one buffer of a ``BufferedProtocol``. With TCP paused, TLS holds no records, provided
+    that ``get_buffer()`` offers as much as one read of TLS can hold (256 KiB and a record of
+    16 KiB), or the rest of the message. Data that does not fit waits for one turn of the loop,
+    and FIN may be faster.
     """
 
     __slots__ = ("_since", "durations", "phase", "proxy_reply", "raw_transport")
@@ -122,11 +123,11 @@ async def dial(
 ) -> tuple[asyncio.Transport, P]:
     """Connect to *destination*; return the transport and the protocol made by *protocol_factory*.
 
-    *report* is filled on the way. *resolver* is ``default_resolver`` by default. Raises
+    *report* is updated on the way. *resolver* is ``default_resolver`` by default. Raises
     ``ConnectError`` (``ResolveError``, ``ConnectionRefused``, ``TunnelError``, ``TLSError``,
-    ``CertificateError``), with ``errors`` for what it was made from, and ``ValueError`` or
-    ``InvalidURL``, before anything is opened, for a destination that cannot be. Each has
-    ``phase``, and ``hint`` where there is something to try.
+    ``CertificateError``), whose ``errors`` are the exceptions that caused it. Raises
+    ``ValueError`` or ``InvalidURL``, before anything is opened, for an invalid destination. Each
+    exception has ``phase``, and ``hint`` if there is something to try.
     """
     report = DialReport() if report is None else report
     report.start()
@@ -147,7 +148,7 @@ async def dial(
 
 
 class _Plan:
-    """What can be found wrong with a destination before anything is opened."""
+    """Names, session keys and first bytes of a dial, checked before anything is opened."""
 
     __slots__ = ("handshake", "origin", "origin_name", "proxy", "proxy_name", "request")
 
@@ -159,8 +160,8 @@ class _Plan:
         self.origin_name = self.proxy_name = ""
         self.request = b""
         self.handshake: Handshake | None = None
-        # What a TLS session is for: never another name, address or way there. A proxy's
-        # credentials are part of the way: two users of it stay two.
+        # Keys of TLS sessions: a session is never used for another name, address or way there.
+        # A proxy's credentials are part of the way: two users of one proxy share no session.
         self.proxy: Hashable = None
         self.origin: Hashable = None
         tunnel = destination.tunnel
@@ -180,7 +181,7 @@ class _Plan:
                 self.proxy_name,
                 weakref.ref(proxy_context) if proxy_context is not None else None,
             )
-            # Not the bytes that are sent: of SOCKS the first ones name neither target nor user.
+            # The tunnel, not the bytes sent: the first bytes of SOCKS name no target and no user.
             self.origin = self.proxy, tunnel, self.origin_name
 
     def ask_for(self, tunnel: Tunnel) -> None:
@@ -191,9 +192,9 @@ class _Plan:
 async def _resolved(tunnel: Tunnel, resolver: Resolves) -> Tunnel:
     """Return *tunnel* with the first address of its host in place of the name.
 
-    No Happy Eyeballs here. A connection to a SOCKS proxy is for one request, and a refusal ends
-    it: to race addresses would take a connection to the proxy for each. And it would tell little,
-    because the proxy's network decides which of them can be reached, not this machine's.
+    This does no Happy Eyeballs. A connection to a SOCKS proxy serves one request, and a refusal
+    ends it: a race would take one connection to the proxy per address. The race would also tell
+    little, because the proxy's network decides which address can be reached, not this machine's.
     """
     addresses = await resolver.resolve(tunnel.host, tunnel.port)
     return replace(tunnel, host=addresses[0][3][0])
@@ -202,7 +203,7 @@ async def _resolved(tunnel: Tunnel, resolver: Resolves) -> Tunnel:
 async def _open_socket(
     destination: Destination, report: DialReport, resolver: Resolves
 ) -> socket.socket:
-    """Return a connected socket; errors tell a proxy from a server."""
+    """Return a connected socket; the texts of errors tell a proxy from a server."""
     options = destination.socket_options
     proxied = destination.tunnel is not None
     if destination.uds is not None:
@@ -213,7 +214,7 @@ async def _open_socket(
     except ResolveError as exc:
         if not proxied:
             raise
-        # A new one: the resolver may give its own to others.
+        # A copy, because the resolver may raise its own exception for other callers, too.
         error = copy(exc)
         error.args = (f"no address of the proxy: {exc}",)
         raise error from exc
@@ -224,7 +225,7 @@ async def _open_socket(
 
 
 class _Link(asyncio.BufferedProtocol):
-    """Own a transport until it is handed over; keep what arrives, wake who waits for it."""
+    """The owner of a transport until it is handed over: stores bytes and wakes the reader."""
 
     def __init__(self) -> None:
         self._buffer = bytearray(LINK_BUFFER)
@@ -255,7 +256,7 @@ class _Link(asyncio.BufferedProtocol):
             self._waiter.set_result(None)
 
     async def read(self) -> bytes:
-        """Return what has arrived, waiting for it; b"" at the end."""
+        """Return the bytes that have arrived, after a wait if there are none; b"" at the end."""
         if not self.received and not self.ended:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -274,7 +275,7 @@ async def _build(
     sock: socket.socket,
     report: DialReport,
 ) -> tuple[asyncio.Transport, P]:
-    """Return transport and protocol on the connected *sock*, which it owns from now on."""
+    """Take over the connected *sock*; return the transport and the protocol on it."""
     loop = asyncio.get_running_loop()
     context = destination.context
     raw, link = await _adopt(loop, sock)
@@ -302,7 +303,7 @@ async def _build(
 async def _adopt(
     loop: asyncio.AbstractEventLoop, sock: socket.socket
 ) -> tuple[asyncio.Transport, _Link]:
-    """Return a transport that owns *sock*, and the protocol that owns that."""
+    """Return a transport that owns *sock*, and the protocol that owns the transport."""
     link = _Link()
     unix = sock.family == getattr(socket, "AF_UNIX", None)
     create: Any = loop.create_unix_connection if unix else loop.create_connection
@@ -310,8 +311,8 @@ async def _adopt(
         transport, _ = await create(lambda: link, sock=sock)
     except BaseException:
         # asyncio closes the socket object, at the loop's next turn. uvloop has closed the
-        # descriptor by now, but before 0.23 the object does not know: closing it, or leaving
-        # that to the garbage collector, would close a stranger's descriptor.
+        # descriptor by now, but before 0.23 it does not tell the object: if we or the garbage
+        # collector closed that, we would close a descriptor that belongs to someone else by now.
         if isinstance(loop, asyncio.BaseEventLoop):
             sock.close()
         else:
@@ -323,7 +324,7 @@ async def _adopt(
 async def _ask_proxy(
     transport: asyncio.Transport, link: _Link, handshake: Handshake, to_send: bytes
 ) -> TunnelReply:
-    """Send *to_send*, the first bytes of *handshake*, and hold the dialogue to its end."""
+    """Send *to_send*, the first bytes of *handshake*, and run the handshake to its end."""
     reply: TunnelReply
     try:
         while True:
@@ -332,8 +333,8 @@ async def _ask_proxy(
             to_send = handshake.send(await link.read())
     except StopIteration as stop:
         reply = stop.value
-    # Nobody has spoken to the origin yet, so whatever follows is the proxy's own: taken for
-    # the origin's answer, or for its part of a TLS handshake, it would be an injection.
+    # Nothing has been sent to the origin yet, so any further bytes are the proxy's own. If they
+    # counted as the origin's response or TLS handshake, the proxy could inject data.
     stray = reply.leftover + link.received
     if stray:
         raise TunnelError(f"the proxy sent more than its answer to CONNECT: {quote(stray)}")
@@ -351,9 +352,9 @@ async def _start_tls(
     peer: str,
     origin: Hashable,
 ) -> tuple[asyncio.Transport, _Link]:
-    """Do TLS on *transport*; return the transport above it and the protocol that owns that.
+    """Do TLS on *transport*; return the TLS transport and the protocol that owns it.
 
-    Sessions are resumed that were made for an equal *origin*; None resumes none.
+    A session that was made for an equal *origin* is resumed; None resumes no session.
     """
     if link.received:
         raise TLSError(
@@ -381,8 +382,8 @@ async def _start_tls(
                 resumed.failed()
             raise handshake_error(exc, name, peer) from exc
     if wrapped is None or upper.ended:
-        # Lost before, or right after: of a client certificate that the server misses, TLS 1.3
-        # hears only when its own part of the handshake is done.
+        # The connection was lost before or right after the handshake: in TLS 1.3 a client hears
+        # that the server misses its certificate only when its own part of the handshake is done.
         if resumed is not None:
             resumed.failed()
         reason = upper.error or link.error or ConnectionResetError("connection lost")
@@ -393,10 +394,10 @@ async def _start_tls(
 
 
 def _hand_over(transport: asyncio.Transport, link: _Link, protocol_factory: Callable[[], P]) -> P:
-    """Make the caller's protocol, put it on *transport* in place of *link*, and tell it the rest.
+    """Make the caller's protocol, put it on *transport* in place of *link*, and catch it up.
 
-    uvloop never calls ``connection_lost`` where ``create_connection`` is cancelled: another
-    reason for not giving it the caller's protocol.
+    uvloop never calls ``connection_lost`` after a cancelled ``create_connection``: another reason
+    for not giving it the caller's protocol.
     """
     protocol = protocol_factory()
     transport.set_protocol(protocol)
@@ -414,6 +415,6 @@ def _hand_over(transport: asyncio.Transport, link: _Link, protocol_factory: Call
     if link.lost:
         protocol.connection_lost(link.error)
     elif link.ended and isinstance(protocol, (asyncio.BufferedProtocol, asyncio.Protocol)):
-        # The transport is closing by itself, and tells so next.
+        # The transport is closing by itself, and calls connection_lost next.
         protocol.eof_received()
     return protocol

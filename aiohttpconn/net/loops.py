@@ -1,6 +1,6 @@
 """The event loop: uvloop where it is installed, asyncio's own where it is not.
 
-No event loop policy is touched: whoever has a loop keeps it. Layer: net.
+No event loop policy is touched: a program that has a loop keeps it. Layer: net.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """Run the coroutine *main* in a new event loop and return its result, like ``asyncio.run``.
 
-    *debug* is asyncio's debug mode. Raises ``RuntimeError`` where a loop is running already.
+    *debug* is asyncio's debug mode. Raises ``RuntimeError`` if a loop is running already.
     """
     try:
         asyncio.get_running_loop()

@@ -1,10 +1,10 @@
-"""Names to addresses: ``getaddrinfo`` in threads of its own, one lookup at a time per name.
+"""Resolving names: ``getaddrinfo`` in threads of its own, one lookup at a time per name.
 
 ``getaddrinfo`` cannot be interrupted, and a dead name may hold a thread for half a minute. In
-the loop's own executor such names would stop everybody's file reads; here they stop other names
-only when there are more of them than ``CROWD`` lets threads grow to.
+the loop's own executor such names would block every file read. Here they block other names only
+when they outnumber the threads, which ``CROWD`` lets grow.
 
-How addresses are connected to is sockets.py's business. Layer: net.
+sockets.py connects to the addresses. Layer: net.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ from .threads import DaemonThreads
 __all__ = ["Address", "Resolver", "Resolves", "StaticLike", "default_resolver"]
 
 MAX_ENTRIES = 4096
-"""Names that a cache holds at most, in some 4 MB; the oldest goes first."""
+"""Names that a cache holds at most, in some 4 MB; the oldest is dropped first."""
 
 NEGATIVE_TTL = 1.0
-"""Seconds for which an error is an answer too, where answers are cached at all. A scraper asks
-for the same dead host a thousand times, and each lookup of it may hold a thread until DNS gives
-up; while a name that has just come to life is missed for no longer than a pause before a retry."""
+"""Seconds for which an error is cached, if answers are cached at all. A scraper asks for the same
+dead host a thousand times, and each lookup may hold a thread until DNS gives up. A name that has
+just come to life is missed for no longer than the pause before a retry."""
 
 THREADS = 16
-"""Lookups at once while they are quick: at 20 ms each, 800 names a second."""
+"""Concurrent lookups while they are quick: at 20 ms each, 800 names a second."""
 
 CROWD = 8
-"""How many times as many threads there may be while lookups hang: 128, in 2.5 MB
+"""Factor by which the threads may grow while lookups hang: to 128, in 2.5 MB
 (benchmarks/micro/resolver_threads.py)."""
 
 Address: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
 """Arguments of ``socket.socket`` and ``connect``: family, type, proto, sockaddr."""
 
 StaticLike: TypeAlias = "Mapping[str, str | Sequence[str]]"
-"""A name, or "name:port", and the IP address or addresses that it is to have."""
+"""A mapping from a name, or "name:port", to its IP address or a sequence of them."""
 
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
 class Resolves(Protocol):
-    """What is asked of a resolver, ours or a caller's own."""
+    """The interface of a resolver, ours or a caller's own."""
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Return the addresses of *host*, with *port* in them; at least one.
 
-        They are connected to in their order: see ``interleave``. Raises ``OSError``, best
-        ``ResolveError``, where there is none. It is cancelled when a caller's time is over.
+        The connection attempts follow their order: see ``interleave``. Raises ``OSError``,
+        preferably ``ResolveError``, if there is none. A caller whose time is over cancels it.
         """
         ...
 
@@ -65,16 +65,16 @@ class Resolves(Protocol):
 class Resolver:
     """Resolve names with the system's ``getaddrinfo``.
 
-    *ttl*: seconds for which an answer is used again; 0 asks every time. *max_entries*: names
-    kept. *threads*: lookups at once, in threads of this resolver's own; ``CROWD`` times as many
-    while they hang. By default it shares ``THREADS`` with all others of the process.
+    *ttl*: seconds for which an answer is cached; 0 asks every time. *max_entries*: names in the
+    cache. *threads*: concurrent lookups, in threads of this resolver's own; ``CROWD`` times as
+    many while lookups hang. By default it shares ``THREADS`` with the others of the process.
 
-    *static*: names that are never looked up, as ``curl --resolve`` has them: a name or
+    *static*: names that are never looked up, like those of ``curl --resolve``: a name or
     "name:port", and an IP address or a list of them, to be tried in that order. The name "*"
-    is all names that have no entry of their own. IP addresses are what they are: no entry is
-    for them. Raises ``ValueError`` for what cannot be.
+    stands for all names without an entry of their own. No entry changes an IP address. Raises
+    ``ValueError`` for an invalid argument or entry.
 
-    May be shared by event loops in different threads; a lookup is shared by them too.
+    Event loops in different threads may share a resolver; then they share lookups, too.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Resolver:
         self.max_entries = max_entries
         self._static = _read_static(static or {})
         self._threads = _shared if threads is None else _make_threads(threads)
-        # Per name; older ones first, which with one ttl for all are the first to expire
+        # Per name, the oldest first: with one ttl for all they are the first to expire
         self._cache: OrderedDict[str, _Answer] = OrderedDict()
-        # Per lookup under way: who waits for it
+        # Per lookup under way: the futures that wait for it
         self._lookups: dict[str, _Waiters] = {}
-        # Guards both, and is made anew in a forked child, which has none of the threads.
+        # Guards both. A forked child makes a new lock, because it has none of the threads.
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -110,10 +110,10 @@ class Resolver:
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Return the stream addresses of *host*, with *port* in them; never an empty list.
 
-        getaddrinfo's order (RFC 6724), ``interleave``d. An IP address, also one with a zone
-        (``fe80::1%eth0``), and what is static or cached is answered without suspending. Callers
-        that ask for the same name meanwhile, for whatever port, share one lookup, and one that
-        is cancelled leaves it to the others. Raises ``ResolveError`` with getaddrinfo's
+        The order is getaddrinfo's (RFC 6724), ``interleave``d. For an IP address, also one with
+        a zone (``fe80::1%eth0``), and for a static or cached name it does not suspend. Callers
+        that ask for the same name at the same time share one lookup, for whatever port; a
+        cancelled caller leaves it to the others. Raises ``ResolveError`` with getaddrinfo's
         ``errno``.
         """
         name = _name(host)
@@ -126,7 +126,7 @@ class Resolver:
         return answer.addresses_for(host, port)
 
     def _known(self, name: str, host: str, port: int) -> list[Address] | None:
-        """Return the addresses of *host*, by *name*, if nobody has to be asked."""
+        """Return the addresses of *host*, alias *name*, if no lookup is needed; else None."""
         answer = self._cached(name)
         if answer is not None:
             return answer.addresses_for(host, port)
@@ -144,17 +144,17 @@ class Resolver:
         return None
 
     def _cached(self, name: str) -> _Answer | None:
-        """Return the answer that is kept for *name*, if it still holds."""
+        """Return the cached answer for *name*, if it is still valid."""
         answer = self._cache.get(name)
         return answer if answer is not None and time.monotonic() < answer.until else None
 
     def _ask(self, name: str, port: int, waiter: asyncio.Future[_Answer]) -> None:
-        """Let *waiter* have the answer of the lookup under way, or of a new one."""
+        """Let *waiter* wait for the lookup of *name* that is under way, or for a new one."""
         if self._pid != os.getpid():
             self._pid, self._lock, self._lookups = os.getpid(), threading.Lock(), {}
         with self._lock:
             is_new = name not in self._lookups
-            # A thread may have ended it since the caller looked.
+            # A thread may have finished the lookup since the caller searched the cache.
             if is_new and (answer := self._cached(name)) is not None:
                 waiter.set_result(answer)
                 return
@@ -167,24 +167,24 @@ class Resolver:
                 self._finish(name, _Answer(port, [], exc))
 
     def _work(self, name: str, port: int) -> None:
-        """Look *name* up. In a thread."""
+        """Look *name* up. This runs in a thread."""
         with self._lock:
-            # Behind names that hang, callers may have left before it is their turn. What they
-            # left would only hold up those who still wait.
+            # While other names hang, all callers may have been cancelled before this lookup
+            # starts. It would only delay the callers that still wait for other names.
             if all(waiter.cancelled() for waiter in chain(*self._lookups[name].values())):
                 del self._lookups[name]
                 return
         try:
-            # By the first caller's port. It makes no difference to names, and one who replaces
-            # getaddrinfo in a test may lead a port elsewhere.
+            # With the first caller's port. It makes no difference to names, but a test that
+            # replaces getaddrinfo may lead a port elsewhere.
             answer = _Answer(port, interleave(_look_up(name.encode("ascii"), port)))
         except Exception as exc:
-            # Without its traceback, whose frames would live as long as the answer.
+            # The frames of a traceback would live as long as the answer.
             answer = _Answer(port, [], exc.with_traceback(None))
         self._finish(name, answer)
 
     def _finish(self, name: str, answer: _Answer) -> None:
-        """Keep *answer*, and give it to all who wait. In whatever thread."""
+        """Cache *answer*, and give it to all waiters. This runs in any thread."""
         with self._lock:
             waiters = self._lookups.pop(name)
             self._keep(name, answer)
@@ -192,13 +192,13 @@ class Resolver:
             try:
                 loop.call_soon_threadsafe(_wake, futures, answer)
             except RuntimeError:
-                pass  # that loop is closed: nobody waits there any more
+                pass  # that loop is closed: nothing waits there any more
 
     def _keep(self, name: str, answer: _Answer) -> None:
         """Cache *answer*. Called with the lock held."""
         ttl = self.ttl
         if answer.error is not None:
-            # Other errors are this computer's, out of descriptors for example: not the name's.
+            # Other errors, such as a lack of descriptors, are this computer's, not the name's.
             ttl = min(ttl, NEGATIVE_TTL) if isinstance(answer.error, socket.gaierror) else 0
         if ttl <= 0:
             return
@@ -214,7 +214,7 @@ class Resolver:
 
 
 class _Answer:
-    """What a lookup found for one port, or the error that it ended with."""
+    """The addresses that a lookup found for one port, or the error that it ended with."""
 
     __slots__ = ("addresses", "error", "port", "until")
 
@@ -225,7 +225,7 @@ class _Answer:
         self.until = 0.0
 
     def addresses_for(self, host: str, port: int) -> list[Address]:
-        """Return the addresses with *port* in them, or raise the error. Each caller's own."""
+        """Return a new list of the addresses, with *port* in them, or raise a new error."""
         if self.error is not None:
             raise _resolve_error(host, self.error) from self.error
         if port == self.port:
@@ -239,8 +239,8 @@ _Waiters: TypeAlias = dict[asyncio.AbstractEventLoop, list[asyncio.Future[_Answe
 def interleave(addresses: Sequence[Address]) -> list[Address]:
     """Return *addresses* with the families taking turns, each in its own order (RFC 8305 §4).
 
-    The first stays the first. Where one family leads nowhere, the second attempt to connect
-    then is one of the other.
+    The first address stays the first. If its family leads nowhere, the second attempt to connect
+    uses the other family.
     """
     first = [address for address in addresses if address[0] == addresses[0][0]]
     other = [address for address in addresses if address[0] != addresses[0][0]]
@@ -255,7 +255,7 @@ def _wake(waiters: list[asyncio.Future[_Answer]], answer: _Answer) -> None:
 
 
 def _may_be_numeric(host: str) -> bool:
-    # To the C library "*" is one too.
+    # The C library would take "*" for an address, too.
     return ":" in host or host[-1:].isdigit()
 
 
@@ -271,7 +271,7 @@ def _with_port(address: Address, port: int) -> Address:
 
 
 def _name(host: str) -> str:
-    """Return *host* as it is asked for: ASCII, lower case. ``ResolveError`` if it cannot be."""
+    """Return *host* as it is looked up: ASCII, lower case. Raise ``ResolveError`` if invalid."""
     try:
         name = host.encode("idna").decode("ascii").lower()
         if "\0" in name:
@@ -282,7 +282,7 @@ def _name(host: str) -> str:
 
 
 def _resolve_error(host: str, exc: Exception) -> ResolveError:
-    """Return the error of one caller: each gets its own text and traceback."""
+    """Return an error for one caller: each gets its own text and traceback."""
     errno: int | None
     if isinstance(exc, UnicodeError):
         why, errno = f"not a valid host name ({exc})", socket.EAI_NONAME
@@ -297,7 +297,7 @@ def _resolve_error(host: str, exc: Exception) -> ResolveError:
 
 
 def _read_static(static: StaticLike) -> dict[tuple[str, int], list[Address]]:
-    """Return addresses by name and port, which is 0 for all ports; ``ValueError`` if it cannot."""
+    """Return addresses by name and port, where 0 is all ports; raise ``ValueError`` if invalid."""
     found: dict[tuple[str, int], list[Address]] = {}
     for key, value in static.items():
         where = f"static {key!r}"
@@ -313,9 +313,9 @@ def _read_static(static: StaticLike) -> dict[tuple[str, int], list[Address]]:
         if not name or _numeric(name) or (colon and not 0 < port < 65536):
             raise ValueError(f"{where}: expected a name, or a name and a port of 1 to 65535")
         if "*" in name and name != "*":
-            raise ValueError(f"{where}: '*' stands for all names, and not for a part of one")
+            raise ValueError(f"{where}: '*' stands for all names, not for a part of one")
         if (name, port) in found:
-            raise ValueError(f"{where}: this name is there twice")
+            raise ValueError(f"{where}: this name is given twice")
         each = [_numeric(text) for text in ([value] if isinstance(value, str) else value)]
         if not each or not all(each):
             raise ValueError(f"{where}: expected an IP address or a list of them, got {value!r}")
@@ -324,7 +324,7 @@ def _read_static(static: StaticLike) -> dict[tuple[str, int], list[Address]]:
 
 
 def _numeric(text: object) -> list[Address]:
-    """Return the IP address *text* as an address without port; an empty list if it is none."""
+    """Return the address of *text*, an IP address, with port 0; an empty list if it is not one."""
     if not isinstance(text, str) or not _may_be_numeric(text):
         return []
     try:
@@ -337,8 +337,8 @@ def _make_threads(count: int) -> DaemonThreads:
     return DaemonThreads(count, limit=count * CROWD)
 
 
-# For all resolvers that have none of their own. It starts no thread before it needs one.
+# For all resolvers without threads of their own. It starts no thread before it needs one.
 _shared = _make_threads(THREADS)
 
 default_resolver = Resolver()
-"""Used where no other resolver is given: asks the system every time."""
+"""The resolver of callers that give none: it asks the system every time."""

@@ -1,31 +1,31 @@
-"""TLS session resumption: what is resumed, with whom, and for how long.
+"""TLS session resumption: which sessions are resumed, with which servers, and for how long.
 
 A handshake that resumes an earlier session sends no certificate and no signature.
-Event loops have no argument for it, but all they want of their SSLContext is one call of
-``wrap_bio``, which has one. So a ``ResumingContext`` stands in for the context during one
-handshake: in all but ``wrap_bio`` it is that context, to ``isinstance`` too. The alternatives are
-worse: a subclass instance per handshake is a new SSL_CTX (0.2 ms), and the context's own
+Event loops take no session, but all they want of their SSLContext is one call of ``wrap_bio``,
+which does take one. So a ``ResumingContext`` stands in for the context during one handshake: in
+all but ``wrap_bio`` it is that context, for ``isinstance`` too. The alternatives are worse: a
+subclass instance per handshake is a new SSL_CTX (0.2 ms), and the context's own
 ``sslobject_class`` belongs to its owner, who may use it elsewhere at the same time.
 
-OpenSSL resumes what it is given and verifies nothing anew, neither certificate nor name. Hence:
+OpenSSL resumes any session it is given, and verifies neither certificate nor name again. Hence:
 
 - Sessions belong to the context that made them, and die with it.
 - A session is only for the origin that it was made with (server name, address, and the way to
   it: see dial.py), and only under the same settings. A session made without verification is
-  never used where verification is on, even if that is the same context, changed meanwhile.
-- Sessions come from full handshakes alone, and are used for ``SESSION_SECONDS`` at most, never
-  longer than the certificate is valid: so often, at least, it is verified anew.
-- A handshake that fails with a session, and a TLS connection that breaks, end its use.
-- A context that makes its TLS objects its own way may verify its own way: it is left alone.
+  never used where verification is on, not even by the same context after a change of settings.
+- Only full handshakes make sessions. A session is used for ``SESSION_SECONDS`` at most, and never
+  longer than the certificate is valid: the certificate is verified again at least that often.
+- A session is dropped after a failed handshake, and when its TLS connection breaks.
+- A context that makes TLS objects in its own way may verify in its own way: it resumes nothing.
 
-Within that time a session is used for any number of connections. RFC 8446 §C.4 advises against it
-because someone who listens can tell that they are of the same client. But to get a session out of
-``ssl`` and in again costs what resumption saves: OpenSSL writes and parses it, certificate and
-all, each time. With one use there would be no gain, nor for connections opened at the same time.
+Within that time a session serves any number of connections. RFC 8446 §C.4 advises against it,
+because an eavesdropper can tell that they belong to the same client. But getting a session out of
+``ssl`` and in again costs as much as resumption saves: OpenSSL writes and parses it each time,
+certificate included. Single use would gain nothing, nor serve connections opened at the same time.
 
-A session is taken as late as possible, because a TLS 1.3 server sends it after the handshake:
-when its connection closes politely, or when another is opened beside it, which happens in the
-same thread. The hot path knows nothing of it. Layer: net.
+A TLS 1.3 server sends the session after the handshake, so it is taken as late as possible: when
+its connection closes politely, or when another connection is opened beside it, which happens in
+the same thread. The hot path knows nothing about it. Layer: net.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ from typing import Any, TypeAlias, cast
 __all__ = ["drop_session", "keep_session", "resuming"]
 
 SESSION_SECONDS = 3600.0
-"""Seconds that a session is used at most, whatever the server allows (RFC 8446: seven days)."""
+"""Seconds that a session may be used, whatever the server allows (RFC 8446: seven days)."""
 
 BLOCK_SECONDS = 60.0
 """Seconds without resumption after a handshake that failed with a session."""
 
 MAX_ORIGINS = 256
-"""Origins whose sessions a context keeps, a few KiB each; the least recently used go first."""
+"""Origins whose sessions a context keeps, a few KiB each; the least recently used is dropped."""
 
 _now = time.monotonic
 
 _Key: TypeAlias = tuple[Hashable, ...]
-"""Of an origin, with the name that is verified and the settings that decide how."""
+"""An origin, the name that is verified, and the settings that decide how."""
 
 
 class _Entry:
-    """What is known of one origin: its session, or where one may be got from, or neither."""
+    """The state of one origin: its session, or a connection that may have one, or neither."""
 
     __slots__ = ("candidate", "cipher", "loop", "session", "until")
 
     def __init__(self) -> None:
         self.session: ssl.SSLSession | None = None
-        # Of a session up to TLS 1.2: servers break off if it is not offered with its cipher.
+        # The session's cipher, up to TLS 1.2: servers abort if it is not offered, too.
         self.cipher: str | None = None
-        # Until then the session is used; without one, none is looked for.
+        # The session is used until then; if there is none, none is looked for until then.
         self.until = 0.0
         # A live connection that made a full handshake, and the loop that may ask it.
         self.candidate: weakref.ref[ssl.SSLObject] | None = None
@@ -76,14 +76,14 @@ class _Sessions:
     """The sessions that one context has made. Connections of many threads may share it."""
 
     def __init__(self) -> None:
-        # Of the same thread again: the collector may run a finalizer that closes a connection.
+        # Reentrant: the garbage collector may run a finalizer that closes a connection.
         self._lock = threading.RLock()
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
     def find(
         self, key: _Key, context: ssl.SSLContext, loop: asyncio.AbstractEventLoop
     ) -> ssl.SSLSession | None:
-        """Return the session that *context* may resume, None if there is none."""
+        """Return the session that *context* may resume, or None."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
@@ -96,13 +96,13 @@ class _Sessions:
             candidate = entry.candidate() if entry.candidate is not None else None
             if candidate is None or entry.loop is None or entry.loop() is not loop:
                 return None
-            # Asked once. If it has none by now, it is kept when that connection closes.
+            # The connection is asked once. A later session is kept when the connection closes.
             entry.candidate = None
         self.keep(key, candidate)
         return entry.session
 
     def watch(self, key: _Key, ssl_object: ssl.SSLObject, loop: asyncio.AbstractEventLoop) -> None:
-        """A connection of *loop* has made a full handshake."""
+        """Remember a connection of *loop* that has made a full handshake."""
         with self._lock:
             entry = self._entry(key)
             if entry.candidate is None or entry.candidate() is None:
@@ -110,18 +110,18 @@ class _Sessions:
                 entry.loop = weakref.ref(loop)
 
     def keep(self, key: _Key, ssl_object: ssl.SSLObject) -> None:
-        """Take the session of *ssl_object*, if the origin needs one and it has one."""
+        """Keep the session of *ssl_object*, if it has one and the origin needs one."""
         with self._lock:
             if _now() < self._entry(key).until:
                 return
         try:
             session = ssl_object.session
-            # Without a number: the server has sent no ticket, or not yet.
+            # No id: the server has sent no ticket, or not yet.
             useful = session is not None and session.id
             seconds = _seconds_left(ssl_object, session) if useful else 0.0  # type: ignore[arg-type]
             name, version, _ = ssl_object.cipher() or ("", "", 0)
             cipher = None if version == "TLSv1.3" else name
-        except (ValueError, OSError):  # what OpenSSL or Python cannot parse is not worth an error
+        except (ValueError, OSError):  # OpenSSL or Python cannot parse it: not worth an error
             return
         if seconds > 0:
             with self._lock:
@@ -130,7 +130,7 @@ class _Sessions:
                 entry.cipher = cipher
 
     def drop(self, key: _Key, session: ssl.SSLSession | None = None) -> None:
-        """Use the origin's session no more, if it is *session*, by default whatever it is."""
+        """Forget the origin's session; if *session* is given, only if it is that one."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and (session is None or entry.session is session):
@@ -156,7 +156,7 @@ def _seconds_left(ssl_object: ssl.SSLObject, session: ssl.SSLSession) -> float:
     """Return how long *session* may be used: until it, or the server's certificate, expires."""
     now = time.time()
     seconds = min(SESSION_SECONDS, session.time + session.timeout - now)
-    # {} if nothing was verified, so that there is nothing to verify anew.
+    # {} if nothing was verified: then there is nothing to verify again.
     expires = (ssl_object.getpeercert() or {}).get("notAfter")
     if isinstance(expires, str):
         seconds = min(seconds, ssl.cert_time_to_seconds(expires) - now)
@@ -168,7 +168,7 @@ def _ciphers(context: ssl.SSLContext) -> set[str]:
 
 
 def _settings(context: ssl.SSLContext) -> tuple[Any, ...]:
-    """Return what decides how *context* verifies, as far as it tells, and which TLS it speaks."""
+    """Return the visible settings that decide how *context* verifies and which TLS it speaks."""
     return (
         context.verify_mode,
         context.check_hostname,
@@ -182,18 +182,18 @@ def _settings(context: ssl.SSLContext) -> tuple[Any, ...]:
     )
 
 
-# Where a context has its sessions, and a TLS object the origin that it belongs to. A session
-# refers to its context: in a dictionary of ours, weak or not, both would live for ever; as an
-# attribute of the context they are a circle, which the garbage collector takes.
+# Attributes that hold a context's sessions, and the origin of a TLS object. A session refers to
+# its context: in a dictionary of ours, weak or not, both would live for ever. As an attribute of
+# the context they form a cycle, which the garbage collector frees.
 _SESSIONS = "_aiohttpconn_sessions"
 _ORIGIN = "_aiohttpconn_origin"
 
 
 class ResumingContext:
-    """An ``ssl.SSLContext`` for one handshake, which resumes: see the module.
+    """A stand-in for an ``ssl.SSLContext`` that resumes a session in one handshake.
 
-    *origin* tells apart what must not share a session. Call ``finished``, ``failed`` or, if it was
-    cancelled, ``abandoned`` after the handshake.
+    Connections to a different *origin* never share a session. After the handshake, call
+    ``finished``, ``failed`` or, if it was cancelled, ``abandoned``.
     """
 
     __slots__ = ("_context", "_key", "_loop", "_offered", "_origin", "_sessions", "_used")
@@ -224,10 +224,10 @@ class ResumingContext:
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """Mirrors ``ssl.SSLContext.wrap_bio``, and finds *session* the first time."""
+        """Mirror ``ssl.SSLContext.wrap_bio``, and find *session* the first time."""
         wrap = self._context.wrap_bio
         if self._used or server_side or session is not None:
-            # Not by our handshake: transports give their context away as "sslcontext".
+            # Not our handshake: transports give their context away as "sslcontext".
             return wrap(incoming, outgoing, server_side, server_hostname, session)
         self._used = True
         settings = _settings(self._context)
@@ -235,28 +235,28 @@ class ResumingContext:
         offered = self._sessions.find(key, self._context, self._loop)
         made = wrap(incoming, outgoing, server_side, server_hostname, offered)
         if _settings(self._context) != settings:
-            # Changed by another thread, and nobody knows which of them *made* has.
+            # Another thread has changed the settings; *made* may have the old or the new ones.
             return wrap(incoming, outgoing, server_side, server_hostname)
         self._key, self._offered = key, offered
         vars(made)[_ORIGIN] = (self._sessions, key)
         return made
 
     def finished(self, ssl_object: ssl.SSLObject) -> None:
-        """The handshake has succeeded."""
+        """Record that the handshake has succeeded."""
         if self._key is None or ssl_object.session_reused:
             return
         if self._offered is not None:
-            # The server has forgotten it.
+            # The server has forgotten the session.
             self._sessions.drop(self._key, self._offered)
         self._sessions.watch(self._key, ssl_object, self._loop)
 
     def abandoned(self) -> None:
-        """The handshake was cancelled, maybe by a timeout: the next goes without its session."""
+        """Drop the session of a cancelled handshake: it may have caused a timeout."""
         if self._key is not None and self._offered is not None:
             self._sessions.drop(self._key, self._offered)
 
     def failed(self) -> None:
-        """The handshake has failed: maybe because of the session, so the next goes without."""
+        """Block resumption if the failed handshake used a session: that may be the cause."""
         if self._key is not None and self._offered is not None:
             self._sessions.block(self._key)
 
@@ -264,8 +264,8 @@ class ResumingContext:
 def resuming(
     context: ssl.SSLContext, origin: Hashable, loop: asyncio.AbstractEventLoop
 ) -> ResumingContext | None:
-    """Return what to do a handshake with instead of *context*, None if it cannot resume."""
-    # By module: whoever replaces ssl.SSLContext itself verifies its own way, too.
+    """Return a stand-in for *context* in one handshake; None if *context* cannot resume."""
+    # By module: code that replaces ssl.SSLContext itself verifies in its own way, too.
     makers = context.wrap_bio, context.sslobject_class
     if any(getattr(maker, "__module__", None) != "ssl" for maker in makers):
         return None
@@ -275,8 +275,8 @@ def resuming(
 def keep_session(ssl_object: object) -> None:
     """Let later connections resume the session of *ssl_object*, whose connection closes now.
 
-    *ssl_object* is ``transport.get_extra_info("ssl_object")``, of a connection in order. If it
-    is not one that ``ResumingContext`` has made, nothing happens.
+    *ssl_object* is ``transport.get_extra_info("ssl_object")`` of a connection without errors. If
+    no ``ResumingContext`` has made it, nothing happens.
     """
     made_for = getattr(ssl_object, _ORIGIN, None)
     if made_for is not None:
@@ -287,9 +287,10 @@ def keep_session(ssl_object: object) -> None:
 
 
 def drop_session(ssl_object: object, exc: BaseException) -> None:
-    """Let no connection resume the session of *ssl_object*, whose connection *exc* has ended.
+    """Forget the session of *ssl_object*, whose connection *exc* has ended.
 
-    If that is TLS's own error: RFC 5246 §7.2.2 demands it, RFC 8446 §6.2 advises it.
+    Only an error of TLS itself has this effect: RFC 5246 §7.2.2 demands it, RFC 8446 §6.2
+    advises it.
     """
     made_for = getattr(ssl_object, _ORIGIN, None)
     if made_for is not None and isinstance(exc, ssl.SSLError):

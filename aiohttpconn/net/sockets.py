@@ -1,9 +1,9 @@
-"""Connected sockets: one to the first address that answers (RFC 8305), or to a Unix path.
+"""Connecting sockets: to the first address that answers (RFC 8305), or to a Unix path.
 
-The same on asyncio and on uvloop, which has no Happy Eyeballs of its own. Whatever happens,
-``CancelledError`` included, no other socket than the one returned stays open. In which order
-addresses are tried is said by who gives them: the resolver lets address families take turns, a
-caller's own list stays as it is, and a pool puts what worked before first. Layer: net.
+It works the same on asyncio and on uvloop, which has no Happy Eyeballs of its own. Whatever
+happens, ``CancelledError`` included, only the returned socket stays open. The source of the
+addresses decides their order: the resolver lets address families take turns, a caller's own list
+stays as it is, and a pool puts the address that worked before first. Layer: net.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ATTEMPT_DELAY = 0.25
 # Windows' default loop cannot wait for a socket to become writable.
 _PROACTOR: Any = getattr(asyncio, "ProactorEventLoop", ())
 
-# What connect(2) says of a connection that will come, or not; on Windows it is the last.
+# Results of connect(2) while the outcome is open; on Windows it is the last one.
 _IN_PROGRESS = frozenset(
     {errno.EINPROGRESS, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
 )
@@ -53,11 +53,12 @@ async def connect_first(
 ) -> socket.socket:
     """Return a TCP socket connected to the first of *addresses* that answers.
 
-    Attempts start in their order: the next one ``ATTEMPT_DELAY`` after the last, or at once
-    when one fails. *where* names them all in errors, which say so if *is_proxy*; *source* is
-    (host, port) to connect from.
-    Raises ``ConnectError``, ``ConnectionRefused`` if all of them refuse, with ``errors``,
-    the last one's ``errno``, and ``hint``.
+    Attempts start in this order: the next one ``ATTEMPT_DELAY`` after the last, or at once when
+    one fails. *where* names all addresses in the texts of errors, which speak of a proxy if
+    *is_proxy*. *source* is the (host, port) to connect from.
+
+    Raises ``ConnectError``, or ``ConnectionRefused`` if all addresses refuse, with ``errors``,
+    the ``errno`` of the last error, and ``hint``.
     """
     if not addresses:
         raise ConnectError(
@@ -95,15 +96,15 @@ async def connect_first(
                 errors.append((_shown(address), error))
     finally:
         for task in attempts:
-            # Those under way close their own; two may have connected in the same turn.
+            # A cancelled attempt closes its own socket. Two may have connected in the same turn.
             if not task.cancel() and not task.cancelled() and task.exception() is None:
                 task.result().close()
 
 
 def preferred(addresses: Sequence[Address], winner: object) -> list[Address]:
-    """Return *addresses* with the one first that has the sockaddr *winner*, if there is one.
+    """Return *addresses* with the one whose sockaddr is *winner*, if any, moved to the front.
 
-    *winner* is the ``peername`` of an earlier connection, or None. RFC 8305 §4 allows it: where
+    *winner* is the ``peername`` of an earlier connection, or None. RFC 8305 §4 allows this: if
     IPv6 leads nowhere, only the first connection has to find out.
     """
     first = [address for address in addresses if address[3] == winner]
@@ -160,9 +161,9 @@ async def _connect(
 async def _finish_connect(sock: socket.socket, sockaddr: Any) -> None:
     """Connect the non-blocking *sock*.
 
-    Not by ``loop.sock_connect``: uvloop's resolves the address anew, which loses an IPv6 zone
-    and a turn of the loop, and both take a Unix socket's EAGAIN (its backlog is full) for
-    EINPROGRESS.
+    This does not use ``loop.sock_connect``: uvloop's resolves the address again, which loses an
+    IPv6 zone and a turn of the loop, and those of both loops take a Unix socket's EAGAIN (its
+    backlog is full) for EINPROGRESS.
     """
     loop = asyncio.get_running_loop()
     if isinstance(loop, _PROACTOR):
@@ -170,11 +171,11 @@ async def _finish_connect(sock: socket.socket, sockaddr: Any) -> None:
         return
     error = sock.connect_ex(sockaddr)
     if error in _IN_PROGRESS:
-        # By its number: for a socket that is not registered, selectors make an error that shows it.
+        # By number: for a socket that is not registered, selectors build an error with its repr.
         number = sock.fileno()
         if _is_writable(number):
-            # A server on this computer: it has answered already, so the loop need not be asked
-            # to wait. But whoever connects again and again lets others have their turns.
+            # A server on this computer has answered already, so the loop need not be asked to
+            # wait. Yield once, so that a task that connects in a loop does not starve others.
             await asyncio.sleep(0)
         else:
             await _wait_writable(loop, number)
@@ -184,7 +185,7 @@ async def _finish_connect(sock: socket.socket, sockaddr: Any) -> None:
 
 
 def _is_writable(number: int) -> bool:
-    """Whether the descriptor *number* is writable now; False where that cannot be told."""
+    """Return whether the descriptor *number* is writable now; False if that cannot be told."""
     if _poll is None:
         return False
     poll = _poll()
@@ -198,7 +199,7 @@ async def _wait_writable(loop: asyncio.AbstractEventLoop, number: int) -> None:
     try:
         await writable
     finally:
-        # Before the caller may close it: no loop may be left polling a closed descriptor.
+        # Stop before the caller closes the descriptor: no loop may poll a closed one.
         loop.remove_writer(number)
 
 
@@ -208,7 +209,7 @@ def _resolve(waiter: asyncio.Future[None]) -> None:
 
 
 def _shown(address: Address) -> str:
-    """Return an address as a person writes it."""
+    """Return an address as host:port, or [host]:port for IPv6."""
     host, port = address[3][:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -1,7 +1,7 @@
 """Threads for calls that cannot be interrupted, ``getaddrinfo`` above all. Layer: net.
 
-``DaemonThreads`` is an executor that nobody has to wait for: not a program that ends, not a loop
-that closes. What is called there, and who is told of the result, is its users' business.
+``DaemonThreads`` is an executor that neither a program that ends nor a loop that closes has to
+wait for. Its users decide which calls it makes, and which code gets the results.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["DaemonThreads"]
 
 PATIENCE = 0.2
 """Seconds that a call waits for a thread before it gets one beyond the usual number: far more
-than a call that does not hang takes, and hardly felt by who has waited for a dead name's turn."""
+than a call takes that does not hang, and little for a caller behind a dead name in the queue."""
 
 IDLE_TIME = 0.2
-"""Seconds that a thread waits for another call before it ends. To start one costs 0.15 ms: where
-calls are rarer than this, that is less than a thousandth of a core. Where they are not, it would
-be more than half of a lookup (benchmarks/micro/resolver_threads.py)."""
+"""Seconds that a thread waits for another call before it ends. Starting a thread costs 0.15 ms. If
+calls are rarer than this, that is less than a thousandth of a core; if they are not, it would be
+more than half of a lookup (benchmarks/micro/resolver_threads.py)."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,14 +32,14 @@ T = TypeVar("T")
 class DaemonThreads(ThreadPoolExecutor):
     """Run calls in daemon threads, which are started when needed and end when idle.
 
-    *max_workers*: threads for calls that are quick. *limit*: threads for calls that hang: while
-    fewer than so many are busy, no call waits for one longer than *patience* seconds. By default
-    it is *max_workers*. Calls begin in the order of ``submit()``; their queue has no bound.
+    *max_workers*: threads while calls are quick. *limit*: threads while calls hang: if fewer are
+    busy, no call waits for a thread longer than *patience* seconds. *limit* is *max_workers* by
+    default. Calls begin in the order of ``submit()``; their queue has no bound.
 
-    It may be used by many threads and event loops, and in a forked child, which begins anew. It
-    is a ``ThreadPoolExecutor`` because ``loop.set_default_executor`` takes no other; but the
-    interpreter does not join these threads at exit, and ``shutdown()`` waits for nothing. Raises
-    ``ValueError`` for fewer than one worker, or a *limit* below *max_workers*.
+    Many threads and event loops may use it, and a forked child, where it begins anew. It is a
+    ``ThreadPoolExecutor`` because ``loop.set_default_executor`` accepts no other executor, but
+    the interpreter does not join these threads at exit, and ``shutdown()`` waits for nothing.
+    Raises ``ValueError`` for fewer than one worker, or a *limit* below *max_workers*.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class DaemonThreads(ThreadPoolExecutor):
         self._begin()
 
     def _begin(self) -> None:
-        # Per process: a forked child has the counts, but not the threads.
+        # Per process: a forked child inherits the counts, but not the threads.
         self._pid = os.getpid()
-        self._changed = threading.Condition(threading.Lock())  # guards what follows
+        self._changed = threading.Condition(threading.Lock())  # guards the fields below
         self._calls: deque[_Call] = deque()
-        self._workers = 0  # threads that take calls,
-        self._idle = 0  # those among them that wait for one,
-        self._is_watched = False  # and whether there is one that waits for a call to be late
+        self._workers = 0  # threads that take calls
+        self._idle = 0  # workers that wait for a call
+        self._is_watched = False  # whether a thread waits for the oldest call to be late
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call ``fn(*args, **kwargs)`` in a thread; return the future of its result.
 
-        Raises ``RuntimeError`` after ``shutdown()``, and where no thread can be started though
-        none is there.
+        Raises ``RuntimeError`` after ``shutdown()``, and if there is no thread and none can be
+        started.
         """
         if self._pid != os.getpid():
             self._begin()
@@ -94,10 +94,10 @@ class DaemonThreads(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and wait for nothing, whatever *wait* and *cancel_futures* say.
+        """Take no more calls, and wait for nothing, whatever *wait* and *cancel_futures* are.
 
-        What has not begun is cancelled. The futures of calls under way never end: a loop that
-        closes is gone by then. ``ThreadPoolExecutor.shutdown`` would wait for these calls.
+        Calls that have not begun are cancelled. The futures of calls under way never end: a loop
+        that closes is gone by then. ``ThreadPoolExecutor.shutdown`` would wait for these calls.
         """
         with self._changed:
             self._is_over = True
@@ -114,11 +114,11 @@ class DaemonThreads(ThreadPoolExecutor):
         try:
             _start(self._watch)
         except Exception:
-            return  # those that are there go on; the next call tries again
+            return  # the existing threads go on; the next call tries again
         self._is_watched = True
 
     def _watch(self) -> None:
-        """Take the oldest call when it is late, and be a worker from then on."""
+        """Run the oldest call when it is late, then go on as a worker."""
         while True:
             with self._changed:
                 if not self._calls:
@@ -166,7 +166,7 @@ class DaemonThreads(ThreadPoolExecutor):
 
 
 class _Call:
-    """One call, and since when it waits."""
+    """One call, and the time since which it has waited."""
 
     __slots__ = ("future", "since", "work")
 

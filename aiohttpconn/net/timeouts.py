@@ -1,8 +1,8 @@
-"""How long to wait: ``Timeout``, the setting, and ``Watchdog``, one lazy timer per connection.
+"""Time limits: ``Timeout``, the setting, and ``Watchdog``, one lazy timer per connection.
 
-A timer of asyncio costs ten times what a stored number does (benchmarks/micro/timers.py). So the
-Watchdog stores the moment a wait must end, keeps one timer however many waits begin and end, and
-when that timer fires early it is set anew. Layer: net.
+A timer of asyncio costs ten times as much as a stored number (benchmarks/micro/timers.py). So the
+Watchdog stores the time at which a wait must end, and keeps one timer however many waits begin
+and end. A timer that fires early is set again. Layer: net.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["NO_TIMEOUT", "Timeout", "Watchdog"]
 class Timeout:
     """Limits in seconds, each None for "no limit".
 
-    ``total``: from ``request()`` (a connect it needs included) to the response's last byte.
+    ``total``: from ``request()``, with any connect that it needs, to the response's last byte.
     ``connect``: name lookup, TCP, proxy and TLS together.
-    ``read``: how long the caller waits without one byte arriving.
-    ``write``: how long the peer takes no byte while the request is being sent.
-    ``pool``: how long a pool may let the request wait for a connection; no part of ``connect``.
+    ``read``: how long the caller waits while no byte arrives.
+    ``write``: how long the peer may accept no byte of the request that is being sent.
+    ``pool``: how long the request waits for a connection of a pool; it is no part of ``connect``.
 
     A plain number ``t`` as a connection's ``timeout`` is ``Timeout(connect=t, read=t, write=t)``:
-    http.client's meaning, per operation. Raises ``ValueError`` for a limit that is not above zero.
+    http.client's meaning, per operation. Raises ``ValueError`` for a limit that is not positive.
     """
 
     total: float | None = None
@@ -47,7 +47,7 @@ class Timeout:
 
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:
-        """Return *value* as a ``Timeout``: a number holds per operation, None never ends."""
+        """Return *value* as a ``Timeout``: a number applies per operation, None sets no limit."""
         if value is None:
             return NO_TIMEOUT
         if isinstance(value, Timeout):
@@ -61,8 +61,8 @@ NO_TIMEOUT = Timeout()
 class Watchdog:
     """Call *expired* with the name of the limit when an armed deadline has passed.
 
-    Three deadlines, as times of the loop's clock: ``total`` for the exchange, ``read`` and
-    ``write`` for the waits that are on. To arm one later than the timer costs no timer.
+    There are three deadlines, as times of the loop's clock: ``total`` for the exchange, ``read``
+    and ``write`` for the current waits. A deadline later than the timer needs no new timer.
     """
 
     __slots__ = ("_expired", "_handle", "_loop", "_read", "_total", "_when", "_write")
@@ -77,23 +77,23 @@ class Watchdog:
         self._write = inf
 
     def arm_total(self, deadline: float) -> None:
-        """Let the exchange end by *deadline*."""
+        """Set the deadline of the exchange."""
         self._total = deadline
         self._ensure(deadline)
 
     def arm_read(self, seconds: float) -> None:
-        """Let the wait for bytes that begins now end after *seconds*."""
+        """Give the peer *seconds* from now to send bytes."""
         self._read = deadline = self._loop.time() + seconds
         self._ensure(deadline)
 
     def arm_read_at(self, deadline: float) -> None:
-        """Let a wait for bytes end by *deadline*."""
+        """Give the peer until *deadline* to send bytes."""
         self._read = deadline
         if deadline < self._when:
             self._ensure(deadline)
 
     def arm_write(self, seconds: float) -> None:
-        """Let the wait for the peer to take bytes that begins now end after *seconds*."""
+        """Give the peer *seconds* from now to accept bytes."""
         self._write = deadline = self._loop.time() + seconds
         self._ensure(deadline)
 
@@ -103,7 +103,7 @@ class Watchdog:
         return self._read == inf
 
     def progress(self, seconds: float) -> None:
-        """Bytes have arrived: a wait for bytes that is on begins anew."""
+        """Start a current wait for bytes again, because bytes have arrived."""
         if self._read != inf:
             self._read = self._loop.time() + seconds
 
@@ -112,7 +112,7 @@ class Watchdog:
         self._read = inf
 
     def disarm_write(self) -> None:
-        """Clear the deadline for the peer to take bytes."""
+        """Clear the deadline for the peer to accept bytes."""
         self._write = inf
 
     def disarm(self) -> None:
@@ -152,5 +152,5 @@ class Watchdog:
         else:
             self._write = inf
             self._expired("write")
-            # A peer that took bytes goes on, and the other deadlines still hold.
+            # A peer that has accepted bytes goes on, and the other deadlines still apply.
             self._ensure(min(self._total, self._read))

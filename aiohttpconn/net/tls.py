@@ -1,6 +1,6 @@
-"""TLS: the cached default context, how a TLS connection ended, and what a failed handshake says.
+"""TLS: the cached default context, the end of a connection, the errors of failed handshakes.
 
-Doing the handshake is dial.py's business, resuming an earlier one resumption.py's. Layer: net.
+dial.py does the handshake, and resumption.py resumes an earlier one. Layer: net.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ..exceptions import CertificateError, TLSError
 __all__ = ["default_context", "handshake_error", "is_clean_eof", "tls_name"]
 
 ALPN = ["http/1.1"]
-"""What the default contexts offer in the handshake."""
+"""Protocols that the default contexts offer in the handshake."""
 
-# Made in 20 ms, so once per file and process. Only ever added to.
+# Making a context takes 20 ms, so it is made once per file and process. None is ever removed.
 _contexts: dict[str | None, ssl.SSLContext] = {}
 _lock = threading.Lock()
 
-# What OpenSSL calls a first record that is not TLS at all; which one it is depends on its
+# OpenSSL's reasons for a first record that is not TLS at all; which one it gives depends on its
 # version, and on the first bytes that the server sent.
 _NOT_TLS = frozenset(
     {
@@ -34,7 +34,7 @@ _NOT_TLS = frozenset(
 )
 _NO_COMMON_VERSION = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"})
 
-# Verification results of OpenSSL's x509_vfy.h, and what a caller can do about each.
+# Verification results of OpenSSL's x509_vfy.h for which there is a hint to the caller.
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 _WRONG_NAME = frozenset({62, 64})
@@ -62,7 +62,7 @@ async def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.S
 
 
 def _make_context(cafile: str | None) -> ssl.SSLContext:
-    # In a thread. Whoever else wants a context now waits here for the first to be made.
+    # This runs in a thread. Other callers wait here until the first one has made the context.
     with _lock:
         context = _contexts.get(cafile)
         if context is not None:
@@ -82,18 +82,18 @@ def _make_context(cafile: str | None) -> ssl.SSLContext:
 
 
 def is_clean_eof(ssl_object: object) -> bool:
-    """Whether the TLS peer ended with close_notify, and not just with a FIN or RST.
+    """Return whether the TLS peer ended with close_notify, and not just with a FIN or RST.
 
-    *ssl_object* is ``transport.get_extra_info("ssl_object")``. Ask in ``eof_received`` or in
-    ``connection_lost``: asyncio calls both on truncation too, uvloop only the latter. The
-    answer takes a byte from the connection if there is one, so it is for the end only. When
-    unsure it is False.
+    *ssl_object* is ``transport.get_extra_info("ssl_object")``. Call this in ``eof_received`` or
+    in ``connection_lost``: asyncio calls both on truncation too, uvloop only the latter. It takes
+    a byte from the connection if there is one, so it is for the end only. When unsure, it returns
+    False.
 
-    Decided by experiment, for asyncio of 3.11.7, 3.12.1 and 3.13.0 and uvloop 0.23, TLS 1.2
-    and 1.3, close_notify alone, with FIN in the same segment, with RST after it, and FIN or
+    The rule comes from experiments with asyncio of 3.11.7, 3.12.1 and 3.13.0 and uvloop 0.23, TLS
+    1.2 and 1.3, close_notify alone, with FIN in the same segment, with RST after it, and FIN or
     RST without it, reading paused and not: one more read gives b"" or SSLZeroReturnError
-    after close_notify, SSLWantReadError after truncation, and a byte where the loop has
-    thrown away data that it had not delivered. ``tests/test_tls.py`` repeats it.
+    after close_notify, SSLWantReadError after truncation, and a byte if the loop has
+    thrown away data that it had not delivered. ``tests/test_tls.py`` repeats them.
     """
     read = getattr(ssl_object, "read", None)
     if read is None:
@@ -109,12 +109,12 @@ def is_clean_eof(ssl_object: object) -> bool:
 def tls_name(host: str) -> str:
     """Return the name that TLS sends (SNI) and verifies for *host*.
 
-    An A-label (IDNA) without its trailing dot; an IP address without its zone. Raises
-    ``ValueError`` if *host* cannot be one.
+    A name is sent as A-labels (IDNA) without its trailing dot, an IP address without its zone.
+    Raises ``ValueError`` if *host* is no such name.
     """
     name = host.partition("%")[0] if ":" in host else host.removesuffix(".")
     if not name or name.startswith(".") or not name.isprintable() or " " in name:
-        raise ValueError(f"TLS needs the server's name to verify it, and {host!r} is none")
+        raise ValueError(f"TLS needs a server name to verify, and {host!r} is not one")
     try:
         return name.encode("idna").decode("ascii")
     except UnicodeError as exc:
@@ -122,11 +122,11 @@ def tls_name(host: str) -> str:
 
 
 def handshake_error(exc: Exception, name: str, peer: str = "the server") -> TLSError:
-    """Return what a failed handshake raises: a ``TLSError`` whose text says what went wrong.
+    """Return the ``TLSError`` that a failed handshake raises; its text says what went wrong.
 
-    *name* is the name that was verified, *peer* who was spoken to. ``errno``, ``reason``,
-    ``library``, ``verify_code`` and ``verify_message`` are those of *exc*, and ``hint`` is
-    what to do about it, or "".
+    *name* is the name that was verified, *peer* the other end: the server or the proxy.
+    ``errno``, ``reason``, ``library``, ``verify_code`` and ``verify_message`` are those of *exc*,
+    and ``hint`` is advice to the caller, or "".
     """
     hint = ""
     error: TLSError
@@ -135,9 +135,7 @@ def handshake_error(exc: Exception, name: str, peer: str = "the server") -> TLSE
         if exc.verify_code in _UNKNOWN_AUTHORITY:
             hint = HINT_PRIVATE_CA
         elif exc.verify_code in _WRONG_NAME:
-            hint = (
-                f"The URL or server_hostname= asks for {name!r}, and the certificate is for others"
-            )
+            hint = f"The URL or server_hostname= asks for {name!r}; the certificate has other names"
         elif exc.verify_code == _NOT_YET_VALID:
             hint = "Is this computer's clock right?"
     elif isinstance(exc, ssl.SSLEOFError) or not isinstance(exc, ssl.SSLError):

@@ -1,7 +1,7 @@
 """Proxy handshakes as pure generators: they yield bytes to send and are sent the bytes read.
 
-Yielding b"" asks for more bytes, being sent b"" means that the proxy has closed. What a
-generator returns is the proxy's reply, what it raises ends the connect. No I/O. Layer: net.
+Yielding b"" asks for more bytes; being sent b"" means that the proxy has closed. A generator
+returns the proxy's reply, or raises the error that ends the connect. No I/O. Layer: net.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 ]
 
 MAX_REFUSAL_BODY = 64 * 1024
-"""Bytes of a refusing proxy's body that the error carries: a page that explains it, not more."""
+"""Bytes of a refusing proxy's body that the error carries: enough for a page that explains it."""
 
-# RFC 7617 §2: what neither user nor password may have.
+# RFC 7617 §2: characters that neither user nor password may have.
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 MAX_SOCKS_TEXT = 255
-"""Bytes of a name, user or password: SOCKS5 tells their length in one (RFC 1928 §5, 1929 §2)."""
+"""Bytes of a name, user or password: SOCKS5 has one byte for the length (RFC 1928 §5, 1929 §2)."""
 
 HINT_CREDENTIALS = (
     "Pass the proxy's credentials: in its URL (http://user:password@...), "
@@ -57,7 +57,7 @@ Credentials: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Where a proxy shall connect to, and how it is asked to.
+    """The server that a proxy is asked to connect to, and the way to ask.
 
     *scheme*: a key of ``HANDSHAKES``. *credentials*: the proxy's user and password. *headers*:
     fields for an HTTP proxy; a ``Proxy-Authorization`` among them wins over *credentials*.
@@ -76,9 +76,9 @@ class Tunnel:
 
 
 class TunnelReply(NamedTuple):
-    """A proxy's consent: its head, and the bytes that came behind it.
+    """A proxy's reply that grants the tunnel: its head, and the bytes that came after it.
 
-    Of a SOCKS proxy *version* is 5, *status* 0 (its code for success), and there are no fields.
+    For a SOCKS proxy *version* is 5, *status* is 0 (its code for success), and there are no fields.
     """
 
     version: int
@@ -100,8 +100,8 @@ def make_tunnel(
 ) -> Tunnel:
     """Return a ``Tunnel`` that has passed every check that needs no proxy.
 
-    Raises ``InvalidURL``, ``ValueError`` or ``TypeError`` for what may not be sent; no text shows
-    a field's value or the credentials.
+    Raises ``InvalidURL``, ``ValueError`` or ``TypeError`` for a part that may not be sent; no
+    text shows a field's value or the credentials.
     """
     fields = tuple(_check_field(name, value) for name, value in headers)
     tunnel = Tunnel(host, port, fields, scheme, credentials)
@@ -110,9 +110,9 @@ def make_tunnel(
 
 
 def start_handshake(tunnel: Tunnel) -> tuple[Handshake, bytes]:
-    """Return the dialogue that asks for *tunnel*, and the first bytes to send.
+    """Return the handshake that asks for *tunnel*, and the first bytes to send.
 
-    Raises ``ValueError`` or ``InvalidURL`` for what may not be sent.
+    Raises ``ValueError`` or ``InvalidURL`` if a part of *tunnel* may not be sent.
     """
     make = HANDSHAKES.get(tunnel.scheme)
     if make is None:
@@ -129,9 +129,9 @@ def start_handshake(tunnel: Tunnel) -> tuple[Handshake, bytes]:
 def connect_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
     """Ask an HTTP proxy for *tunnel* with CONNECT (RFC 9110 §9.3.6), as ``http.client`` does.
 
-    The first ``next()`` raises ``ValueError`` or ``InvalidURL`` for what may not be sent. Later:
-    ``TunnelError`` if the proxy refuses (its text is http.client's), answers with something
-    else than HTTP, or closes before it has answered.
+    The first ``next()`` raises ``ValueError`` or ``InvalidURL`` if a part of *tunnel* may not be
+    sent. Later steps raise ``TunnelError`` if the proxy refuses (the text is http.client's),
+    answers with something other than HTTP, or closes before it has answered.
     """
     limits = limits or DEFAULT_LIMITS
     to_send = _encode_connect(tunnel)
@@ -163,7 +163,7 @@ def connect_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake
 
 
 def _encode_connect(tunnel: Tunnel) -> bytes:
-    """Return the CONNECT request's head; ``ValueError`` or ``InvalidURL`` if it may not be sent."""
+    """Return the CONNECT request's head; raise ``ValueError`` or ``InvalidURL`` if invalid."""
     target = _authority(_ascii_host(tunnel), tunnel.port)
     fields = [_check_field(name, value) for name, value in tunnel.headers]
     hosts = [value for name, value in fields if name.lower() == "host"]
@@ -205,7 +205,7 @@ def _refusal(head: ResponseHead, data: bytes) -> Generator[bytes, bytes, TunnelE
         if not data:
             break
         body += data
-    # No byte of it ever reaches the origin's response: the connection ends here.
+    # No byte of this body ever reaches the origin's response: the connection ends here.
     error = TunnelError(f"Tunnel connection failed: {head.status} {head.reason}".strip())
     error.status = head.status
     error.reason = head.reason
@@ -217,9 +217,9 @@ def _refusal(head: ResponseHead, data: bytes) -> Generator[bytes, bytes, TunnelE
 
 
 def basic_authorization(credentials: Credentials) -> str:
-    """Return the value of a field for *credentials* (RFC 7617, as UTF-8).
+    """Return the value of an authorization field for *credentials* (RFC 7617, as UTF-8).
 
-    Raises ``ValueError`` for what Basic cannot express, and never shows it.
+    Raises ``ValueError`` if Basic cannot express them, and never shows them.
     """
     user, password = _encode_credentials(credentials)
     if b":" in user:
@@ -259,9 +259,9 @@ _REFUSALS = {
 def socks5_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
     """Ask a SOCKS5 proxy for *tunnel* with CONNECT (RFC 1928, with credentials RFC 1929 too).
 
-    An address is sent as one, a name for the proxy to resolve. *limits* are HTTP's: no answer
-    here is longer than 262 bytes. Raises as ``connect_handshake`` does; the ``reason`` of a
-    ``TunnelError`` is what the proxy's reply means, its ``status`` stays 0.
+    An address is sent as an address, a name for the proxy to resolve. *limits* are for HTTP and
+    unused: no answer here is longer than 262 bytes. Raises as ``connect_handshake`` does; the
+    ``reason`` of a ``TunnelError`` is the meaning of the proxy's reply, its ``status`` stays 0.
     """
     if tunnel.headers:
         raise ValueError("a SOCKS proxy takes no header fields")
@@ -280,11 +280,11 @@ def socks5_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
         if failed:
             raise _refused("the SOCKS proxy refused the user name and password")
     elif method == _NONE_ACCEPTABLE and authentication:
-        raise TunnelError("the SOCKS proxy wants another proof than a user name and password")
+        raise TunnelError("the SOCKS proxy requires something other than a user name and password")
     elif method == _NONE_ACCEPTABLE:
         raise _refused("the SOCKS proxy wants authentication")
     elif method != _NO_AUTHENTICATION:
-        raise TunnelError(f"the SOCKS proxy wants method 0x{method:02x}, which was not offered")
+        raise TunnelError(f"the SOCKS proxy chose method 0x{method:02x}, which was not offered")
     where = _authority(host, tunnel.port)
     code = yield from _ask(received, request, _VERSION, f"the request for {where}")
     if code:
@@ -294,9 +294,9 @@ def socks5_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
 
 
 def _encode_socks5_request(host: str, port: int) -> bytes:
-    """Return the request for CONNECT; ``ValueError`` for a host that SOCKS5 cannot express."""
+    """Return the request for CONNECT; raise ``ValueError`` if SOCKS5 cannot express *host*."""
     if "%" in host:
-        raise ValueError(f"a SOCKS proxy can be asked for no zone, and no '%', got {host!r}")
+        raise ValueError(f"a host for a SOCKS proxy cannot have a zone, or any '%', got {host!r}")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -316,8 +316,8 @@ def _encode_socks5_request(host: str, port: int) -> bytes:
 def socks5_authentication(credentials: Credentials) -> bytes:
     """Return the request that carries *credentials* (RFC 1929 §2, as UTF-8).
 
-    Raises ``ValueError`` for what it cannot express, and never shows it. A password may be
-    empty, which the RFC does not allow and proxies do: it is what a token as the user needs.
+    Raises ``ValueError`` if it cannot express them, and never shows them. A password may be
+    empty: the RFC does not allow that, but proxies do, for a token in place of the user.
     """
     user, password = _encode_credentials(credentials)
     if not user or max(len(user), len(password)) > MAX_SOCKS_TEXT:
@@ -331,9 +331,9 @@ def socks5_authentication(credentials: Credentials) -> bytes:
 def _ask(
     received: bytearray, question: bytes, version: int, what: str
 ) -> Generator[bytes, bytes, int]:
-    """Send *question*; return the second byte of its answer, after *version* as the first."""
+    """Send *question*; return the second byte of the answer, whose first must be *version*."""
     if received:
-        # Never shown: it may be what it was asked, the credentials among it, sent back.
+        # The bytes are never shown: they may be an echo of our own, credentials included.
         raise TunnelError(f"the SOCKS proxy sent {len(received)} bytes more than its answer")
     received += yield question
     answer = yield from _take(received, 2, what)
@@ -347,7 +347,7 @@ def _ask(
 
 
 def _take(received: bytearray, count: int, what: str) -> Generator[bytes, bytes, bytes]:
-    """Take *count* bytes from *received*, and from what comes."""
+    """Take *count* bytes from *received*, waiting for more as needed."""
     while len(received) < count:
         data = yield b""
         if not data:
@@ -359,7 +359,7 @@ def _take(received: bytearray, count: int, what: str) -> Generator[bytes, bytes,
 
 
 def _bound_address(received: bytearray) -> Generator[bytes, bytes, None]:
-    """Read a reply behind REP: RSV, ATYP, BND.ADDR and BND.PORT. Nobody needs to know them."""
+    """Skip the end of a reply, after REP: RSV, ATYP, BND.ADDR and BND.PORT have no use here."""
     what = "in full"
     _, kind = yield from _take(received, 2, what)
     if kind == _NAME:
@@ -390,15 +390,15 @@ def _unconnected(code: int, where: str, request: bytes) -> TunnelError:
 
 
 def _ascii_host(tunnel: Tunnel) -> str:
-    """Return the host, a name as A-labels; ``ValueError`` or ``InvalidURL`` if it is none."""
+    """Return the host, a name as A-labels; raise ``ValueError`` or ``InvalidURL`` if invalid."""
     grammar.check_host(tunnel.host)
     if not tunnel.host or not 0 <= tunnel.port <= 65535:
-        raise ValueError(f"not a tunnel's host and port: {tunnel.host!r}, {tunnel.port!r}")
+        raise ValueError(f"not a host and port for a tunnel: {tunnel.host!r}, {tunnel.port!r}")
     try:
         host = tunnel.host.encode("idna").decode("ascii")
     except UnicodeError as exc:
-        raise ValueError(f"not a tunnel's host: {tunnel.host!r} ({exc})") from exc
-    # Again: IDNA turns some characters into '/' and '@'.
+        raise ValueError(f"not a host for a tunnel: {tunnel.host!r} ({exc})") from exc
+    # Check again: IDNA turns some characters into '/' and '@'.
     grammar.check_host(host)
     return host
 
@@ -408,7 +408,7 @@ def _authority(host: str, port: int) -> str:
 
 
 def _encode_credentials(credentials: object) -> tuple[bytes, bytes]:
-    """Return user and password as UTF-8; no error knows them, nor has one that does."""
+    """Return user and password as UTF-8; no error holds them, nor does the context of one."""
     match credentials:
         case (str(user), str(password)) if isinstance(credentials, tuple):
             pass
@@ -425,5 +425,5 @@ HANDSHAKES: dict[str, Callable[[Tunnel, Limits | None], Handshake]] = {
     "socks5": socks5_handshake,
     "socks5h": socks5_handshake,
 }
-"""How to ask each type of proxy for a tunnel. With "socks5" it is ``dial()`` that resolves the
-host, and asks for an address; with "socks5h", and "http", the proxy does."""
+"""The handshake of each type of proxy. With "socks5" ``dial()`` resolves the host, and asks for
+an address; with "socks5h" and "http" the proxy resolves it."""
