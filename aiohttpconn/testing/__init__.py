@@ -1,16 +1,16 @@
-"""Servers for the tests of programs that speak HTTP: right ones, and ones that go wrong.
+"""Servers for tests of programs that speak HTTP: correct servers, and servers that go wrong.
 
-- ``serve()``: a small server made of a function, or of a table from paths to replies.
-- ``ScriptedServer``: a raw one that does, byte by byte, what the steps of its script say.
-- ``Fault``: what goes wrong with a response, such as ``reset_at(k)``; ``faults(response)`` is
-  every place where it can be cut.
+- ``serve()``: a small server made from a function, or from a table of paths and replies.
+- ``ScriptedServer``: a raw server that follows the steps of its script, byte by byte.
+- ``Fault``: a way in which a response goes wrong, such as ``reset_at(k)``; ``faults(response)``
+  returns one for every place where the response can be cut.
 - ``deliveries(data)``: the same bytes in every way in which they may arrive.
 - ``in_thread()``: any of these servers for a client that blocks.
 
-All listen on loopback, in the loop of the test. Fixtures of pytest are in
+All servers listen on loopback, in the loop of the test. Fixtures of pytest are in
 ``aiohttpconn.testing.fixtures``; nothing else needs pytest, except that ``deliveries()``,
-``with_trailing_garbage()`` and ``faults()`` return its parameters. Not loaded by
-``import aiohttpconn``. Layer: above the public names.
+``with_trailing_garbage()`` and ``faults()`` return its parameters. ``import aiohttpconn`` does not
+load this package. Layer: above the public names.
 """
 
 from __future__ import annotations

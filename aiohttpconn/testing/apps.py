@@ -1,10 +1,10 @@
-"""serve(): a small HTTP/1.1 server for programs under test, made of a function or a table.
+"""serve(): a small HTTP/1.1 server for programs under test, made from a function or a table.
 
     async with serve({"/name": "Ada", "/old": Reply(status=410)}) as server:
         ...                                         # server.url is http://127.0.0.1:PORT/
         assert [request.target for request in server.requests] == ["/name"]
 
-What a handler raises, and a request that is not HTTP, fail the test where ``async with`` ends.
+An exception in a handler, or a request that is not HTTP, fails the test where ``async with`` ends.
 Layer: the test kit, on top of ScriptedServer.
 """
 
@@ -34,13 +34,13 @@ EXPECTS_CONTINUE = re.compile(rb"(?im)^expect:[ \t]*100-continue[ \t]*\r$")
 CLOSES = re.compile(rb"(?im)^connection:.*\bclose\b")
 
 ReplyLike: TypeAlias = Reply | bytes | str
-"""bytes and str are the body of a 200."""
+"""A response; bytes and str are the body of a 200."""
 
 Handler: TypeAlias = (
     Callable[[Request], ReplyLike | Awaitable[ReplyLike]]
     | Mapping[str, ReplyLike | Callable[[Request], ReplyLike | Awaitable[ReplyLike]]]
 )
-"""A function, also a coroutine function, or one for each path."""
+"""A function or coroutine function, or a mapping from paths to functions and replies."""
 
 
 def serve(
@@ -52,20 +52,20 @@ def serve(
     port: int = 0,
     path: str | os.PathLike[str] | None = None,
 ) -> AppServer:
-    """Return a server that answers each request with what *handler* makes of it.
+    """Return a server that answers each request with the reply that *handler* gives.
 
-    *handler*: a function of the ``Request``, awaited where it is a coroutine function, or a
-    mapping from paths to functions and replies; other paths are 404. *faults*: what happens to
-    the responses of the n-th connection is the n-th of them, the last serves every further one,
-    None is no fault; that of a ``Reply`` comes first. The others are ``ScriptedServer``'s.
+    *handler*: a function of the ``Request``, awaited if it is a coroutine function, or a mapping
+    from paths to functions and replies; other paths are 404. *faults*: the n-th fault is for the
+    responses of the n-th connection, the last one for every further connection; None is no fault,
+    and the fault of a ``Reply`` takes precedence. The other arguments are ``ScriptedServer``'s.
     """
     return AppServer(handler, faults=faults, tls=tls, host=host, port=port, path=path)
 
 
 class AppServer(ScriptedServer):
-    """What ``serve()`` returns. Keeps connections alive, reads whole requests, knows HEAD.
+    """The server of ``serve()``: it keeps connections alive, reads whole requests, knows HEAD.
 
-    ``requests`` has each ``Request`` that was read, in order; ``handler`` may be replaced.
+    ``requests`` holds every ``Request`` that was read, in order; ``handler`` may be replaced.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
-"""Connection: the server's end of one connection, as scripts read from it and write to it.
+"""Connection: the server's end of one connection, which scripts read from and write to.
 
-Raw non-blocking sockets and ``ssl.SSLObject``, no transport: so a script decides where a TCP
-segment and a TLS record end, and whether a connection ends with FIN, RST or close_notify.
-Who accepts connections, and what is said on them, is decided elsewhere (servers.py, steps.py).
-Layer: the test kit.
+It uses a raw non-blocking socket and ``ssl.SSLObject``, no transport: so a script decides where a
+TCP segment and a TLS record end, and whether a connection ends with FIN, RST or close_notify.
+servers.py accepts connections, and steps.py has the steps of a script. Layer: the test kit.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from .peers import Peer, find_peer, unread_bytes
 __all__ = ["CHUNKED", "ClientGone", "Connection", "shown"]
 
 READ_SIZE = 65536
-"""Bytes asked of one recv()."""
+"""Bytes that one recv() asks for."""
 
 TURNS_TO_READ = 50
-"""Turns of the loop a client gets to read a piece: two do, unless it has paused reading."""
+"""Turns of the loop that a client gets to read a piece: two suffice, unless it pauses reading."""
 
 TURNS_UNSEEN = 6
-"""The same where the client's socket cannot be looked at."""
+"""The same if the client's socket cannot be inspected."""
 
 MAX_SHOWN = 1000
 """Bytes that the text of an error quotes: most heads are shorter."""
@@ -37,26 +36,26 @@ CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 class ClientGone(ConnectionError):
-    """The client left in the middle of a script; ends the script, and fails nothing."""
+    """The client left in the middle of a script: the script ends, and no test fails for it."""
 
 
 def shown(data: bytes | bytearray) -> str:
-    """Return *data* as it may stand in a text: escaped, and cut to ``MAX_SHOWN``."""
+    """Return *data* as error texts show it: escaped, and cut to ``MAX_SHOWN``."""
     if len(data) <= MAX_SHOWN:
         return repr(bytes(data))
     return f"{bytes(data[:MAX_SHOWN])!r}... ({len(data)} bytes)"
 
 
 class Connection:
-    """The server's end of one connection; ``ScriptedServer`` makes them.
+    """The server's end of one connection, made by a ``ScriptedServer``.
 
     Attributes: ``sock``; ``received``, every byte that was read (over TLS: decrypted);
     ``heads``, the request heads that scripts have read; ``tls``, the ``ssl.SSLObject`` or None;
     ``error``, why TLS failed; ``closed``, whether the server has sent FIN or RST;
     ``was_reset``, whether the client has ended the connection with RST.
 
-    Whatever reads raises ``ClientGone`` where the client has left before there was enough to
-    read, except ``read_all`` and ``read_some``; so does whatever writes to a client that has left.
+    All methods that read, except ``read_all`` and ``read_some``, raise ``ClientGone`` if the client
+    leaves before there is enough to read. So do methods that write to a client that has left.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -87,7 +86,7 @@ class Connection:
         return head
 
     async def read_body(self, head: bytes) -> bytes:
-        """Return the body that *head* announces, as it comes over the wire: chunks as they are."""
+        """Return the body that *head* announces as it came over the wire, with chunk framing."""
         if not CHUNKED.search(head):
             length = CONTENT_LENGTH.search(head)
             return await self.read_exactly(int(length[1])) if length else b""
@@ -112,7 +111,7 @@ class Connection:
         return head, await self.read_body(head)
 
     async def read_until(self, separator: bytes) -> bytes:
-        """Return all bytes up to the next *separator*, and it."""
+        """Return all bytes up to the next *separator*, which is included."""
         start = self._consumed
         while (at := self.received.find(separator, start)) < 0:
             start = max(self._consumed, len(self.received) - len(separator) + 1)
@@ -126,7 +125,7 @@ class Connection:
         return self._take(n)
 
     async def read_expected(self, expected: bytes) -> None:
-        """Read *expected*; ``AssertionError`` at the first read that differs."""
+        """Read *expected*; raise ``AssertionError`` at the first read that differs."""
         while True:
             got = bytes(self.received[self._consumed : self._consumed + len(expected)])
             if not expected.startswith(got):
@@ -142,7 +141,7 @@ class Connection:
         return self._take(len(self.received) - self._consumed)
 
     async def read_some(self) -> bytes:
-        """Return what has arrived, at least one byte; b"" at the client's end of file."""
+        """Return the bytes that have arrived, at least one; b"" at the client's end of file."""
         if self._consumed == len(self.received) and not self._eof:
             with contextlib.suppress(ClientGone):
                 await self._read_more("reading")
@@ -155,10 +154,10 @@ class Connection:
     # Writing
 
     async def send(self, *pieces: bytes) -> None:
-        """Send *pieces*, each read by itself: the next leaves when the client has read the last.
+        """Send *pieces*, each of which the client reads before the next one is sent.
 
-        Over TLS each piece is a record of its own (up to 16 KiB). See ``let_client_read`` for
-        clients that do not share the server's loop.
+        Over TLS each piece is a record of its own (up to 16 KiB). A client that does not share
+        the server's loop may read several at once: see ``let_client_read``.
         """
         for i, piece in enumerate(pieces):
             if i:
@@ -169,28 +168,28 @@ class Connection:
             await self._send_raw(piece)
 
     async def let_client_read(self) -> None:
-        """Turn the loop until the client, which shares it, has taken all that was sent.
+        """Yield to the loop until the client, which shares it, has read all bytes sent.
 
-        The client's socket lives in this process: the kernel tells how much is unread in it.
-        Ends after ``TURNS_TO_READ`` turns: a client that has paused reading never reads. One
-        in another thread or process may not have read by then: it sees several pieces at once.
+        The client's socket lives in this process, so the kernel tells how much is unread in it.
+        The wait ends after ``TURNS_TO_READ`` turns, because a client may have paused reading. A
+        client in another thread or process may read later, and sees several pieces at once.
         """
         for turn in range(TURNS_TO_READ):
             await asyncio.sleep(0)
             unread = self._unread_by_client()
             if unread == 0 or (unread is None and turn >= TURNS_UNSEEN):
                 break
-        # The client's protocol has it; one more turn lets the task see it that waits for it.
+        # The client's protocol has the bytes; in one more turn the task that waits sees them.
         await asyncio.sleep(0)
 
     async def close(self, *, notify: bool = True) -> None:
-        """Send FIN; over TLS a close_notify before it, unless *notify* is False.
+        """Send FIN, over TLS after a close_notify unless *notify* is False.
 
-        The reading side stays open: no RST follows, whatever the client still sends.
+        The reading side stays open: no RST follows, whatever the client goes on to send.
         """
         self.closed = True
         if self.tls is not None and notify:
-            # The client's close_notify is not waited for.
+            # This does not wait for the client's close_notify.
             with contextlib.suppress(ssl.SSLError):
                 self.tls.unwrap()
             await self._send_raw(self._outgoing.read())
@@ -198,14 +197,14 @@ class Connection:
             self.sock.shutdown(socket.SHUT_WR)
 
     async def reset(self) -> None:
-        """Send RST, after the client has read what was sent."""
+        """Send RST, after the client has read all bytes sent."""
         await self.let_client_read()
         self._reset_now()
 
-    # The rest is for ScriptedServer
+    # For ScriptedServer
 
     async def handshake(self) -> None:
-        """Do TLS's handshake, if the connection has TLS."""
+        """Do the TLS handshake, if the connection has TLS."""
         while self.tls is not None:
             try:
                 self.tls.do_handshake()
@@ -221,7 +220,7 @@ class Connection:
             return
 
     async def drain(self) -> None:
-        """Record what still arrives, until the client leaves."""
+        """Record further bytes until the client leaves."""
         while not self._eof:
             with contextlib.suppress(ClientGone):
                 await self._read_more("draining")
@@ -245,7 +244,7 @@ class Connection:
             self.sock.close()
 
     async def _read_more(self, doing: str) -> None:
-        """Append what arrives next to ``received``; raise ClientGone at end of file."""
+        """Append the next bytes to ``received``; raise ClientGone at end of file."""
         data = b""
         if not self._eof:
             data = await (self._recv_raw() if self.tls is None else self._recv_tls(self.tls, doing))
@@ -258,7 +257,7 @@ class Connection:
         self.received += data
 
     async def _recv_tls(self, tls: ssl.SSLObject, doing: str) -> bytes:
-        """Return what TLS has decrypted next; b"" at its end, whatever that is."""
+        """Return the next decrypted bytes; b"" at the end of TLS, whether clean or not."""
         while True:
             try:
                 return tls.read(READ_SIZE)
@@ -271,7 +270,7 @@ class Connection:
                 return b""
 
     async def _feed_tls(self, doing: str) -> None:
-        """Hand the next bytes of the socket to TLS; raise ClientGone where they end."""
+        """Hand the next bytes of the socket to TLS; raise ClientGone if there are none."""
         data = await self._recv_raw()
         if not data:
             self._eof = True

@@ -3,8 +3,8 @@
     @pytest.mark.parametrize("pieces", deliveries(b"HTTP/1.1 204 No Content\\r\\n\\r\\n"))
     async def test_reads_a_response_however_it_is_delivered(pieces): ...
 
-A delivery is a list of pieces; each is one read of the receiver. Layer: the test kit. Only what
-makes parameters imports pytest.
+A delivery is a list of pieces; each is one read of the receiver. Only the functions that return
+parameters import pytest. Layer: the test kit.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ PIECE = 20
 """Bytes; shorter than most lines, longer than a CRLF."""
 
 MAX_SPLITS = 24
-"""Two-way splits of one input: all of a short one, the telling ones of a long one."""
+"""Two-way splits of one input: all of a short input, the telling ones of a long one."""
 
 GARBAGE = b"HTTP/1.1 599 Smuggled\r\nContent-Length: 0\r\n\r\n"
-"""What follows a response in ``with_trailing_garbage``: a response that nobody asked for."""
+"""Bytes after a response in ``with_trailing_garbage``: a response without a request."""
 
 
 def deliveries(data: bytes, *, splits: int = MAX_SPLITS) -> list[pytest.ParameterSet]:
     """Return ``pytest.param(pieces, id=...)``s: whole, byte by byte, in 20s, split in two.
 
-    At most *splits* two-way splits: every one of a short input; of a longer one those in
-    and around its CRLFs, those next to its ends, and others evenly spread.
+    There are at most *splits* two-way splits: all of a short input; of a longer one those in and
+    around its CRLFs, those next to its ends, and others evenly spread.
     """
     import pytest
 
@@ -45,7 +45,7 @@ def deliveries(data: bytes, *, splits: int = MAX_SPLITS) -> list[pytest.Paramete
 
 
 def named_deliveries(data: bytes, *, splits: int = MAX_SPLITS) -> list[tuple[str, list[bytes]]]:
-    """Return what ``deliveries`` parametrizes, as ``(name, pieces)``, for a loop in one test."""
+    """Return the cases of ``deliveries`` as ``(name, pieces)``, for a loop in one test."""
     named = [("whole", [data])]
     if len(data) > 1:
         named.append(("byte-by-byte", [data[i : i + 1] for i in range(len(data))]))
@@ -59,7 +59,7 @@ def named_deliveries(data: bytes, *, splits: int = MAX_SPLITS) -> list[tuple[str
 def with_trailing_garbage(data: bytes, garbage: bytes = GARBAGE) -> list[pytest.ParameterSet]:
     """Return deliveries of *data* followed by bytes that do not belong to it.
 
-    In the read that ends *data*, in a read of its own, and glued to the last byte.
+    The garbage comes in the read that ends *data*, in its own read, and with the last byte.
     """
     import pytest
 
@@ -75,8 +75,8 @@ def split_points(data: bytes, limit: int) -> list[int]:
     every = range(1, len(data))
     if len(every) <= limit:
         return list(every)
-    # Telling ones first: before, inside and after each CRLF; those of the blank line,
-    # where a head ends, before those of the lines above it.
+    # Telling splits first: before, inside and after each CRLF; those at the blank line, where a
+    # head ends, come before those at the lines above it.
     chosen: dict[int, None] = {}
     for mark in (b"\r\n\r\n", b"\r\n"):
         at = data.find(mark)

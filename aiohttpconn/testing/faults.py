@@ -1,4 +1,4 @@
-"""Faults: exchanges that go wrong, at a byte that the test chooses.
+"""Faults: exchanges that go wrong at a byte that the test chooses.
 
     script = [answer(OK), answer(OK, fault=reset_at(30))]
     async with ScriptedServer(script) as server: ...
@@ -6,12 +6,12 @@
     @pytest.mark.parametrize("fault", faults(OK))
     async def test_a_response_that_ends_early(fault): ...
 
-A fault is given to ``answer()`` for one exchange, to a ``Reply`` for one response of
-``serve()``, or to ``serve(faults=...)`` for connections. For what goes wrong before there is an
-exchange there are ``ScriptedServer(accepting=False)`` and ``refusing_address()``.
+A test gives a fault to ``answer()`` for one exchange, to a ``Reply`` for one response of
+``serve()``, or to ``serve(faults=...)`` for connections. ``ScriptedServer(accepting=False)`` and
+``refusing_address()`` are for failures before there is an exchange.
 
 Positions are bytes of the whole response, head included; negative ones count from its end.
-Nothing here knows a clock: what is late waits for an ``asyncio.Event``. Layer: the test kit.
+Nothing here uses a clock: a late response waits for an ``asyncio.Event``. Layer: the test kit.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fault:
-    """One way to go wrong: what is done with a response instead of sending it.
+    """A way to go wrong: steps that replace the sending of a response.
 
-    *name*: the id of a parametrized test. *steps*: from the response's bytes to what is done.
-    *early*: the steps are done instead of reading the request, too; they get b"".
+    *name*: the id of a parametrized test. *steps*: a function that turns the bytes of a response
+    into steps. *early*: the steps replace the reading of the request, too; they get b"".
     """
 
     name: str
@@ -62,9 +62,9 @@ class Fault:
 
 
 def answer(*pieces: bytes, fault: Fault | None = None) -> Step:
-    """Read a request, and send a response: *pieces* as ``send`` does, or what *fault* makes of it.
+    """Read a request, then send *pieces* as ``send`` does, or take the steps of *fault*.
 
-    The n-th request of a connection gets the n-th ``answer`` of its script.
+    The n-th ``answer`` of a script is for the n-th request of the connection.
     """
     if fault is None:
         steps = [expect_request(), send(*pieces)]
@@ -89,7 +89,7 @@ def close_at(k: int, *, notify: bool = True) -> Fault:
 
 
 def reset_at(k: int) -> Fault:
-    """Send *k* bytes of the response, and RST when the client has read them."""
+    """Send *k* bytes of the response, then RST when the client has read them."""
     return Fault(f"reset-at-{k}", lambda response: [send(response[:k]), reset()])
 
 
@@ -97,7 +97,7 @@ def reset_at(k: int) -> Fault:
 
 
 def stall_at(k: int, until: asyncio.Event | None = None) -> Fault:
-    """Send *k* bytes of the response, and the others when *until* is set; None: never.
+    """Send *k* bytes of the response, and the others when *until* is set; with None never.
 
     ``stall_at(0, event)`` delays the whole response.
     """
@@ -118,16 +118,16 @@ def drip(n: int = 1) -> Fault:
     )
 
 
-# It is not alone ---------------------------------------------------------------------------
+# Other bytes come with it ------------------------------------------------------------------
 
 
 def garbage_before(garbage: bytes = GARBAGE) -> Fault:
-    """Send *garbage* in front of the response, glued to it; by default another response."""
+    """Send *garbage* directly before the response; by default it is another response."""
     return Fault("garbage-before", lambda response: [send(garbage + response)])
 
 
 def garbage_after(garbage: bytes = GARBAGE) -> Fault:
-    """Send *garbage* behind the response, glued to it; by default another response."""
+    """Send *garbage* directly after the response; by default it is another response."""
     return Fault("garbage-after", lambda response: [send(response + garbage)])
 
 
@@ -135,15 +135,15 @@ def garbage_after(garbage: bytes = GARBAGE) -> Fault:
 
 
 def close_unread(*, rst: bool = False) -> Fault:
-    """Send FIN, or RST, before anything of the request is read."""
+    """Send FIN, or RST, before any byte of the request is read."""
     return Fault("reset-unread" if rst else "close-unread", lambda _: [_end(rst)], early=True)
 
 
 def close_in_request(n: int, *, rst: bool = False) -> Fault:
-    """Send FIN, or RST, when the request's head and *n* bytes of its body have been read.
+    """Send FIN, or RST, after reading the request's head and *n* bytes of its body.
 
-    After a FIN the rest of the body is still read, so that a client which goes on sending can
-    end; a RST fails its next write.
+    After a FIN the server goes on reading, so that a client which goes on sending can finish;
+    a RST fails the client's next write.
     """
     name = f"{'reset' if rst else 'close'}-in-request-{n}"
     return Fault(name, lambda _: [expect(), expect(n), _end(rst)], early=True)
@@ -153,7 +153,7 @@ def _end(rst: bool) -> Step:
     return reset() if rst else close()
 
 
-# Every one ---------------------------------------------------------------------------------
+# All of them -------------------------------------------------------------------------------
 
 
 def faults(
@@ -161,7 +161,7 @@ def faults(
     *kinds: Callable[[int], Fault],
     positions: int = MAX_SPLITS,
 ) -> list[pytest.ParameterSet]:
-    """Return what ``every_fault`` does, as ``pytest.param(fault, id=fault.name)``s."""
+    """Return the faults of ``every_fault`` as ``pytest.param(fault, id=fault.name)``s."""
     import pytest
 
     every = every_fault(response, *kinds, positions=positions)
@@ -175,10 +175,11 @@ def every_fault(
 ) -> list[Fault]:
     """Return FIN and RST at every telling byte of *response*, for a loop in one test.
 
-    *kinds*: other faults, made from a position, such as ``stall_at``. *positions*: at most so
-    many of them: 0, and those at which ``deliveries`` splits. At each of them the response is cut
-    short, with two exceptions: one that ends with the connection is whole at a FIN behind its
-    head, and a chunked one that lacks no more than its trailers and last CRLF is taken for whole.
+    *kinds*: other faults, made from a position, such as ``stall_at``. *positions*: the maximum
+    number of positions: 0, and those at which ``deliveries`` splits. At each of them the response
+    is cut short, with two exceptions: a response that ends with the connection is complete at a
+    FIN after its head, and a chunked one that lacks only its trailers and last CRLF is accepted
+    as complete.
     """
     places = [0, *split_points(response, positions - 1)] if response and positions > 0 else []
     return [kind(k) for kind in kinds or (close_at, reset_at) for k in places]

@@ -1,12 +1,12 @@
-"""Fixtures of pytest: servers that are closed when the test has ended.
+"""Fixtures for pytest: servers that are closed when the test has ended.
 
 In a test module, or in the ``conftest.py`` of the root folder:
 
     pytest_plugins = ["aiohttpconn.testing.fixtures"]
 
-No entry point loads them: a pytest run of somebody who only has this package installed stays
-as fast as it was, and gets no fixture that nobody asked for. Async tests need pytest-asyncio,
-in either of its modes, or anyio's plugin with its asyncio backend. Layer: the test kit.
+No entry point loads them: installing this package neither slows pytest down nor adds fixtures to
+other projects' tests. Async tests need pytest-asyncio, in either of its modes, or anyio's plugin
+with its asyncio backend. Layer: the test kit.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ S = TypeVar("S", bound=ScriptedServer)
 
 
 class StartServer(Protocol):
-    """What the fixture ``start_server`` is: awaited with a server, it returns it running."""
+    """The type of the fixture ``start_server``: it starts the given server and returns it."""
 
     async def __call__(self, server: S, /) -> S: ...
 
 
 @pytest.fixture
 def start_server(request: pytest.FixtureRequest) -> StartServer:
-    """Start servers of this kit, and close them, the last one first, when the test has ended.
+    """Start servers of this kit, and close them in reverse order when the test has ended.
 
         server = await start_server(serve({"/name": "Ada"}))
 
-    A script or handler that has failed is an error of the test's teardown.
+    A failed script or handler is an error in the test's teardown.
     """
-    # An async fixture belongs to the plugin that runs its loop. Where both are installed, the
-    # test tells which: pytest-asyncio would run its own in a loop beside that of anyio's test.
+    # An async fixture belongs to the plugin that runs its loop. If both are installed, the test
+    # decides: pytest-asyncio would run its fixture in another loop than that of anyio's test.
     by_asyncio = PYTEST_ASYNCIO and "anyio_backend" not in request.fixturenames
     name = "_started_by_pytest_asyncio" if by_asyncio else "_started_by_anyio"
     start: StartServer = request.getfixturevalue(name)

@@ -1,4 +1,4 @@
-"""What serve() reads and sends: a Request, and a Reply that encodes itself for one.
+"""Messages of serve(): a Request, and a Reply that encodes itself for it.
 
 Pure: no I/O. Layer: the test kit.
 """
@@ -22,7 +22,7 @@ __all__ = ["Reply", "Request"]
 
 @dataclass(frozen=True)
 class Request:
-    """A request that ``serve()`` has read whole. ``body`` has no chunked framing any more."""
+    """A complete request that ``serve()`` has read; ``body`` is without chunked framing."""
 
     method: str
     target: str
@@ -31,7 +31,7 @@ class Request:
     headers: HTTPMessage
     body: bytes
     connection: int
-    """Which of the server's connections it came on, counted from 0."""
+    """The number of the server's connection that it came on, counted from 0."""
 
     @property
     def path(self) -> str:
@@ -43,10 +43,10 @@ class Request:
 class Reply:
     """A response of ``serve()``.
 
-    *body*: str is sent as UTF-8; an iterable of bytes in chunks, one for each.
+    *body*: str is sent as UTF-8, an iterable of bytes as chunks, one for each item.
     *headers*: sent as they are, wrong ones too. With a Content-Length or Transfer-Encoding
-    among them, the body is sent as it is. *reason*: None for the usual one.
-    *fault*: what goes wrong with it; see ``Fault``.
+    among them, the body is sent as it is. *reason*: None stands for the usual one.
+    *fault*: a ``Fault``, the way in which the response goes wrong.
     """
 
     body: bytes | str | Iterable[bytes] = b""
@@ -61,7 +61,7 @@ class Reply:
             raise ValueError(f"{self.fault} comes before the reply: use serve(faults=[...])")
 
     def encode(self, request: Request) -> bytes:
-        """Return the response to *request*: its head, and its body where it may have one."""
+        """Return the response to *request*: its head, and its body if it may have one."""
         pairs: Any = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
         fields = [(_text(name), _text(value)) for name, value in pairs]
         names = {name.lower() for name, _ in fields}
@@ -83,7 +83,7 @@ class Reply:
 
 
 def _ends(request: Request) -> bool:
-    """Whether no other request may follow on the connection (RFC 9112 §9.3)."""
+    """Return whether no other request may follow on the connection (RFC 9112 §9.3)."""
     return request.version == "HTTP/1.0" or "close" in request.headers.get("Connection", "").lower()
 
 

@@ -1,7 +1,7 @@
-"""The client's end of a loopback connection: how much of what was sent has it not read yet?
+"""The client's end of a loopback connection: the number of bytes that it has not read yet.
 
-A client under test lives in the process of its server, so the kernel can be asked. Layer: the
-test kit.
+A client under test lives in the process of its server, so the kernel can tell. Layer: the test
+kit.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["Peer", "find_peer", "unread_bytes"]
 
 
 class Peer(NamedTuple):
-    """A socket of this process; the inode tells it from a later one that has its descriptor."""
+    """A socket of this process; the inode tells it from a later one with the same descriptor."""
 
     fd: int
     inode: int
 
 
 def find_peer(sock: socket.socket) -> Peer | None:
-    """Return the other end of the TCP connection *sock*; None where it cannot be looked at."""
+    """Return the other end of the TCP connection *sock*; None if it cannot be inspected."""
     if sock.fileno() < 0 or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     try:

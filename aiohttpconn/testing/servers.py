@@ -1,4 +1,4 @@
-"""ScriptedServer: a real loopback listener that does what its script says.
+"""ScriptedServer: a real loopback listener that follows a script.
 
     script = [expect(), send(b"HTTP/1.1 200 OK\\r\\n\\r\\n", b"hi"), close()]
     async with ScriptedServer(script) as server:
@@ -6,13 +6,13 @@
         assert server.heads == [b"GET / HTTP/1.1\\r\\nHost: ...\\r\\n\\r\\n"]
 
 It runs in the loop of the test. A **script** is a list of steps, or one
-``async def handler(conn: Connection)``. The n-th connection runs the n-th script, the last
-script serves every further one. When its script has ended, a connection stays open, and what
-arrives is recorded, until the client leaves or ``reset()`` cuts it.
+``async def handler(conn: Connection)``. The n-th connection runs the n-th script, and the last
+script serves every further connection. When its script has ended, a connection stays open and
+records further bytes, until the client leaves or ``reset()`` cuts it.
 
-A script that fails (an ``expect`` not met, any exception) resets its connection, so that the
-client does not wait for ever, and the error is raised where ``async with`` ends. A client that
-leaves in the middle of a script ends that script quietly (``ClientGone``). Layer: the test kit.
+A script that fails (an unmet ``expect``, any exception) resets its connection, so that the client
+does not wait for ever, and the end of ``async with`` raises the error. A client that leaves in
+the middle of a script ends that script quietly (``ClientGone``). Layer: the test kit.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from .steps import Step
 __all__ = ["Script", "ScriptedServer", "refusing_address"]
 
 BACKLOG = 100
-"""Connections that the kernel holds for a server that does not accept them, or not yet."""
+"""Connections that the kernel holds for a server that has not accepted them."""
 
 Script: TypeAlias = Sequence[Step] | Callable[[Connection], Awaitable[None]]
-"""What is done with a connection: steps one after another, or a coroutine function."""
+"""The steps to do with a connection, one after another, or a coroutine function."""
 
 
 class ScriptedServer:
@@ -43,8 +43,8 @@ class ScriptedServer:
 
     *scripts*: see the module; without any, connections are accepted and never answered.
     *tls*: a server-side context. *host*: ``"127.0.0.1"`` or ``"::1"``. *port*: 0 takes a free
-    one. *path*: a Unix socket instead. *receive_buffer*: SO_RCVBUF in bytes, to fill it soon.
-    *accepting*: False leaves every connection in the kernel's backlog, unanswered.
+    one. *path*: a Unix socket instead. *receive_buffer*: SO_RCVBUF in bytes, small so that it fills
+    soon. *accepting*: False leaves every connection in the kernel's backlog, unanswered.
 
     Attributes: ``host``, ``port``, ``path``, ``tls``, ``scripts``, and ``conns``, a
     ``Connection`` for each one accepted. The end of ``async with`` closes all of them; it raises
@@ -75,7 +75,7 @@ class ScriptedServer:
 
     @property
     def connections(self) -> int:
-        """How many connections have been accepted."""
+        """The number of accepted connections."""
         return len(self.conns)
 
     @property
@@ -127,8 +127,8 @@ class ScriptedServer:
             if self.path is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path)
-        # Raised even if the test has failed: the server's error is most likely why, and
-        # Python shows the test's own as its context.
+        # Raise even if the test has failed: the server's error is its most likely cause, and
+        # Python shows the test's own error as the context.
         if len(self._errors) == 1:
             raise self._errors[0]
         if self._errors:
@@ -138,8 +138,8 @@ class ScriptedServer:
         """Accept no more, and end the scripts."""
         try:
             if self._accepting:
-                # sock_accept() loses the socket that it has when it is cancelled: no more of
-                # them, and a turn for the last one to be taken.
+                # A cancelled sock_accept() loses a socket that it has accepted. So accept no
+                # more, and give the last one a turn to be taken.
                 self._accepting = False
                 with contextlib.suppress(NotImplementedError):  # Windows
                     self._loop.remove_reader(self._listener)

@@ -1,7 +1,7 @@
-"""Steps: what a script does to a connection, one thing each.
+"""Steps of a script, each of which does one thing to a connection.
 
-A step is any ``async def step(conn: Connection)``; here are those most used. Whole exchanges,
-also those that go wrong, are made in faults.py. Layer: the test kit.
+A step is any ``async def step(conn: Connection)``; this module has those most used. faults.py
+makes whole exchanges, also those that go wrong. Layer: the test kit.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Step: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 def expect(what: bytes | re.Pattern[bytes] | int | None = None) -> Step:
-    """Read what a client sends; ``AssertionError`` if it is not *what*.
+    """Read from the client; raise ``AssertionError`` if the bytes are not *what*.
 
-    None: a request head, whatever it says. bytes: exactly these. A compiled pattern: a
-    request head in which it is found. An int: that many bytes.
+    None: any request head. bytes: exactly these. A compiled pattern: a request head in which it
+    is found. An int: that many bytes.
     """
 
     async def step(conn: Connection) -> None:
@@ -72,7 +72,7 @@ def send(*pieces: bytes) -> Step:
 
 
 def close(*, notify: bool = True) -> Step:
-    """Send FIN, over TLS a close_notify before it unless *notify* is False."""
+    """Send FIN, over TLS after a close_notify unless *notify* is False."""
 
     async def step(conn: Connection) -> None:
         await conn.close(notify=notify)
@@ -81,7 +81,7 @@ def close(*, notify: bool = True) -> Step:
 
 
 def reset() -> Step:
-    """Cut the connection with RST, after the client has read what was sent."""
+    """Cut the connection with RST, after the client has read all bytes sent."""
 
     async def step(conn: Connection) -> None:
         await conn.reset()
@@ -99,7 +99,7 @@ def wait(event: asyncio.Event) -> Step:
 
 
 def notify(event: asyncio.Event) -> Step:
-    """Set *event*: tells the test that the script has come so far."""
+    """Set *event*, to tell the test that the script has come this far."""
 
     async def step(conn: Connection) -> None:
         event.set()

@@ -20,11 +20,11 @@ S = TypeVar("S", bound=ScriptedServer)
 
 @contextlib.contextmanager
 def in_thread(server: S) -> Iterator[S]:
-    """Start *server*, which ``async with`` would start, in a thread with a loop of its own.
+    """Start *server*, as ``async with`` does, but in a thread with a loop of its own.
 
-    What it has recorded may be read from any thread; its methods are for its own, and so are
-    the events of its scripts. A client in another thread may read several pieces of a response
-    at once. Where ``with`` ends, it raises what ``async with`` would have.
+    Any thread may read the server's records; its methods, and the events of its scripts, are for
+    its own thread. A client in another thread may read several pieces of a response at once. The
+    end of ``with`` raises the exception that the end of ``async with`` would raise.
     """
     running: futures.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = futures.Future()
 
@@ -39,7 +39,7 @@ def in_thread(server: S) -> Iterator[S]:
         either: tuple[futures.Future[Any], ...] = (running, ended)
         futures.wait(either, return_when=futures.FIRST_COMPLETED)
         if not running.done():
-            ended.result()  # raises why it could not start
+            ended.result()  # raises the reason why it could not start
         loop, stop = running.result()
         try:
             yield server
