@@ -339,7 +339,7 @@ async def test_writing_lets_others_run_and_ends_with_the_time(tmp_path):
         await output.write(b"decoded")
     assert ran == ["another"]
     with Output(str(tmp_path / "none"), loop.time()) as output:
-        with pytest.raises(TimeoutError, match="the time was over while the output was written"):
+        with pytest.raises(TimeoutError, match="the time limit passed before the output"):
             await output.write(b"decoded")
     assert [path.name for path in tmp_path.iterdir()] == ["page"]
 
@@ -500,8 +500,8 @@ async def test_too_many_redirects_are_47(cli, tmp_path, argv, code, requests):
     assert (tmp_path / "page").exists() == (code == 0)
     if code:
         page = f"{server.url}p{requests - 1} leads to {server.url}p{requests}"
-        limit = f"--max-redirs {requests - 1} are behind it"
-        assert result.err == f"aiohttpconn: (47) {page}, and {limit}\n"
+        limit = f"--max-redirs {requests - 1} is reached"
+        assert result.err == f"aiohttpconn: (47) {page}, but {limit}\n"
 
 
 @pytest.mark.parametrize(
@@ -928,7 +928,7 @@ async def test_max_time_holds_while_nobody_reads(cli, blocking):
         result = await cli("-m", "0.1", "-o", f"/dev/fd/{writing}", server.url)
     os.close(reading)
     os.close(writing)
-    expected = "aiohttpconn: (28) nobody read the output until the time was over\n"
+    expected = "aiohttpconn: (28) the output was not read within the time limit\n"
     assert result == Result(28, b"", expected)
 
 
@@ -959,9 +959,9 @@ def test_help_and_version_are_no_errors(capsys):
     [
         (["-v"], 2, "no URL given"),
         (["--retry", "3", "x.org"], 2, "unrecognized arguments: --retry"),
-        (["--max-redirs", "-2", "x.org"], 2, "expected a number from -1 on, got '-2'"),
+        (["--max-redirs", "-2", "x.org"], 2, "expected a number of -1 or more, got '-2'"),
         (["--proto-redir", "=https,ftp", "x.org"], 2, "expected http, https or all, "),
-        (["-b", "cookies.txt", "x.org"], 2, "got 'cookies.txt'; files of cookies are not read"),
+        (["-b", "cookies.txt", "x.org"], 2, "got 'cookies.txt'; cookie files are not supported"),
         (["-b", "a=\n", "x.org"], 2, "it has a control character"),
         (["-u", "name", "x.org"], 2, "expected a user and a password, with ':' between them"),
         (["-U", "name", "x.org"], 2, "expected a user and a password, with ':' between them"),

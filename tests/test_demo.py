@@ -33,7 +33,7 @@ GET /hello N N - N N N N
 POST /upload - - - - N N N
  a file of 2 MiB; the server got the same SHA-256
 GET /download 2 4 6 8 MiB - - - - N N N
- chunked; SHA-256 as the trailer behind it says; one connection for all three
+ chunked; the SHA-256 in its trailer is right; one connection for all three
 GET /hello, through the proxy N N N N N N N
  200 OK; the proxy relayed TLS, and read nothing
 500 pages with Client, 64 at once over 8 connections

@@ -1,6 +1,6 @@
-"""The command line. Imported by ``python -m aiohttpconn``, and by nothing of the library.
+"""The command line. Only ``python -m aiohttpconn`` imports it; the library does not.
 
-``main`` only chooses: what fetches a URL is curl.py's business, ``demo`` is demo.py's.
+``main`` only chooses: curl.py fetches a URL, demo.py is ``demo``.
 Layer: above the whole core.
 """
 
@@ -27,10 +27,10 @@ def main(argv: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except KeyboardInterrupt:
-        code = 130  # what a shell says of a program that SIGINT ended
+        code = 130  # a shell's code for a program that SIGINT ended
     except BrokenPipeError:
-        # Whoever read our output has had enough. What print() still holds has nowhere to go,
-        # and must not fail again when the interpreter ends.
+        # The reader of our output has closed it. Text that print() still holds has nowhere to
+        # go, and must not fail again when the interpreter ends.
         code = 23
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code

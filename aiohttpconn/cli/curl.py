@@ -1,8 +1,8 @@
-"""One URL, fetched as curl would: ``python -m aiohttpconn URL``.
+"""Fetching one URL as curl does: ``python -m aiohttpconn URL``.
 
-Uses what the package is made of, and shows how: the client's decisions, where redirects lead, which
-proxy is asked, what is decoded, around ``HTTPConnection``, where a command line can say what every
-field is, and sees each connect and each interim response.
+It uses the parts of this package below ``Client``: the client's decisions (redirects, proxies,
+decoding) around ``HTTPConnection``, which lets a command line set every field, and see each connect
+and each interim response.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Fetch what *argv* says; return the exit code."""
+    """Fetch the URL in *argv*; return the exit code."""
     silent = False
     try:
         options = parse(argv)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fetch(options: Options) -> None:
-    """Fetch what *options* say; ``Failed`` if that cannot be done."""
+    """Fetch the URL of *options*; raise ``Failed`` if that fails."""
     transfer = _Transfer(options)
     try:
         run(transfer.run())
@@ -78,7 +78,7 @@ def _fetch(options: Options) -> None:
 
 
 def _hint(exc: Exception, route: Route) -> str:
-    """Return how to do on a command line what the hint of *exc* says about the library."""
+    """Return the command line's version of the hint of *exc*, which is about the library."""
     if isinstance(exc, CertificateError):
         if route.forward or getattr(exc, "phase", "") == "proxy":
             return " (here: SSL_CERT_FILE in the environment; --cacert and -k are for the server)"
@@ -92,14 +92,14 @@ def _hint(exc: Exception, route: Route) -> str:
 
 
 class _Transfer:
-    """A request, and those that follow from redirects."""
+    """A request, and the requests of its redirects."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._notes = Notes(options.verbose)
         self._deadline: float | None = None
 
-        # What redirects change
+        # Changed by redirects
         self._url = options.url
         self._method = options.method
         self._body = options.body
@@ -114,7 +114,7 @@ class _Transfer:
     async def run(self) -> None:
         options = self._options
         loop = asyncio.get_running_loop()
-        # --cacert may be a pipe that nobody fills: Ctrl-C need not wait for who reads it.
+        # --cacert may be a pipe without a writer: Ctrl-C must not wait for the thread reading it.
         loop.set_default_executor(DaemonThreads(2))
         if options.max_time is not None:
             self._deadline = loop.time() + options.max_time
@@ -125,10 +125,10 @@ class _Transfer:
                 timeout = self._left()
 
     async def _exchange(self, timeout: Timeout, output: Output) -> Redirect | None:
-        """Send one request; return where its response leads, or None: that was the last one."""
+        """Send one request; return the redirect to follow, or None after the last response."""
         async with await self._connection(timeout) as conn:
             await conn.connect()
-            # What connecting took is the request's no more.
+            # The connect has taken some of the request's time.
             conn.timeout = self._left()
             began = monotonic()
             await self._send(conn)
@@ -147,7 +147,7 @@ class _Transfer:
             return redirect
 
     def _left(self) -> Timeout:
-        """Return what is left of ``--max-time``."""
+        """Return the remaining time of ``--max-time``."""
         if self._deadline is None:
             return Timeout()
         # Rounded, because errors show it.
@@ -157,7 +157,7 @@ class _Transfer:
     # -------------------------------------------------------------------- connecting
 
     async def _connection(self, timeout: Timeout) -> HTTPConnection:
-        """Return the connection that leads to the URL, not connected yet."""
+        """Return a connection to the URL's server, not connected yet."""
         options, url = self._options, self._url
         proxy = options.proxies.proxy_for(*url.origin)
         if proxy is not None and proxy.credentials is None and options.proxy_user is not None:
@@ -165,7 +165,7 @@ class _Transfer:
             proxy = replace(proxy, username=user, password=password)
         forward = proxy is not None and forwards(proxy, url.scheme)
         self.route = Route(*url.origin, proxy, forward=forward)
-        # As in curl, what -k and --cacert say is not about the proxy.
+        # As in curl, -k and --cacert do not apply to the proxy.
         maker = Maker(
             resolver=options.resolver,
             on_connect=None,
@@ -202,7 +202,7 @@ class _Transfer:
         await conn.endheaders(self._body, encode_chunked=chunked)
 
     def _fields_for(self, route: Route) -> list[tuple[str, str]]:
-        """Return the fields of a request on its way: those of all, after those for *route*."""
+        """Return a request's fields: those for *route*, then those of all requests."""
         own = {"Host": route.authority}
         if route.forward and route.proxy is not None and route.proxy.authorization:
             own["Proxy-Authorization"] = route.proxy.authorization
@@ -235,7 +235,7 @@ class _Transfer:
         options = self._options
         if options.fail and response.status >= 400:
             raise Failed(HTTP_ERROR, f"{response.url}: {response.status} {response.reason}")
-        # A file that was asked for is made also if there is nothing to write.
+        # Make the file even if there is nothing to write.
         output.open()
         size = 0
         if not options.head_only:
@@ -251,7 +251,7 @@ class _Transfer:
     # --------------------------------------------------------------------- redirects
 
     def _redirect(self, response: HTTPResponse) -> Redirect | None:
-        """Return where *response* leads, if it is followed. Raises ``RedirectRefused``."""
+        """Return the redirect of *response* to follow, if any. Raises ``RedirectRefused``."""
         options = self._options
         if response.status not in REDIRECTS or not options.follow:
             return None
@@ -272,13 +272,13 @@ class _Transfer:
             )
         if self._redirects >= options.max_redirects:
             raise TooManyRedirects(
-                f"{self._url.text} leads to {target.text}, and --max-redirs "
-                f"{options.max_redirects} are behind it"
+                f"{self._url.text} leads to {target.text}, but --max-redirs "
+                f"{options.max_redirects} is reached"
             )
         return redirect
 
     def _follow(self, redirect: Redirect) -> None:
-        """Make the next request the one that *redirect* wants."""
+        """Make the next request the one that *redirect* asks for."""
         self._redirects += 1
         if not redirect.keeps_body:
             self._body = None
@@ -293,7 +293,7 @@ class _Transfer:
 
 
 class _Dialer(Dialer):
-    """Does what every connection of a client does, and tells about it."""
+    """The dialer of a client's connections, which also notes each step."""
 
     def __init__(self, resolver: Resolves, notes: Notes, route: Route) -> None:
         super().__init__(resolver, on_connect=None)
@@ -324,7 +324,7 @@ class _Dialer(Dialer):
 
 
 def _fields(options: Options) -> Fields:
-    """Return the fields that all requests have: those of ``-H``, after ours that it leaves."""
+    """Return all requests' fields: our own, unless ``-H`` replaces them, then those of ``-H``."""
     fields = Fields()
     if options.authorization:
         fields["Authorization"] = options.authorization
@@ -336,24 +336,24 @@ def _fields(options: Options) -> Fields:
         fields["Cookie"] = "; ".join(options.cookies)
     body = options.body
     has_length = all(name.lower() != "transfer-encoding" for name, _ in options.fields)
-    # RFC 9110 §8.6: a method that expects a body says also that there is none.
+    # RFC 9110 §8.6: a request whose method expects a body also says that there is none.
     if has_length and (body is not None or options.method in BODY_METHODS):
         fields["Content-Length"] = len(body or b"")
     if body is not None:
         fields["Content-Type"] = "application/x-www-form-urlencoded"
-    fields.override(options.fields)  # type: ignore[arg-type]  # None takes one away
+    fields.override(options.fields)  # type: ignore[arg-type]  # None removes one
     return fields
 
 
 def _decoder(response: HTTPResponse) -> ContentDecoder:
-    """Return what decodes the body. Without limits: nothing of it is kept."""
+    """Return a decoder for the body. It has no limits, because no byte of the body is kept."""
     codings = split_codings(response.headers.get_all("Content-Encoding", []))
     context = f"{response.method} {response.url}"
     return ContentDecoder(codings, max_body=None, max_ratio=None, context=context)
 
 
 def _decoded(decoder: ContentDecoder, data: bytes) -> Iterator[bytes]:
-    """Iterate over what *data*, the next of a body, decodes to."""
+    """Decode *data*, the next piece of a body; yield the decoded pieces."""
     yield decoder.feed(data)
     while decoder.pending:
         yield decoder.feed(b"")

@@ -1,8 +1,8 @@
-"""``python -m aiohttpconn demo``: an HTTPS server, a proxy, and what this package does with them.
+"""``python -m aiohttpconn demo``: requests to an HTTPS server, directly and through a proxy.
 
-Both servers run in this process, on the loopback interface; no network is used. Everything is
-fetched through the public API, and what arrives is compared with what was sent. Read
-``_visit()`` first: it is a program as anybody would write it.
+Both servers run in this process, on the loopback interface; no network is used. The demo fetches
+everything through the public API, and compares it with the data that was sent. Read ``_visit()``
+first: it is an ordinary program that uses this package.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ UPLOAD_SIZE = 2 * MiB
 DOWNLOAD_SIZE = 8 * MiB
 BLOCK = 64 * 1024
 PROGRESS = 2 * MiB
-"""Bytes between two signs of progress."""
+"""Bytes between two marks of progress."""
 
 TIME_LIMIT = 30.0
-"""Seconds that one loop's visit may take: some tenths are enough."""
+"""Seconds that the visit on one loop may take: some tenths are enough."""
 
 HOST = "127.0.0.1"
 GREETING = b"Hello from an HTTPS server in your own process.\n"
@@ -48,11 +48,11 @@ COLUMN = 8
 
 
 class DemoError(Exception):
-    """What came out is not what should."""
+    """A response is not the expected one."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Show what the package does; return 0, or 1 if something did not work."""
+    """Run the demo; return 0, or 1 if something did not work."""
     parser = argparse.ArgumentParser(
         prog=f"{PROG} demo",
         description="Show what aiohttpconn does, with a server and a proxy inside this process.",
@@ -124,7 +124,7 @@ async def _visit(file: IO[bytes], file_hash: str) -> None:
                 expected = response.trailers.get("SHA-256")
                 _check(download_hash == expected, "the download arrived damaged")
                 _check("connect" not in row.times, "the connection was not used again")
-            print("  chunked; SHA-256 as the trailer behind it says; one connection for all three")
+            print("  chunked; the SHA-256 in its trailer is right; one connection for all three")
 
         conn = HTTPSConnection(HOST, proxy_port, context=trusted, timeout=Timeout(total=5.0))
         conn.set_tunnel(HOST, port)
@@ -138,7 +138,7 @@ async def _visit(file: IO[bytes], file_hash: str) -> None:
 
 
 async def _download(response: HTTPResponse, row: _Row) -> tuple[int, str]:
-    """Read a body piece by piece, and show how far it is; return its size and its SHA-256."""
+    """Read a body piece by piece, and show the progress; return its size and its SHA-256."""
     digest = hashlib.sha256()
     size = 0
     while data := await response.read(PROGRESS):
@@ -155,7 +155,7 @@ def _check(is_right: bool, otherwise: str) -> None:
 
 
 class _Row:
-    """One request as a line: what is asked for, then how long each phase took."""
+    """One request as a line: its method and target, then the time that each phase took."""
 
     def __init__(self, label: str, conn: HTTPSConnection) -> None:
         self._label = label
@@ -165,12 +165,12 @@ class _Row:
         self._answered = 0.0
 
     def add(self, text: str) -> None:
-        """Show *text* at once, in front of the times."""
+        """Show *text* at once, before the times."""
         print(text, end="", flush=True)
         self._width += len(text)
 
     async def ask(self, method: str, target: str, body: IO[bytes] | None = None) -> HTTPResponse:
-        """Connect if need be, send the request, and return the response: its head has arrived."""
+        """Connect if need be, send the request, and return the response once its head is here."""
         conn = self._conn
         if conn.sock is None:
             await conn.connect()
@@ -234,7 +234,7 @@ async def _serving(handle: Handler, context: ssl.SSLContext | None = None) -> As
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Be an HTTP server: answer one request after the other until the client leaves."""
+    """Act as an HTTP server: answer one request after the other until the client leaves."""
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
         request = head.partition(b" HTTP/1.1\r\n")[0]
@@ -265,7 +265,7 @@ def _response(status: bytes, body: bytes, fields: bytes = b"") -> bytes:
 
 
 async def _send_download(writer: asyncio.StreamWriter) -> None:
-    """Send random bytes in chunks, and what they hash to as a trailer (RFC 9112 §7.1)."""
+    """Send random bytes in chunks, and their hash as a trailer (RFC 9112 §7.1)."""
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: SHA-256\r\n\r\n")
     source = random.Random(2)
     digest = hashlib.sha256()
@@ -278,7 +278,7 @@ async def _send_download(writer: asyncio.StreamWriter) -> None:
 
 
 async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Be a proxy: answer CONNECT, then relay both ways. It leads to this machine only."""
+    """Act as a proxy: answer CONNECT, then relay both ways. It connects to this machine only."""
     head = await reader.readuntil(b"\r\n\r\n")
     target = re.match(rb"CONNECT 127\.0\.0\.1:([0-9]{1,5}) HTTP/1\.1\r\n", head)
     if target is None:
@@ -297,14 +297,14 @@ async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until the end of file, and pass that on."""
+    """Copy all bytes until the end of file, and pass that on."""
     while data := await reader.read(BLOCK):
         writer.write(data)
         await writer.drain()
     writer.write_eof()
 
 
-# TLS: test-authority.pem and test-server.pem tell what they are ---------------------------
+# TLS: the comments in test-authority.pem and test-server.pem describe them ----------------
 
 
 def _server_context() -> ssl.SSLContext:
@@ -315,6 +315,6 @@ def _server_context() -> ssl.SSLContext:
 
 
 def _client_context() -> ssl.SSLContext:
-    """Return a context that trusts the test authority, and nobody else."""
+    """Return a context that trusts only the test authority."""
     authority = (resources.files(__package__) / "test-authority.pem").read_text("ascii")
     return ssl.create_default_context(cadata=authority)

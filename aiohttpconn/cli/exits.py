@@ -1,6 +1,6 @@
 """Exit codes: curl's numbers, so that scripts written for curl understand ours.
 
-See "EXIT CODES" in curl(1). The table here is how our exceptions become them.
+See "EXIT CODES" in curl(1). The table here maps our exceptions to them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ BODY_TOO_LARGE = 63
 BAD_CA_FILE = 77
 PROXY_FAILED = 97
 
-# The first that fits counts: subclasses stand above their bases.
+# The first match counts: subclasses stand above their bases.
 _CODES: list[tuple[type[BaseException], int]] = [
     (TimeoutError, TIMEOUT),  # PoolTimeout is one, too
     (ResolveError, HOST_NOT_RESOLVED),
@@ -100,7 +100,7 @@ _CODES: list[tuple[type[BaseException], int]] = [
 
 
 class Failed(Exception):
-    """The program ends with *code*, and with *text* on standard error unless it is empty."""
+    """A reason to exit with *code*, and to show *text*, unless it is empty, on standard error."""
 
     def __init__(self, code: int, text: str = "") -> None:
         super().__init__(code, text)
@@ -109,7 +109,7 @@ class Failed(Exception):
 
 
 def exit_code(exc: BaseException, proxy: Proxy | None = None) -> int:
-    """Return curl's exit code for *exc*. *proxy*: what we connected to, if it was one."""
+    """Return curl's exit code for *exc*. *proxy* is the proxy that we connected to, if any."""
     code = next(code for kind, code in _CODES if isinstance(exc, kind))
     phase = getattr(exc, "phase", "")
     if code == HOST_NOT_RESOLVED and proxy is not None and not proxy.is_socks:
@@ -121,8 +121,8 @@ def exit_code(exc: BaseException, proxy: Proxy | None = None) -> int:
     elif code == NOT_CONNECTED and getattr(exc, "errno", None) == errno.ETIMEDOUT:
         code = TIMEOUT
     elif (code == PARTIAL and exc.__cause__ is not None) or (
-        # A reset, or bytes that make no sense, and not just a body that is too short. Of a
-        # client certificate that it misses, a TLS 1.3 server tells after the handshake.
+        # A reset, or bytes that make no sense, and not just a body that is too short. A TLS 1.3
+        # server reports a missing client certificate only after the handshake.
         code == TLS_FAILED and phase not in ("proxy", "tls")
     ):
         code = RECEIVE_FAILED

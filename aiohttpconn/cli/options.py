@@ -38,7 +38,7 @@ PROG = "python -m aiohttpconn"
 
 MAX_REDIRECTS = 50
 """Redirects that are followed unless ``--max-redirs`` says otherwise: curl's number, not the
-client's 10, because a chain that curl follows is to be followed here."""
+client's 10, so that this program follows every chain that curl follows."""
 
 DESCRIPTION = "Fetch URL and write the body to standard output. `demo` shows the package at work."
 
@@ -51,24 +51,24 @@ examples:
   python -m aiohttpconn -v -o page.html -x http://user:password@proxy:3128 https://example.org/
   python -m aiohttpconn demo
 
-Options mean what they mean in curl, and the exit code is the one that curl would give:
+Options mean the same as in curl, and the exit codes are the same, too:
 6 name not resolved, 7 not connected, 22 an HTTP error (with -f), 28 timeout, 47 too many
 redirects, 60 certificate, 61 broken compression.
 
-Where it is more careful than curl: a redirect does not lead from https to http, unless
---proto-redir http allows it, and a user and password in it are not used. -X is not the method of
-what follows a redirect that asks for GET. A compressed body that is cut short is an error.
+This program is more careful than curl: it refuses a redirect from https to http, unless
+--proto-redir http allows it, and ignores a user and password in a redirect. After a redirect that
+asks for GET, it does not use -X. A compressed body that is cut short is an error.
 
-http_proxy, https_proxy and all_proxy in the environment, in upper case too, name proxies, and
-no_proxy the hosts that need none. -x stands for the former, --noproxy for the latter.
+The environment's http_proxy, https_proxy and all_proxy, in upper case too, name proxies, and its
+no_proxy names the hosts that need none. -x replaces the former, --noproxy the latter.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for. A field of ``-H`` without a value is one that must not be sent.
+    """The parsed arguments. A field of ``-H`` without a value is one that must not be sent.
 
-    ``redirect_schemes``: where a redirect may lead; None leaves it to the client's policy.
+    ``redirect_schemes``: schemes a redirect may lead to; None leaves it to the client's policy.
     """
 
     url: SplitURL
@@ -97,7 +97,7 @@ class Options:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Return the options; ``Failed`` or ``SystemExit`` (with curl's codes) for what is wrong."""
+    """Return the options; raise ``Failed`` or ``SystemExit``, with curl's codes, for a bad one."""
     parser = _parser()
     if not argv:
         parser.print_help(sys.stderr)
@@ -109,7 +109,7 @@ def parse(argv: Sequence[str]) -> Options:
     if args.url is None:
         parser.error("no URL given")
     if args.head and args.data:
-        parser.error("-I asks for the head, -d sends a body: only one of them, please")
+        parser.error("-I asks for the head and -d sends a body: use only one of them")
     method = args.request or ("HEAD" if args.head else "POST" if args.data else "GET")
     url = _url(args.url)
     return Options(
@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="data",
         action="append",
         type=lambda text: ("raw", text),
-        help="the same, but @ means nothing",
+        help="the same, but @ has no special meaning",
     )
     add(
         *("-b", "--cookie"),
@@ -191,9 +191,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         type=_cookies,
-        help="send these cookies, 'NAME=VALUE; ...'; those that a server sets are not kept",
+        help="send these cookies, 'NAME=VALUE; ...'; cookies that a server sets are not kept",
     )
-    add("-u", "--user", metavar="USER:PASSWORD", type=_user, help="log in, with Basic")
+    add("-u", "--user", metavar="USER:PASSWORD", type=_user, help="log in with Basic")
     add("--compressed", action="store_true", help="ask for a compressed body, and decode it")
     add("-L", "--location", action="store_true", help="follow redirects")
     add(
@@ -206,29 +206,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NUMBER",
         type=_count,
         default=MAX_REDIRECTS,
-        help="follow so many at most, %(default)s by default; -1 is any number",
+        help="follow at most this many redirects, %(default)s by default; -1 is no limit",
     )
     add(
         "--proto-redir",
         metavar="PROTOCOLS",
         type=_protocols,
-        help="let redirects lead to http, https or all: '=https' to nothing else, "
-        "'http' from https too",
+        help="let redirects lead to http, https or all: '=https' allows nothing else, "
+        "'http' allows it after https, too",
     )
     add("-o", "--output", metavar="FILE", default="-", help="write to FILE; - is standard output")
     add("-i", "--include", action="store_true", help="write the response's head, too")
     add("-I", "--head", action="store_true", help="ask for the head only, with HEAD, and write it")
-    add("-v", "--verbose", action="store_true", help="tell on standard error what happens")
-    add("-f", "--fail", action="store_true", help="end with 22 for a status of 400 or more")
-    add("-s", "--silent", action="store_true", help="say nothing of errors")
-    add("-S", "--show-error", action="store_true", help="say it even with -s")
+    add("-v", "--verbose", action="store_true", help="describe each step on standard error")
+    add("-f", "--fail", action="store_true", help="exit with 22 for a status of 400 or more")
+    add("-s", "--silent", action="store_true", help="show no errors")
+    add("-S", "--show-error", action="store_true", help="show errors even with -s")
     add("-k", "--insecure", action="store_true", help="do not verify the server's certificate")
     add("--cacert", metavar="FILE", help="trust the authorities in this PEM file instead")
     add(
         *("-x", "--proxy"),
         metavar="URL",
         help="[scheme://][user:password@]host[:port]; http, https, socks5 or socks5h, port 1080 "
-        "by default (https: 443); '' is none",
+        "by default (https: 443); '' means no proxy",
     )
     add(
         *("-U", "--proxy-user"),
@@ -239,17 +239,17 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--noproxy",
         metavar="HOSTS",
-        help="need no proxy: names, addresses and blocks, with commas between them; * is all",
+        help="hosts that need no proxy: names, addresses, blocks, separated by commas; * is all",
     )
     add(
         "--resolve",
         metavar="HOST:PORT:ADDRESS",
         action="append",
         default=[],
-        help="do not look this name up; ADDRESS[,ADDRESS]..., HOST * is every name",
+        help="do not look this name up, but use ADDRESS[,ADDRESS]...; HOST * is every name",
     )
     add("-m", "--max-time", metavar="SECONDS", type=_seconds, help="give up after this time")
-    add("-V", "--version", action="store_true", help="show versions, and end")
+    add("-V", "--version", action="store_true", help="show versions and exit")
     return parser
 
 
@@ -292,7 +292,7 @@ def _proxies(proxy: str | None, noproxy: str | None) -> ProxyRules:
 
 
 def _resolver(entries: Sequence[str]) -> Resolver:
-    """Return what looks names up; *entries* are those of ``--resolve``, the last of a name wins."""
+    """Return a resolver with the *entries* of ``--resolve``; the last one for a name wins."""
     static: dict[str, list[str]] = {}
     for entry in entries:
         host, _, rest = entry.removeprefix("+").partition(":")
@@ -313,8 +313,8 @@ def _method(text: str) -> str:
 
 
 def _field(text: str) -> tuple[str, str | None]:
-    """Return the name and value of a ``-H``; the value is None if the field shall not be sent."""
-    # The bytes that were typed, whatever their encoding: as a str for the head, ISO-8859-1.
+    """Return the name and value of a ``-H``; the value is None if the field must not be sent."""
+    # The head takes ISO-8859-1: this str stands for the bytes typed, whatever their encoding.
     text = os.fsencode(text).decode("latin-1")
     name, colon, value = text.partition(":")
     value = value.strip("\t ")
@@ -332,7 +332,7 @@ def _field(text: str) -> tuple[str, str | None]:
 def _cookies(text: str) -> str:
     if "=" not in text:
         raise argparse.ArgumentTypeError(
-            f"expected 'NAME=VALUE; ...', got {text!r}; files of cookies are not read"
+            f"expected 'NAME=VALUE; ...', got {text!r}; cookie files are not supported"
         )
     return _field(f"Cookie: {text}")[1] or ""
 
@@ -349,7 +349,7 @@ def _proxy_user(text: str) -> tuple[str, str]:
 def _split_user(text: str) -> tuple[str, str]:
     user, colon, password = text.partition(":")
     if not colon:
-        # Not what was got: it may be a password.
+        # Do not show *text*: it may be a password.
         raise argparse.ArgumentTypeError("expected a user and a password, with ':' between them")
     return user, password
 
@@ -358,12 +358,12 @@ def _count(text: str) -> float:
     if text == "-1":
         return math.inf
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"expected a number from -1 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of -1 or more, got {text!r}")
     return int(text)
 
 
 def _protocols(text: str) -> frozenset[str]:
-    """Return the schemes of ``--proto-redir``: curl's list, in which + adds, - takes, = sets."""
+    """Return the schemes of ``--proto-redir``: curl's list, in which + adds, - removes, = sets."""
     schemes = frozenset(PORTS)
     for item in text.lower().split(","):
         sign, name = re.fullmatch(r"([+=-]?)(.*)", item, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -383,7 +383,7 @@ def _seconds(text: str) -> float:
 
 
 def _part(kind: str, text: str) -> bytes:
-    """Return what one ``-d``, ``--data-binary`` or ``--data-raw`` stands for."""
+    """Return the bytes for one ``-d``, ``--data-binary`` or ``--data-raw``."""
     if kind == "raw" or not text.startswith("@"):
         return os.fsencode(text)
     try:
@@ -393,5 +393,5 @@ def _part(kind: str, text: str) -> bytes:
             data = Path(text[1:]).read_bytes()
     except OSError as exc:
         raise Failed(READ_ERROR, f"cannot read {text[1:]!r}: {exc.strerror or exc}") from exc
-    # As curl does: a file that ends with a line end is no value that does.
+    # As in curl: the line end at the end of a file is not part of the value.
     return data if kind == "binary" else data.translate(None, b"\r\n\0")

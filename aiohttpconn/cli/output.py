@@ -1,4 +1,4 @@
-"""Where things go: bodies to a file or standard output, everything else to standard error."""
+"""Output: bodies to a file or standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .exits import WRITE_ERROR, Failed
 __all__ = ["Notes", "Output"]
 
 PIPE_PIECE = getattr(select, "PIPE_BUF", 512)
-"""Bytes that a pipe takes without blocking, if it takes any (POSIX)."""
+"""Bytes that a writable pipe accepts without blocking (POSIX)."""
 
 
 class Output:
-    """What a response is written to: the file *path*, or standard output if that is "-".
+    """The destination of a response: the file *path*, or standard output if that is "-".
 
-    The file is made by ``open()``, which may be called again. A slow reader of standard output
-    makes ``write()`` wait, and so the server; it never blocks the event loop, so that time
-    limits and Ctrl-C work. *deadline* is when all writing ends, by the loop's clock.
+    ``open()`` makes the file, and may be called again. A slow reader of standard output makes
+    ``write()``, and so the server, wait. It never blocks the event loop, so that time limits and
+    Ctrl-C work. *deadline* is the time at which all writing ends, by the loop's clock.
     """
 
     def __init__(self, path: str, deadline: float | None) -> None:
@@ -45,7 +45,7 @@ class Output:
             os.close(self._fd)
 
     def open(self) -> None:
-        """Open, and empty, the file; ``Failed`` if that cannot be done."""
+        """Open and empty the file; raise ``Failed`` if that fails."""
         if self._fd >= 0:
             return
         if self._path == "-":
@@ -61,11 +61,11 @@ class Output:
         self._polled = os.name == "posix" and not stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     async def write(self, data: bytes) -> None:
-        """Write all of *data*; ``Failed`` if that cannot be done, silent where nobody reads."""
-        # A few bytes may decode to more than anybody has room for: nothing else waits meanwhile.
+        """Write all of *data*; raise ``Failed`` if that fails, with no text for a closed pipe."""
+        # A few bytes may decode to a huge body, so yield: nothing else in this loop waits.
         await asyncio.sleep(0)
         if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
-            raise TimeoutError("the time was over while the output was written")
+            raise TimeoutError("the time limit passed before the output was written")
         self.open()
         view = memoryview(data)
         while view:
@@ -74,7 +74,7 @@ class Output:
             try:
                 size = os.write(self._fd, view[:PIPE_PIECE] if self._polled else view)
             except BlockingIOError:
-                # Whoever gave us this descriptor uses it without blocking.
+                # The program that gave us this descriptor has made it non-blocking.
                 self._polled = True
             except BrokenPipeError:
                 raise Failed(WRITE_ERROR) from None
@@ -96,7 +96,7 @@ class Output:
             async with asyncio.timeout_at(self._deadline):
                 await ready.wait()
         except TimeoutError:
-            raise TimeoutError("nobody read the output until the time was over") from None
+            raise TimeoutError("the output was not read within the time limit") from None
         finally:
             loop.remove_writer(self._fd)
 
@@ -112,7 +112,7 @@ class Notes:
         self._verbose = verbose
 
     def note(self, text: str) -> None:
-        """Say what happens."""
+        """Show *text*, a step of the transfer, if verbose."""
         if self._verbose:
             _print(f"* {text}")
 
@@ -125,12 +125,12 @@ class Notes:
             _print(mark)
 
     def error(self, code: int, text: str) -> None:
-        """Say why the program ends with exit code *code*."""
+        """Show *text*, the reason for exit code *code*."""
         _print(f"aiohttpconn: ({code}) {text}")
 
 
 def _hidden(name: str, value: str) -> str:
-    """Return a field's value without credentials: what is shown ends up in bug reports."""
+    """Return a field's value without credentials: this output ends up in bug reports."""
     if name.lower() in ("authorization", "proxy-authorization"):
         return f"{value.partition(' ')[0]} ***"
     return value
@@ -140,7 +140,7 @@ def _print(text: str) -> None:
     """Print *text* on standard error. Control characters are escaped: a server may send some."""
     if sys.stderr is None:
         return  # print() would take standard output instead
-    # Fields are ISO-8859-1 by RFC 9110 §5.5 and mostly UTF-8 in life.
+    # Fields are ISO-8859-1 by RFC 9110 §5.5, and mostly UTF-8 in practice.
     if not text.isascii() and max(text) <= "\xff":
         text = text.encode("latin-1").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text)

@@ -1,6 +1,6 @@
-"""The demo's second part: many pages with ``Client``, and where the time of one request went.
+"""The demo's second part: many pages with ``Client``, and the phases of one request.
 
-``scrape()`` is a program as anybody would write it; the rest is how it is shown.
+``scrape()`` is an ordinary program that uses this package; the rest shows its results.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ BAR = 36
 
 
 class ScrapeError(Exception):
-    """A page did not come, or came wrong."""
+    """A page is missing or wrong."""
 
 
 def page(number: int) -> bytes:
-    """Return a page as the demo's server has it, compressed: it links to the next one."""
+    """Return a page of the demo's server, compressed; it links to the next one."""
     paragraphs = f"<p>Paragraph of page {number}.</p>\n" * (20 + number % 100)
     text = f'<h1>Page {number}</h1>\n{paragraphs}<a href="/page/{number + 1}">next</a>\n'
     return gzip.compress(text.encode(), 1)
 
 
 async def scrape(origin: str, context: ssl.SSLContext) -> None:
-    """Fetch ``PAGES`` pages of the server at *origin*, and show what it took."""
+    """Fetch ``PAGES`` pages of the server at *origin*, and show the time and size."""
     urls = (f"{origin}/page/{number}" for number in range(1, PAGES + 1))
     first: Response | None = None
     size = 0
@@ -60,7 +60,7 @@ async def scrape(origin: str, context: ssl.SSLContext) -> None:
 
 
 def _show_waterfall(response: Response) -> None:
-    """Show the phases of one request under each other, each where it was in time."""
+    """Show the phases of one request as a waterfall, each bar at its place in time."""
     timings = response.timings
     print(f"  the first of them, {timings.total * 1e3:.1f} ms from the call to the last byte:")
     start = 0.0

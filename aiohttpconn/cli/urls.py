@@ -1,4 +1,4 @@
-"""URLs and credentials as people type them: what a command line adds to ``client/urls.py``."""
+"""URLs and credentials as people type them: the command line's additions to ``urls.py``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 
 
 def typed(text: str) -> str:
-    """Return an argument as UTF-8 of the bytes that were typed, in whatever locale.
+    """Return an argument as UTF-8, made from the bytes that were typed, in any locale.
 
-    Bytes that are no UTF-8 are surrogate escapes.
+    Bytes that are not UTF-8 become surrogate escapes.
     """
     return os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
 def check_scheme(what: str, url: str, known: Collection[str], code: int) -> None:
-    """Raise ``Failed`` with *code* if *url*, a *what*, has a scheme which is not *known*."""
+    """Raise ``Failed`` with *code* if *url*, the *what*, has a scheme that is not *known*."""
     match = _SCHEME.match(url)
     if match is not None and match[1].lower() not in known:
         raise Failed(
@@ -35,9 +35,9 @@ def check_scheme(what: str, url: str, known: Collection[str], code: int) -> None
 
 
 def locate(text: str) -> SplitURL:
-    """Return where the URL *text* leads; without a scheme it is ``http``. Raises ``InvalidURL``.
+    """Return the URL *text*, split; the default scheme is ``http``. Raises ``InvalidURL``.
 
-    A blank is refused, as in curl: it is more often a quote that is missing than a part of a name.
+    A blank is refused, as in curl: it is more often a missing quote than a part of a name.
     """
     url = typed(text)
     if _SCHEME.match(url) is None:
@@ -50,6 +50,6 @@ def locate(text: str) -> SplitURL:
 
 
 def basic_of(userinfo: str) -> str:
-    """Return the user and password of a URL as the value of Authorization."""
+    """Return the user and password of a URL as the value of an Authorization field."""
     user, _, password = userinfo.encode("utf-8", "surrogateescape").partition(b":")
     return encode_basic(b"%b:%b" % (unquote_to_bytes(user), unquote_to_bytes(password)))
