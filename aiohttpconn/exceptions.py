@@ -1,4 +1,4 @@
-"""Every exception this package raises, and how its text is made.
+"""All exceptions that this package raises, and the function that makes their texts.
 
 The type says who is to blame: the caller (``ImproperConnectionState``, ``ValueError``), the
 server (the other ``HTTPException``), the network (``OSError``) or the clock (``TimeoutError``).
@@ -125,10 +125,10 @@ E = TypeVar("E", bound=BaseException)
 
 
 class IncompleteBody(IncompleteRead):
-    """The body ended before its framing said so. ``partial`` holds what this read had.
+    """The body ended before its framing said so. ``partial`` holds the bytes that this read had.
 
-    Mirrors ``http.client.IncompleteRead``; ``expected`` is the number of missing bytes, or
-    None where the framing does not tell.
+    This mirrors ``http.client.IncompleteRead``; ``expected`` is the number of missing bytes, or
+    None if the framing does not tell.
     """
 
     text = ""
@@ -142,7 +142,7 @@ class IncompleteBody(IncompleteRead):
 class HeadTooLarge(LineTooLong):
     """A line of the response's head, or the whole head, is over its limit.
 
-    Mirrors ``http.client.LineTooLong``; made from a finished text, so that it can be pickled.
+    This mirrors ``http.client.LineTooLong``, but takes a finished text, so that it can be pickled.
     """
 
     def __init__(self, text: str) -> None:
@@ -150,7 +150,7 @@ class HeadTooLarge(LineTooLong):
 
 
 class MalformedResponse(HTTPException):
-    """The response breaks RFC 9112 in a way that cannot be read past safely."""
+    """The response breaks RFC 9112 in a way that makes it unsafe to read on."""
 
 
 class PoolClosed(ImproperConnectionState):
@@ -175,7 +175,7 @@ class RedirectRefused(HTTPException):
 
 
 class TooManyRedirects(RedirectRefused):
-    """More redirects than ``max_redirects``; ``history`` shows if they go round in a circle."""
+    """More redirects than ``max_redirects``; ``history`` shows whether they form a loop."""
 
 
 class StatusError(HTTPException):
@@ -189,7 +189,7 @@ class StatusError(HTTPException):
 
 
 def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return what may be pickled: responses know their connection."""
+    """Return *attributes* without *name*, which holds responses: they cannot be pickled."""
     return {key: value for key, value in attributes.items() if key != name}
 
 
@@ -307,17 +307,17 @@ MAX_URL = 500
 
 
 def cut_url(url: str) -> str:
-    """Return *url* as a text names it."""
+    """Return *url* as an error text shows it, cut to ``MAX_URL``."""
     return url if len(url) <= MAX_URL else f"{url[:MAX_URL]}..."
 
 
 def quote(data: bytes | bytearray | memoryview) -> str:
-    """Return peer bytes as they may stand in a text: escaped, and cut to ``MAX_SHOWN``."""
+    """Return a peer's bytes as an error text shows them: escaped, and cut to ``MAX_SHOWN``."""
     shown = repr(bytes(data[:MAX_SHOWN]))
     return shown if len(data) <= MAX_SHOWN else f"{shown}... ({len(data)} bytes)"
 
 
-# C0 and C1 control characters: a terminal obeys them.
+# C0 and C1 control characters: a terminal would obey them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 MAX_TEXT = 300
@@ -347,9 +347,9 @@ def describe(
 ) -> E:
     """Give *exc* the request's attributes and a text that names them; return it.
 
-    *text* defaults to the exception's own; of a long *url* it has the beginning, the attribute has
-    all. *notes* stands beside the phase and *hint* is a
-    sentence at the end. An exception that was described before keeps its first description.
+    *text* defaults to the exception's own. The text has the beginning of a long *url*, the
+    attribute has all of it. *notes* stands beside the phase, and *hint* is a sentence at the end.
+    An exception that was described before keeps its first description.
     """
     if hasattr(exc, "request_sent"):
         return exc

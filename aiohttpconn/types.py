@@ -1,4 +1,4 @@
-"""The aliases that signatures use. Layer: the lowest; imports nothing of this package."""
+"""Type aliases for signatures. Layer: the lowest; it imports nothing of this package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Unset:
-    """The type of ``UNSET``, which stands for "not given" where None means something."""
+    """The type of ``UNSET``, which stands for "not given" where None has a meaning of its own."""
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -35,13 +35,13 @@ BytesLike: TypeAlias = "bytes | bytearray | memoryview | array.array[Any] | mmap
 HeaderName: TypeAlias = str | bytes
 HeaderValue: TypeAlias = str | bytes | int
 HeadersLike: TypeAlias = "Mapping[Any, Any] | Iterable[tuple[HeaderName, HeaderValue]]"
-"""Header fields: a mapping, or pairs; sent in this order and in this case."""
+"""Header fields: a mapping, or pairs. They are sent in this order and letter case."""
 
 SocketOption: TypeAlias = tuple[int, int, int | bytes]
 """Arguments of ``socket.setsockopt``: level, name, value."""
 
 OnInformational: TypeAlias = Callable[[int, Any], object]
-"""Called with the status and the ``HTTPMessage`` of each 1xx response."""
+"""A function that is called with the status and the ``HTTPMessage`` of each 1xx response."""
 
 
 class Readable(Protocol):
@@ -59,4 +59,4 @@ class AsyncReadable(Protocol):
 BodyLike: TypeAlias = (
     "BytesLike | str | Readable | AsyncReadable | Iterable[BytesLike] | AsyncIterable[BytesLike]"
 )
-"""What a request's body may be; None sends none."""
+"""A request's body; None sends no body."""
