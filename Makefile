@@ -1,4 +1,4 @@
-# What to do with this project: `make` lists it. Nothing but Python 3.11 and pip (or uv) is needed.
+# The tasks of this project: `make` lists them. They need only Python 3.11 and pip (or uv).
 #
 #   PYTHON=python3.12   the interpreter to make the environment with
 #   VENV=.venv-3.12     where the environment is
@@ -32,7 +32,7 @@ style: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(RUN) -m mypy --strict
 
-# Clients of other projects stay out of the environment of the tests.
+# The tests' environment has none of the other projects' clients.
 bench: $(VENV)-bench/.ready-bench
 	$(VENV)-bench/bin/python benchmarks/run.py $(ARGS)
 
@@ -42,6 +42,6 @@ docs: $(VENV)/.ready-test
 $(VENV)-bench/.ready-bench: pyproject.toml tools/setup.sh $(wildcard benchmarks/requirements*.txt)
 	@sh tools/setup.sh bench $(VENV)-bench
 
-# One for each of tools/setup.sh's kinds; a changed pyproject.toml installs anew.
+# One target for each kind of tools/setup.sh. It installs again when pyproject.toml has changed.
 $(VENV)/.ready-%: pyproject.toml tools/setup.sh
 	@sh tools/setup.sh $* $(VENV)

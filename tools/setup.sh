@@ -3,14 +3,14 @@
 #
 #     tools/setup.sh demo|test|dev|bench [VENV]
 #
-#   demo   the package, with uvloop where it can be installed
-#   test   and what its tests need
-#   dev    and ruff, mypy, codespell and pytest-cov
-#   bench  the package and the clients that it is compared with, as many as can be installed;
-#          those of benchmarks/requirements-NAME.txt in an environment of their own, VENV-NAME
+#   demo   installs the package, and uvloop if possible
+#   test   also installs the packages that the tests need
+#   dev    also installs ruff, mypy, codespell and pytest-cov
+#   bench  installs the package and as many as possible of the clients that it is compared with;
+#          those of benchmarks/requirements-NAME.txt get an environment of their own, VENV-NAME
 #
-# Needs Python 3.11 or newer: $PYTHON if set, else the first on PATH that runs. Uses uv where it
-# is installed, else venv and pip. `make` calls this when pyproject.toml has changed.
+# This needs Python 3.11 or newer: $PYTHON if set, else the first on PATH that runs. It uses uv if
+# uv is installed, else venv and pip. `make` calls this when pyproject.toml has changed.
 set -eu
 
 what=${1:?usage: tools/setup.sh demo|test|dev|bench [VENV]}
@@ -20,7 +20,7 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-# A name on PATH proves nothing (a shim of pyenv's may lead nowhere): run it.
+# A name on PATH proves nothing (pyenv may have a broken shim there): run it.
 version() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
@@ -73,13 +73,13 @@ install() {
     fi
 }
 
-# Make $venv, unless it is there and works.
+# Make $venv, unless it exists and works.
 ensure_venv() {
     if [ -x "$venv/bin/python" ] && is_new_enough "$venv/bin/python"; then
         has_uv || "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
             "$venv/bin/python" -m ensurepip >/dev/null
     elif [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
-        die "$venv is in the way: it is no virtual environment"
+        die "$venv exists, but is not a virtual environment"
     else
         make_venv
     fi
@@ -87,12 +87,12 @@ ensure_venv() {
 
 why_not() { grep -i error "$1" | sed -n '1{s/ (from versions.*//;s/^ERROR: //;p;}' | cut -c1-200; }
 
-# Install what a file of requirements lists, all at once; if that fails, one by one.
+# Install the requirements in a file all at once; if that fails, one by one.
 install_peers() {
     install --requirement "$1" 2>"$venv/peers.log" && rm "$venv/peers.log" && return
     sed 's/ *#.*//; /^$/d' "$1" | while read -r peer; do
         install "$peer" 2>"$venv/peers.log" ||
-            say "$peer could not be installed ($(why_not "$venv/peers.log")); going on without it"
+            say "$peer could not be installed ($(why_not "$venv/peers.log")); continuing without it"
     done
 }
 
@@ -104,12 +104,12 @@ case $what in
     *) die "unknown: $what; one of demo, test, dev, bench" ;;
 esac
 
-say "installing aiohttpconn${extras:+ and what its tests need}"
-install --editable ".$extras" || die "the installation failed; its own message is above"
+say "installing aiohttpconn${extras:+ and the packages for its tests}"
+install --editable ".$extras" || die "the installation failed; see above"
 if install --editable ".[speed]" 2>"$venv/uvloop.log"; then
     rm "$venv/uvloop.log"
 else
-    say "uvloop could not be installed ($venv/uvloop.log tells why); going on with asyncio's own loop"
+    say "uvloop could not be installed (see $venv/uvloop.log); continuing with asyncio's own loop"
 fi
 if [ "$what" = dev ]; then
     # Dependency groups need pip 25.1.
