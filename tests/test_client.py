@@ -46,7 +46,9 @@ from aiohttpconn import (
     WriteTimeout,
     run,
 )
+from aiohttpconn.client import plain as plain_module
 from aiohttpconn.client.calls import Call
+from aiohttpconn.client.plain import match_target
 from aiohttpconn.testing import (
     Reply,
     Request,
@@ -458,8 +460,8 @@ def test_what_is_known_of_an_origin_is_what_its_url_says(urls, base):
             split_url(url)
         except InvalidURL:
             continue
-        client._learn(url)
-    for prefix, (site, head, origin) in client._known.items():
+        client._plain.remember_origin(url)
+    for prefix, (site, head, origin) in client._plain.origins.items():
         whole = split_url(f"{prefix}/some/path?q")
         assert whole == origin._replace(target="/some/path?q")
         assert whole.text == f"{prefix}/some/path?q"
@@ -474,10 +476,10 @@ def test_the_short_way_is_taken_only_where_it_leads_to_the_same(learned, url):
     for each in [*learned, url]:
         with contextlib.suppress(InvalidURL):
             split_url(each)
-            client._learn(each)
+            client._plain.remember_origin(each)
     slash = url.find("/", 8)
-    known = client._known.get(url[:slash])
-    if known is not None and client_module._match_target(url, slash) is not None:
+    known = client._plain.origins.get(url[:slash])
+    if known is not None and match_target(url, slash) is not None:
         expected = split_url(url)
         assert known[2]._replace(target=url[slash:]) == expected
         assert expected.text == url
@@ -503,25 +505,25 @@ async def test_an_origin_that_did_not_answer_is_not_learned(calls):
                 with pytest.raises(ConnectionRefusedError):
                     await client.get(f"http://{host}:{port}/")
             assert len(calls) == 2
-            assert client._known == {}
+            assert client._plain.origins == {}
 
 
 async def test_a_site_that_was_forgotten_is_learned_again(calls, monkeypatch):
     async with serve(echo) as server, serve(echo) as other:
         async with Client(trust_env=False, keepalive_timeout=15) as client:
             await client.get(server.url)
-            site = client._known[server.url[:-1]][0]
+            site = client._plain.origins[server.url[:-1]][0]
             site.retired = True
             del client._connections.slots.sites[site.key]
             await client.get(server.url)
             await client.get(server.url)
             assert len(calls) == 2
-            assert client._known[server.url[:-1]][0] is not site
+            assert client._plain.origins[server.url[:-1]][0] is not site
             await client.get(other.url)
 
 
 async def test_what_is_remembered_has_bounds(monkeypatch):
-    monkeypatch.setattr(client_module, "MAX_KNOWN", 4)
+    monkeypatch.setattr(plain_module, "MAX_ORIGINS", 4)
     numbers = iter(range(1000))
 
     def reply(request: Request) -> Reply:
@@ -534,13 +536,13 @@ async def test_what_is_remembered_has_bounds(monkeypatch):
                 for _ in range(20):
                     url = f"http://{host}:{server.port}/"
                     await client.get(url, headers={"X-A": str(next(numbers))})
-            assert len(client._known) <= 4
-            assert len(client._notes) <= client_module.MAX_NOTES
-            assert len(client._merged) <= client_module.MAX_MERGED
-            client._notes.clear()
+            assert len(client._plain.origins) <= 4
+            assert len(client._plain.inspected_heads) <= plain_module.MAX_INSPECTED
+            assert len(client._plain.encoded_fields) <= plain_module.MAX_ENCODED
+            client._plain.inspected_heads.clear()
             for _ in range(2):
                 await client.get(f"{url}{'x' * 5000}")
-            assert client._notes == {}
+            assert client._plain.inspected_heads == {}
 
 
 # Methods and bodies ----------------------------------------------------------------------

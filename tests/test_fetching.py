@@ -820,5 +820,5 @@ def test_only_requests_with_the_same_limits_share_connections():
             client._derived({"timeout": timeout}),
             client._derived({"timeout": timeout})._derived({"headers": {"X-A": "b"}}),
         ):
-            assert bool(each._shares) == shares, timeout
+            assert bool(each._plain.shared_methods) == shares, timeout
             assert each._context.pipelining == (4 if shares else 1), timeout

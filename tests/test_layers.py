@@ -83,6 +83,7 @@ ORDER = [
     "client.auth.digest",
     "client.settings",
     "client.calls",
+    "client.plain",
     "client.fetching",
     "client.download",
     "client.client",

@@ -173,7 +173,7 @@ class Call:
                     response = await self._finish(raw, sent, head_at)
             except BaseException as exc:
                 if raw is not None:
-                    self._give_up(raw)
+                    give_up(raw, self._shares)
                 wait = self._wait_after(exc, attempt) if isinstance(exc, Exception) else None
                 if wait is None:
                     raise
@@ -183,7 +183,7 @@ class Call:
                     try:
                         await self._call_hook("on_response", settings.on_response, response)
                     except BaseException:
-                        self._give_up(raw)
+                        give_up(raw, self._shares)
                         raise
                 if redirect is not None:
                     self._history.append(response)
@@ -288,17 +288,10 @@ class Call:
             response = Response(raw, url, None, self._asked, sent, head_at, None)
             response._begin_stream(codings, settings.max_body, settings.max_ratio)
             return response
-        content = await whole_body(raw, settings.max_body, self._shares, bool(codings))
+        data = await read_body(raw, settings.max_body, bool(codings))
         ended = monotonic()
-        if codings:
-            content = decoded(raw, content, url, settings)
+        content = decode_body(raw, data, codings, url, (settings.max_body, settings.max_ratio))
         return Response(raw, url, content, self._asked, sent, head_at, ended)
-
-    def _give_up(self, raw: HTTPResponse) -> None:
-        if self._shares:
-            abandon(raw)
-        else:
-            raw.close()
 
     # ------------------------------------------------------------------ cookies
 
@@ -422,24 +415,12 @@ def route_for(url: SplitURL, settings: Settings) -> Route:
     return Route(*url.origin, proxy, settings.context, None, forward)
 
 
-async def whole_body(
-    raw: HTTPResponse, max_body: int | None, shared: bool, coded: bool = False
-) -> bytes:
-    """Read the body of *raw*; on any failure its connection is given up, unless it is shared."""
-    try:
-        return await read_body(raw, max_body, coded)
-    except BaseException:
-        if shared:
-            abandon(raw)
-        else:
-            raw.close()
-        raise
-
-
-def decoded(raw: HTTPResponse, content: bytes, url: str, settings: Settings) -> bytes:
-    """Return *content*, the body of *raw*, without its content codings."""
-    limits = settings.max_body, settings.max_ratio
-    return decode_body(raw, content, codings_of(raw, url), url, limits)
+def give_up(raw: HTTPResponse, shared: bool) -> None:
+    """Close *raw*; if its connection is *shared*, only drop what is not read."""
+    if shared:
+        abandon(raw)
+    else:
+        raw.close()
 
 
 def keep_cookies(store: CookieStore, url: SplitURL, raw: HTTPResponse) -> None:

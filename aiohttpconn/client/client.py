@@ -1,14 +1,13 @@
 """Client: requests made as programs want them, on the connections of a pool.
 
-A request of which nothing is special is one ``exchange`` and one look at its response's head:
-``Client.request``. Everything else, from a header of the caller's to a redirect, goes through a
-``Call`` (calls.py), which is made for it and thrown away. Layer: client.
+A plain request (plain.py) is one ``exchange`` and one look at its response's head:
+``Client.request``. Every other request, and every redirect, goes through a ``Call`` (calls.py),
+which is made for it and thrown away. Layer: client.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from asyncio import get_running_loop
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -17,31 +16,27 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from ..body import SMALL_BODY
 from ..exceptions import InvalidURL, redact
-from ..http11.head import encode_fields
 from ..http11.limits import Limits
-from ..http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SHARING
+from ..http11.semantics import BODILESS_METHODS, BODY_METHODS
 from ..net.timeouts import Timeout
-from ..pool.pool import KEEP_ALIVE, ConnectionPool, PoolOptions, PoolStats
-from ..pool.requests import Send, exchange, exchange_shared
+from ..pool.pool import ConnectionPool, PoolOptions, PoolStats
+from ..pool.requests import exchange, exchange_shared
 from ..proxies import ProxyRules, from_environment
 from ..types import UNSET, Unset
-from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
+from ..urls import split_url
 from ..version import __version__
-from .auth.schemes import FixedAuth
 from .auth.schemes import of as as_auth
-from .calls import Call, decoded, keep_cookies, route_for, whole_body
+from .calls import Call
 from .content.decoding import MAX_RATIO
-from .content.encode import encode_content
 from .cookies.jar import store_of
 from .fields import Fields
-from .policy import REDIRECTS, RetryBudget
-from .response import Response, codings_of
+from .plain import PlainRequests, match_target
+from .policy import RetryBudget
+from .response import Response
 from .settings import (
     DEFAULT_TIMEOUT,
     Context,
-    Request,
     Settings,
     as_pairs,
     as_timeout,
@@ -53,7 +48,6 @@ from .settings import (
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
-    from ..pool.scheduler import Site
     from ..proxies import ProxiesLike
     from ..types import HeadersLike
     from ..urls import ParamsLike
@@ -64,39 +58,10 @@ if TYPE_CHECKING:
     from .policy import Retry
     from .settings import OnRequest, OnResponse, RequestOptions
 
-__all__ = ["Client"]
+__all__ = ["CLIENT_LIMITS", "Client"]
 
 CLIENT_LIMITS = Limits(max_fields=1000, max_line=256 * 1024, max_head_bytes=256 * 1024)
 """What a response may make a client hold: some sites set hundreds of fields."""
-
-MAX_KNOWN = 4096
-"""Origins whose beginnings of URLs are remembered; beyond, all are looked at again."""
-
-MAX_NOTES = 64
-"""Heads of which is remembered whether there is anything to do about them."""
-
-MAX_NOTE = 4096
-"""Bytes of such a head: no server is to fill memory with larger ones."""
-
-MAX_MERGED = 64
-"""Combinations of a request's own fields whose text is remembered."""
-
-# Options that say no more than what is sent, and those of them that are a body.
-_WITHOUT_CALL = frozenset({"headers", "params", "timeout", "json", "content", "data"})
-_BODIES = ("json", "content", "data")
-
-# Fields that stand elsewhere, or decide how a request is sent.
-_OWN_FIELDS = DECIDING | {"host"}
-
-_NO_HEADERS: dict[str, str] = {}
-_NO_PARAMS: dict[str, Any] = {}
-
-_REREADABLE = frozenset({bytes, dict, list, str, tuple, type(None)})
-
-_match_target = PLAIN_TARGET.fullmatch
-
-# 0.3 µs of a usual head, where ``lower()`` and two times ``in`` take 0.7.
-_search_notable = re.compile(rb"(?i)\n(?:set-cookie|content-encoding):").search
 
 
 class Client:
@@ -183,7 +148,7 @@ class Client:
         )
         pool.setdefault("limits", CLIENT_LIMITS)
         self._pool = ConnectionPool(**pool)
-        self._cookies = store_of(cookies, base)
+        self._connections = self._pool._connections
         fields = Fields({"Accept-Encoding": default_coding(decompress)})
         fields["Accept"] = "*/*"
         fields["User-Agent"] = f"aiohttpconn/{__version__}"
@@ -191,44 +156,20 @@ class Client:
             fields.override(headers)
         self._prepare(
             Context(
-                connections=self._pool._connections,
+                connections=self._connections,
                 settings=settings,
                 fields=fields,
                 base_url=base_url.rstrip("/"),
                 params=as_pairs(params),
-                cookies=self._cookies,
+                cookies=store_of(cookies, base),
                 budget=RetryBudget(),
                 pipelining=pool.get("pipelining", 1),
             )
         )
 
     def _prepare(self, context: Context) -> None:
-        """Make what the requests need of which nothing is special."""
-        settings = context.settings
         self._context = context
-        self._connections = context.connections
-        self._base_url = context.base_url
-        self._follows = settings.follow_redirects
-        self._decompresses = settings.decompress
-        self._max_body = settings.max_body
-        self._send = Send(settings.timeout, None, settings.resend_stale)
-        self._shares = SHARING if context.pipelining > 1 else frozenset[str]()
-        # The fields of the requests of which nothing is special; None if there are none.
-        special = (
-            context.params
-            or not isinstance(settings.auth, FixedAuth | None)
-            or settings.retry
-            or settings.on_request
-            or settings.on_response
-            or settings.timeout.total is not None
-        )
-        self._fields = None if special else self._merge((), None)
-        # With those of a request's own, by these and the type of its body.
-        self._merged: dict[tuple[tuple[tuple[str, str], ...], str | None], str | None] = {}
-        # By the beginning of a URL: where it leads, what stands behind the target, the origin.
-        self._known: dict[str, tuple[Site, str, SplitURL]] = {}
-        # By a response's head: whether there is anything to do about it.
-        self._notes: dict[bytes, bool] = {}
+        self._plain = PlainRequests(context)
 
     def _derived(self, options: RequestOptions) -> Client:
         """Return a client on the same pool that makes each request with *options*.
@@ -253,7 +194,8 @@ class Client:
         return made
 
     def __repr__(self) -> str:
-        base = f"{redact(self._base_url)} " if self._base_url else ""
+        base_url = self._context.base_url
+        base = f"{redact(base_url)} " if base_url else ""
         return f"<Client {base}{self._connections!r}>"
 
     async def __aenter__(self) -> Self:
@@ -266,7 +208,7 @@ class Client:
     @property
     def cookies(self) -> CookieStore | None:
         """The cookies that are kept; None if they are off."""
-        return self._cookies
+        return self._context.cookies
 
     @property
     def pool(self) -> ConnectionPool:
@@ -284,193 +226,73 @@ class Client:
     # ------------------------------------------------------------------ requests
 
     async def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Response:
-        """Send a request, and return its response when its body is here, decoded.
+        """Send a request; return its response once the whole body is here, decoded.
 
-        *options*: ``headers`` (None as a value takes one away), ``params``; a body as ``content``,
-        ``json``, ``data`` (a form) and ``files`` (multipart), None for none; ``cookies`` to send
-        beside those that are kept, None to send and keep none; and, for this request alone, the
-        client's ``timeout``, ``auth``, ``follow_redirects``, ``max_redirects``,
-        ``allow_downgrade``, ``decompress``, ``max_body``, ``max_ratio``, ``retry``, ``proxy``,
-        ``context``, ``resend_stale``, ``on_request``, ``on_response``.
+        *options*: ``headers`` (a value of None removes one), ``params``; a body as ``content``,
+        ``json``, ``data`` (a form) and ``files`` (multipart); ``cookies`` to send beside the kept
+        ones (None: send and keep none); and, instead of the client's, ``timeout``, ``auth``,
+        ``follow_redirects``, ``max_redirects``, ``allow_downgrade``, ``decompress``, ``max_body``,
+        ``max_ratio``, ``retry``, ``proxy``, ``context``, ``resend_stale``, ``on_request``,
+        ``on_response``.
 
-        Raises, before a byte is sent, ``InvalidURL``, ``ValueError`` and ``TypeError``; then
+        Raises ``InvalidURL``, ``ValueError`` and ``TypeError`` before a byte is sent; later
         ``PoolTimeout``, ``PoolClosed``, ``ConnectError``, ``RequestTimeout``, ``HTTPException``
-        (among them ``RedirectRefused``, ``BodyTooLarge``, ``ContentDecodingError``) and
-        ``OSError``. A status is no error: see ``Response.raise_for_status``.
-        Hot: see docs/topics/design.md.
+        (among them ``RedirectRefused``, ``BodyTooLarge``, ``ContentDecodingError``), ``OSError``.
+        A status is no error: see ``Response.raise_for_status``. Hot: see docs/topics/design.md.
         """
         began = monotonic()
-        asked = url
-        fields: str | None = self._fields
-        body: bytes | None = None
-        send = self._send
+        plain = self._plain
+        asked, fields, send = url, plain.fields, plain.send
+        body = known = None
         if options and fields is not None:
-            url, fields, body, send = self._with_options(url, options)
-        if (
-            fields is not None
-            and method in (BODILESS_METHODS if body is None else BODY_METHODS)
-            and type(url) is str
-        ):
-            if self._base_url and url.startswith("/") and not url.startswith("//"):
-                url = self._base_url + url
+            url, fields, body, send = plain.with_options(url, options)
+        if fields is not None and type(url) is str:
+            if plain.base_url and url.startswith("/") and not url.startswith("//"):
+                url = plain.base_url + url
             slash = url.find("/", 8)
-            known = self._known.get(url[:slash])
-            connections = self._connections
-            if (
-                known is not None
-                and _match_target(url, slash) is not None
-                and connections.loop is get_running_loop()
-                and not connections.closed
-                and not known[0].retired
-            ):
-                site, host, origin = known
-                target = url[slash:]
-                cookies = self._cookies
-                if cookies is not None and cookies.may_have(origin.host):
-                    header = cookies.header_for(origin._replace(target=target))
-                    if header:
-                        fields = f"{fields}Cookie: {header}\r\n"
-                if body is not None:
-                    fields = f"Content-Length: {len(body)}\r\n{fields}"
-                data = f"{method} {site.prefix}{target}{host}{fields}\r\n".encode("latin-1")
-                if body:
-                    data += body
-                if body is None and method in self._shares and send is self._send:
-                    raw = await exchange_shared(connections, site, method, target, data, send)
-                else:
-                    raw = await exchange(connections, site, method, target, data, send)
-                # Invariant: what follows is what Call.run() makes of a response that is neither a
-                # redirect nor, as this client has neither, to be retried or authorized.
-                head_at = monotonic()
-                if raw.status in REDIRECTS and self._follows:
-                    call = Call(self._context, method, asked, options, stream=False, began=began)
-                    return await call.run(raw)
-                head = raw.head
-                notable = self._notes.get(head)  # type: ignore[arg-type]
-                if notable is None:
-                    notable = self._look_at(head)
-                if notable and cookies is not None:
-                    keep_cookies(cookies, origin._replace(target=target), raw)
-                content: bytes = raw.first  # type: ignore[assignment]
-                most = self._max_body
-                if (
-                    raw.ended
-                    and len(content) == raw.buffered
-                    and raw.failure is None
-                    and (most is None or len(content) <= most)
-                ):
-                    raw.first = b""
-                    raw.buffered = 0
-                    ended = head_at
-                else:
-                    coded = notable and self._decompresses and bool(codings_of(raw, url))
-                    content = await whole_body(raw, most, method in self._shares, coded)
-                    ended = monotonic()
-                if notable and self._decompresses:
-                    content = decoded(raw, content, url, self._context.settings)
-                return Response(raw, url, content, began, raw.started, head_at, ended)
-        call = Call(self._context, method, asked, options, stream=False, began=began)
-        response = await call.run()
-        if self._fields is not None:
-            self._learn(url)
-        return response
+            known = plain.origins.get(url[:slash])
+        connections = plain.connections
+        if (
+            known is None
+            or fields is None
+            or method not in (BODILESS_METHODS if body is None else BODY_METHODS)
+            or match_target(url, slash) is None
+            or connections.loop is not get_running_loop()
+            or connections.closed
+            or known[0].retired
+        ):
+            response = await self._call(method, asked, options, began).run()
+            plain.remember_origin(url)
+            return response
+        site, after_target, origin = known
+        target = url[slash:]
+        if plain.cookies is not None and plain.cookies.may_have(origin.host):
+            fields = plain.with_cookies(fields, origin._replace(target=target))
+        data = f"{method} {site.prefix}{target}{after_target}{fields}\r\n".encode("latin-1")
+        if body:
+            data += body
+        if method in plain.shared_methods and body is None and send is plain.send:
+            raw = await exchange_shared(connections, site, method, target, data, send)
+        else:
+            raw = await exchange(connections, site, method, target, data, send)
+        head_at = monotonic()
+        # Invariant: each branch below does with the response what Call.run() does. A plain request
+        # has no hook, retry or auth that could take part.
+        head: bytes = raw.head  # type: ignore[assignment]
+        notable = plain.inspected_heads.get(head)
+        if notable is None:
+            notable = plain.inspect(head, raw.status)
+        if notable and plain.redirects(raw.status):
+            return await self._call(method, asked, options, began).run(raw)
+        content: bytes = raw.first  # type: ignore[assignment]
+        whole = raw.ended and len(content) == raw.buffered and raw.failure is None
+        if notable or not whole or (plain.max_body is not None and len(content) > plain.max_body):
+            return await plain.finish(raw, origin._replace(target=target), notable, began, head_at)
+        raw.first, raw.buffered = b"", 0
+        return Response(raw, url, content, began, raw.started, head_at, head_at)
 
-    def _with_options(
-        self, url: str, options: RequestOptions
-    ) -> tuple[str, str | None, bytes | None, Send]:
-        """Return (URL, fields, body, how to send it) of a request with the simpler *options*.
-
-        The fields are None if there is more to it, which is a ``Call``'s business.
-        """
-        send = self._send
-        if type(url) is not str or not _WITHOUT_CALL.issuperset(options):
-            return url, None, None, send
-        if "timeout" in options:
-            timeout = as_timeout(options["timeout"], send.timeout.pool)
-            if timeout.total is not None:
-                return url, None, None, send
-            send = send._replace(timeout=timeout)
-        given: dict[str, Any] = {
-            name: options[name]  # type: ignore[literal-required]
-            for name in _BODIES
-            if options.get(name) is not None
-        }
-        body = kind = None
-        if given:
-            # What can be read once is for the Call, which may have to follow.
-            if not _REREADABLE.issuperset(map(type, (given.get("data"), given.get("content")))):
-                return url, None, None, send
-            content = encode_content(**given)
-            body, kind = content.body, content.content_type
-            if type(body) is not bytes or len(body) > SMALL_BODY:
-                return url, None, None, send
-        headers = options.get("headers") or _NO_HEADERS
-        params = options.get("params") or _NO_PARAMS
-        if type(headers) is not dict or type(params) not in (dict, list):
-            return url, None, None, send
-        items = tuple(headers.items())
-        key = items, kind
-        merged = self._merged
-        try:
-            fields = merged.get(key)
-        except TypeError:  # a value such as a list: the Call says what is wrong with it
-            return url, None, None, send
-        if fields is None and key not in merged:
-            if len(merged) >= MAX_MERGED:
-                merged.clear()
-            fields = merged[key] = self._merge(items, kind)
-        if params:
-            url = add_params(url, params)
-        return url, fields, body, send
-
-    def _merge(self, items: tuple[tuple[Any, Any], ...], kind: str | None) -> str | None:
-        """Return the fields of the client with those of a request, None if that is not all."""
-        for name, value in items:
-            # Others may be equal, and are sent differently: 1 and True are.
-            if type(name) is not str or not (value is None or type(value) is str):
-                return None
-        fields = self._context.fields_for(self._context.settings, items)
-        if kind is not None and "content-type" not in fields:
-            fields["Content-Type"] = kind
-        if (auth := self._context.settings.auth) is not None:
-            auth.authorize(Request("", "", fields))
-        text, names = encode_fields(fields.pairs())
-        plain = "accept-encoding" in names and "cookie" not in names
-        return text if plain and _OWN_FIELDS.isdisjoint(names) else None
-
-    def _look_at(self, head: bytes | None) -> bool:
-        """Return whether there is anything to do about a response with *head*; remember it."""
-        assert head is not None, "a response with a head"
-        notable = _search_notable(head) is not None
-        if notable:
-            lower = head.lower()
-            notable = (self._cookies is not None and b"\nset-cookie:" in lower) or (
-                self._decompresses and b"\ncontent-encoding:" in lower
-            )
-        if len(head) <= MAX_NOTE:
-            if len(self._notes) >= MAX_NOTES:
-                self._notes.clear()
-            self._notes[head] = notable
-        return notable
-
-    def _learn(self, url: str) -> None:
-        """Remember the beginning of *url*, an origin that has answered: see ``request``."""
-        if self._base_url and url.startswith("/"):
-            url = self._base_url + url
-        slash = url.find("/", 8)
-        prefix = url[:slash]
-        known = self._known.get(prefix)
-        if slash < 0 or (known is not None and not known[0].retired):
-            return
-        origin = split_url(f"{prefix}/")
-        # What stands there must be an origin and nothing else, as it is written in text.
-        if origin.text != f"{prefix}/":
-            return
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        site = self._connections.site(route_for(origin, self._context.settings))
-        host = f" HTTP/1.1\r\nHost: {site.authority}\r\n{KEEP_ALIVE}{site.fields}"
-        self._known[prefix] = site, host, origin
+    def _call(self, method: str, url: str, options: RequestOptions, began: float) -> Call:
+        return Call(self._context, method, url, options, stream=False, began=began)
 
     # What they return is request()'s coroutine: one around it would cost as much again.
 
