@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .policy import Redirect, Retry
     from .settings import Context, Settings
 
-__all__ = ["Call", "decoded", "keep_cookies", "route_for", "whole_body"]
+__all__ = ["Call", "give_up", "keep_cookies", "route_for"]
 
 MAX_CHALLENGES = 10
 """Times that a call is authorized anew: an ``Auth`` of the caller's may do so after any 401."""
