@@ -16,7 +16,10 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any
 
-__all__ = ["SMALL_BODY", "Body", "byte_view", "make_body"]
+__all__ = ["BLOCKSIZE", "SMALL_BODY", "Body", "byte_view", "make_body"]
+
+BLOCKSIZE = 64 * 1024
+"""Bytes read at once from a body that is a file, by default (http.client's blocksize)."""
 
 SMALL_BODY = 64 * 1024
 """Bytes up to which a body leaves in one write, so one packet, with its head: it is copied."""

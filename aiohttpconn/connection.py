@@ -22,7 +22,7 @@ from dataclasses import replace
 from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from .body import SMALL_BODY, Body, make_body
+from .body import BLOCKSIZE, SMALL_BODY, Body, make_body
 from .exceptions import (
     BodyLengthError,
     CannotSendHeader,
@@ -32,6 +32,7 @@ from .exceptions import (
     TunnelError,
 )
 from .exchange import HIGH_WATER
+from .failures import closed_here
 from .http11.grammar import (
     ORIGIN_FORM,
     check_field,
@@ -48,11 +49,10 @@ from .net.timeouts import Timeout
 from .net.tls import default_context
 from .net.tunnel import Tunnel, make_tunnel
 from .opening import Opening
-from .pipelining import PipeliningProtocol
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .request_head import body_framing, bracketed, host_field, split_host_port
 from .response import HTTPResponse, make_message
-from .upload import prepare_request, send_part, send_request, start_request
+from .upload import CONTINUE_TIMEOUT, prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:
     import os
@@ -60,10 +60,15 @@ if TYPE_CHECKING:
     from .opening import Dialer
     from .types import BodyLike, HeadersLike, OnInformational, SocketOption
 
-__all__ = ["HTTPS_PORT", "HTTP_PORT", "HTTPConnection", "HTTPSConnection"]
-
-CONTINUE_TIMEOUT = 1.0
-"""Seconds that a body waits for ``100 Continue`` (curl's number): servers may never send it."""
+__all__ = [
+    "HTTPS_PORT",
+    "HTTP_PORT",
+    "HTTPConnection",
+    "HTTPSConnection",
+    "connection_to",
+    "end_lease",
+    "lease_connection",
+]
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
@@ -180,7 +185,7 @@ class HTTPConnection:
         port: int | None = None,
         timeout: float | Timeout | None = None,
         source_address: tuple[str, int] | None = None,
-        blocksize: int = 65536,
+        blocksize: int = BLOCKSIZE,
         *,
         strict: bool = False,
         max_response_headers: int | None = None,
@@ -423,7 +428,7 @@ class HTTPConnection:
         limits = self._limits
         if self.max_response_headers is not None:
             limits = replace(limits, max_fields=self.max_response_headers)
-        return PipeliningProtocol(
+        return HTTP1Protocol(
             loop,
             self._origin(),
             limits=limits,
@@ -452,37 +457,6 @@ class HTTPConnection:
                 await self._connect(deadline, self._method, self._url)
             protocol = self._protocol
             assert protocol is not None, "connect() returned without a connection"
-        return protocol
-
-    # What a pool asks of a connection that it lends.
-
-    async def _open(self, deadline: float | None, method: str, url: str) -> HTTP1Protocol:
-        """Connect by *deadline* for the request *method* *url*; return what to send it on."""
-        await self._connect(deadline, method, url)
-        protocol = self._protocol
-        assert protocol is not None, "connect() returned without a connection"
-        return protocol
-
-    def _give_back(self) -> HTTP1Protocol | None:
-        """Forget the last exchange; return the protocol if the connection may serve another.
-
-        Otherwise nothing of it stays open, but for the end of its socket: ``_closing``.
-        """
-        protocol = self._protocol
-        clean = self._state is _IDLE and self._exchange is None and not self._sending
-        if protocol is None or not protocol.reusable() or not clean:
-            # What a response was given, and nobody reads any more.
-            given, self._closing = self._closing, None
-            if given is not None:
-                given.abort()
-            self.close()
-            return None
-        # Settings of who had it are not the next one's.
-        vars(self).clear()
-        if self._response is not None:
-            self._response.close()
-            self._response = None
-        self._closing = None
         return protocol
 
     def close(self) -> None:
@@ -671,6 +645,11 @@ class HTTPConnection:
                 await send_request(
                     protocol, exchange, request, self._continue_timeout, self._observe
                 )
+                # The connection may have broken under the request, without an answer.
+                exchange.raise_failure()
+                if exchange.closed:
+                    # close(), called while the body was sent, and after an early head.
+                    raise protocol.describe(closed_here(exchange), exchange)
         except BaseException as exc:
             if self._closes == closes:
                 self._give_up(exc)
@@ -924,3 +903,66 @@ class HTTPSConnection(HTTPConnection):
         if self._context is None:
             self._context = await default_context(self._cafile)
         return await super()._destination()
+
+
+# ------------------------------------------------- connections that a pool leases
+
+
+def connection_to(destination: Destination, **options: Any) -> HTTPConnection:
+    """Return a connection that leads to *destination*, not connected yet.
+
+    *options* are other arguments of ``HTTPConnection``.
+    """
+    kind: type[HTTPConnection] = HTTPConnection
+    if destination.context is not None:
+        kind = HTTPSConnection
+        options["context"] = destination.context
+        options["server_hostname"] = destination.server_hostname
+    conn = kind(
+        destination.host,
+        destination.port,
+        source_address=destination.source_address,
+        uds=destination.uds,
+        socket_options=destination.socket_options,
+        resume_tls=destination.resume_tls,
+        proxy_context=destination.proxy_context,
+        **options,
+    )
+    conn._tunnel = destination.tunnel
+    return conn
+
+
+def lease_connection(
+    protocol: HTTP1Protocol, destination: Destination, report: DialReport | None, **options: Any
+) -> HTTPConnection:
+    """Return an ``HTTPConnection`` on *protocol*, which is open and leads to *destination*.
+
+    *report* tells how it was connected; *options* are other arguments of ``HTTPConnection``.
+    """
+    conn = connection_to(destination, **options)
+    conn._dial_report = report
+    if report is not None and report.proxy_reply is not None:
+        conn._proxy_fields = report.proxy_reply.fields
+    conn._protocol = protocol
+    protocol.set_timeout(conn._timeout)
+    return conn
+
+
+def end_lease(conn: HTTPConnection) -> tuple[HTTP1Protocol | None, list[HTTP1Protocol]]:
+    """Close *conn* for good, but for a protocol that may serve another exchange.
+
+    Returns that protocol, or None, and those whose sockets may still be closing. It may not be
+    the one that was leased: the user may have closed that and opened another.
+    """
+    protocol, given = conn._protocol, conn._closing
+    clean = conn._state is _IDLE and conn._exchange is None and not conn._sending
+    kept = protocol if protocol is not None and clean and protocol.reusable() else None
+    if kept is not None:
+        conn._protocol = None
+    elif given is not None:
+        # A response has it, and nobody reads that any more.
+        given.abort()
+    conn.close()
+    conn.auto_open = 0
+    left = [each for each in (given, conn._closing) if each is not None and each is not kept]
+    return kept, left

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .body import SMALL_BODY
 from .exceptions import BodyLengthError
-from .failures import closed_here
 from .http11.chunked import LAST_CHUNK, encode_chunk
 
 if TYPE_CHECKING:
@@ -31,7 +30,15 @@ if TYPE_CHECKING:
     from .response import HTTPResponse
     from .writing import Upload
 
-__all__ = ["SLICE", "prepare_request", "send_part", "send_request", "start_request"]
+__all__ = [
+    "CONTINUE_TIMEOUT",
+    "SLICE",
+    "OutgoingRequest",
+    "prepare_request",
+    "send_part",
+    "send_request",
+    "start_request",
+]
 
 SLICE = 1024 * 1024
 """Bytes written at once: never a second copy of a whole body. What fits in a CPU's own cache;
@@ -42,6 +49,9 @@ TLS_SLICE = 256 * 1024
 
 CHUNK_COPIED = 256 * 1024
 """Bytes up to which an item is copied to leave in one write with its framing."""
+
+CONTINUE_TIMEOUT = 1.0
+"""Seconds that a body waits for ``100 Continue`` (curl's number): servers may never send it."""
 
 OnBlock: TypeAlias = Callable[[Any], None]
 
@@ -115,12 +125,13 @@ async def send_request(
     response: HTTPResponse,
     request: OutgoingRequest,
     continue_timeout: float,
-    on_block: OnBlock,
+    on_block: OnBlock | None,
 ) -> None:
     """Send the body of *request*, whose *response* ``start_request`` has returned.
 
-    Returns when the body is sent, or when an answer has made the rest of it pointless. Raises
-    what has ended *response* before its head, and what the body's source raises.
+    Returns when the body is sent, or when the rest of it has become pointless: because of an
+    answer, or because *response* has failed. Raises what the body's source raises, and
+    ``BodyLengthError``.
     """
     body, upload = request.body, protocol.upload
     if body is not None and upload is not None and not response.ended:
@@ -130,15 +141,10 @@ async def send_request(
                 upload.wanted = False
         if upload.wanted:
             await _send_body(upload, body, request.chunked, request.length, on_block)
-    # The connection may have broken under the request, without an answer.
-    response.raise_failure()
-    if response.closed:
-        # close(), called while the body was sent, and after an early head.
-        raise protocol.describe(closed_here(response), response)
 
 
 async def _send_body(
-    upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock
+    upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock | None
 ) -> None:
     """Send *body* whole, as chunks if *chunked*, and mark the request as sent.
 
@@ -160,7 +166,7 @@ async def send_part(
     body: Body,
     *,
     limit: int | None,
-    on_block: OnBlock,
+    on_block: OnBlock | None,
     chunked: bool = False,
 ) -> int:
     """Send *body*, *limit* bytes at most; return how many bytes of its own were sent.
@@ -214,7 +220,7 @@ async def _in_task(upload: Upload, sending: Coroutine[Any, Any, int]) -> int:
 
 
 async def _send_blocks(
-    upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock
+    upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock | None
 ) -> int:
     """Send block after block; return the number of bytes, of the body's own."""
     sent = 0
@@ -230,7 +236,8 @@ async def _send_blocks(
             if length is not None and sent + size > length:
                 raise _wrong_length(length, sent + size)
             if chunked and size <= CHUNK_COPIED:
-                on_block(block)
+                if on_block is not None:
+                    on_block(block)
                 block = encode_chunk(block)
                 await _write(upload, block)
             else:
@@ -239,7 +246,8 @@ async def _send_blocks(
                 view = memoryview(block)
                 for start in range(0, size, most):
                     piece = view[start : start + most]
-                    on_block(piece)
+                    if on_block is not None:
+                        on_block(piece)
                     await _write(upload, piece, body.reuses_buffer)
                 if chunked:
                     await _write(upload, b"\r\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import aiohttpconn.client.policy as policy
+import aiohttpconn.pool.rate_limit as rate_limit
 from aiohttpconn import (
     Auth,
     Basic,
@@ -725,7 +725,7 @@ async def test_retry_after(after, waits, client, sleeps):
 
 
 async def test_retry_after_as_a_date(client, sleeps, monkeypatch):
-    monkeypatch.setattr(policy.time, "time", lambda: 1_000_000_000.0)
+    monkeypatch.setattr(rate_limit.time, "time", lambda: 1_000_000_000.0)
     reply = Reply(status=503, headers={"Retry-After": "Sun, 09 Sep 2001 01:46:45 GMT"})
     async with serve(failing(1, reply)) as server:
         await client.get(server.url, retry=Retry())

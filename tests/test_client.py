@@ -461,11 +461,11 @@ def test_what_is_known_of_an_origin_is_what_its_url_says(urls, base):
         except InvalidURL:
             continue
         client._plain.remember_origin(url)
-    for prefix, (site, head, origin) in client._plain.origins.items():
+    for prefix, (pool, head, origin) in client._plain.origins.items():
         whole = split_url(f"{prefix}/some/path?q")
         assert whole == origin._replace(target="/some/path?q")
         assert whole.text == f"{prefix}/some/path?q"
-        assert site.key[:3] == whole.origin
+        assert pool.key[:3] == whole.origin
         assert head == f" HTTP/1.1\r\nHost: {whole.authority}\r\nConnection: keep-alive\r\n"
 
 
@@ -512,13 +512,13 @@ async def test_a_site_that_was_forgotten_is_learned_again(calls, monkeypatch):
     async with serve(echo) as server, serve(echo) as other:
         async with Client(trust_env=False, keepalive_timeout=15) as client:
             await client.get(server.url)
-            site = client._plain.origins[server.url[:-1]][0]
-            site.retired = True
-            del client._connections.slots.sites[site.key]
+            origin = client._plain.origins[server.url[:-1]].pool
+            origin.evicted = True
+            del client._connections.scheduler.origins[origin.key]
             await client.get(server.url)
             await client.get(server.url)
             assert len(calls) == 2
-            assert client._plain.origins[server.url[:-1]][0] is not site
+            assert client._plain.origins[server.url[:-1]].pool is not origin
             await client.get(other.url)
 
 
@@ -745,8 +745,8 @@ async def test_what_a_client_has_unless_it_is_told():
         assert (settings.decompress, settings.max_body, settings.retry) == (True, None, None)
         assert (settings.resend_stale, settings.auth) == (True, None)
         assert isinstance(client.cookies, CookieStore)
-        slots = client.pool._connections.slots
-        assert (slots.limit, slots.limit_per_host) == (100, 8)
+        scheduler = client.pool._connections.scheduler
+        assert (scheduler.limit, scheduler.limit_per_host) == (100, 8)
         assert isinstance(client.pool, ConnectionPool)
     assert (CLIENT_LIMITS.max_fields, CLIENT_LIMITS.max_head_bytes) == (1000, 256 * 1024)
 
@@ -1364,8 +1364,8 @@ async def use_and_leave(client: Client, use: Callable[[], Any]) -> Any:
     """Use *client*, and end its connections, but not it: sockets that stay open would warn."""
     result = await use()
     connections = client._connections
-    for slot in list(connections.slots.all):
-        connections.drop(slot)
+    for connection in list(connections.scheduler.connections):
+        connections.close(connection)
     await connections.wait_closed()
     return result
 

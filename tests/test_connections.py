@@ -252,9 +252,9 @@ async def test_keep_alive_timeout(hint, seconds, how):
                 else:
                     body = [b"x"] if how == "upload" else None
                     await (await pool.request("GET", server.url, body)).read()
-                (slot,) = pool._connections.slots.all
+                (connection,) = pool._connections.scheduler.connections
                 clock.advance(max(seconds - 0.1, 0))
-                assert not pool._connections.is_stale(slot)
+                assert not pool._connections.is_stale(connection)
                 clock.advance(0.2)
                 await fetch(pool, server.url)
         assert server.connections == 2
@@ -434,7 +434,7 @@ async def test_close_ends_a_connect_that_is_under_way():
         pool = ConnectionPool(context=None)
         # TLS to a server that does not answer.
         task = start(pool, server.url.replace("http:", "https:"))
-        while not pool._connections.slots.all or not open_sockets() - before:
+        while not pool._connections.scheduler.connections or not open_sockets() - before:
             await asyncio.sleep(0)
         for _ in range(5):
             await asyncio.sleep(0)
@@ -500,9 +500,8 @@ async def test_close_is_bounded_although_a_resolver_will_not_be_cancelled():
 async def unsendable(pool: ConnectionPool, server: ScriptedServer) -> None:
     """Let *pool* have an idle connection whose socket cannot be closed soon: bytes are left."""
     await fetch(pool, server.url)
-    (slot,) = pool._connections.slots.idle
-    assert slot.protocol is not None
-    slot.protocol.transport.write(b"x" * 20_000_000)
+    (connection,) = pool._connections.scheduler.idle
+    connection.transport.write(b"x" * 20_000_000)
 
 
 async def test_close_cuts_off_what_a_peer_does_not_take():
@@ -554,7 +553,9 @@ async def test_closed_in_the_turn_in_which_a_paused_waiter_gets_its_connection()
             pool = ConnectionPool(limit=1, min_interval=5)
             first = start(pool, server.url)
             await received(server, 1)
-            second = asyncio.ensure_future(on_wake(fetch(pool, server.url), pool._connections.shut))
+            second = asyncio.ensure_future(
+                on_wake(fetch(pool, server.url), pool._connections.close_nowait)
+            )
             await queued(pool, 1)
             clock.advance(5)
             release.set()

@@ -130,9 +130,9 @@ async def test_a_connection_that_ends_so_costs_no_place_in_the_queue():
 
 def end_all(pool: ConnectionPool) -> None:
     """Let the loop find all connections ended by their servers."""
-    for slot in list(pool._connections.slots.all):
-        if slot.protocol is not None:
-            slot.protocol.eof_received()
+    for connection in list(pool._connections.scheduler.connections):
+        if connection.transport is not None:
+            connection.eof_received()
 
 
 async def test_the_next_exchange_keeps_its_limit_when_the_last_reader_runs_late():

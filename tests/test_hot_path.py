@@ -205,7 +205,7 @@ def recorded_timers() -> Iterator[list[str]]:
 
 
 async def test_a_get_is_one_write(warm: aiohttpconn.HTTPConnection) -> None:
-    with recorded_writes(warm) as written:
+    with recorded_writes(warm._protocol) as written:
         await get(warm)
         await warm.request("POST", "/x", b"a small body", {"X-A": "b"})
         await (await warm.getresponse()).read()
@@ -214,10 +214,9 @@ async def test_a_get_is_one_write(warm: aiohttpconn.HTTPConnection) -> None:
 
 
 async def test_a_get_of_a_client_is_one_write(client: aiohttpconn.Client) -> None:
-    response = await client.get("/x")
-    async with client.pool.connection(response.url) as conn:
-        pass  # it is the only one there is, and idle again
-    with recorded_writes(conn) as written:
+    await client.get("/x")
+    (connection,) = client.pool._connections.scheduler.idle
+    with recorded_writes(connection) as written:
         await client.get("/x")
         await client.post("/x", json={"a": 1})
     assert len(written) == 2 * WRITES
@@ -225,10 +224,8 @@ async def test_a_get_of_a_client_is_one_write(client: aiohttpconn.Client) -> Non
 
 
 @contextlib.contextmanager
-def recorded_writes(conn: aiohttpconn.HTTPConnection) -> Iterator[list[bytes]]:
-    """Yield what is given to the transport of *conn*, as it is."""
-    protocol = conn._protocol
-    assert protocol is not None
+def recorded_writes(protocol: Any) -> Iterator[list[bytes]]:
+    """Yield the writes to the transport of *protocol*, as they are."""
     written: list[bytes] = []
     transport = protocol.transport
 

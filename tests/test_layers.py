@@ -65,6 +65,7 @@ ORDER = [
     "pool.routes",
     "pool.closing",
     "pool.wait_queue",
+    "pool.keepalive",
     "pool.connections",
     "pool.requests",
     "pool.pool",

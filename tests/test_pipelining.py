@@ -91,9 +91,11 @@ class Writes:
 
 async def recorded(pool: ConnectionPool) -> Writes:
     """Return what is written, from now on, to the pool's one connection."""
-    (slot,) = pool._connections.slots.all
-    assert slot.protocol is not None
-    slot.protocol.transport = writes = Writes(slot.protocol.transport)
+    (connection,) = pool._connections.scheduler.connections
+    writes = Writes(connection.transport)
+    connection.transport = writes
+    if connection._batch is None:
+        connection.write = writes.write
     return writes
 
 
@@ -563,14 +565,14 @@ async def test_a_connection_that_runs_empty_while_its_next_user_is_woken_is_not_
             async with ConnectionPool(limit=1, pipelining=2) as pool:
                 a, b = start(pool, server, "a"), start(pool, server, "b")
                 await received(server, 2)
-                (slot,) = pool._connections.slots.all
+                (connection,) = pool._connections.scheduler.connections
                 clock.advance(1000)
 
                 def answer_b() -> None:
                     # In the same read event, as uvloop has it.
                     data = reply(b"b")
-                    slot.protocol.get_buffer(-1)[: len(data)] = data
-                    slot.protocol.buffer_updated(len(data))
+                    connection.get_buffer(-1)[: len(data)] = data
+                    connection.buffer_updated(len(data))
 
                 async def get_c() -> bytes:
                     response = await pool.request("GET", server.url + "c")
@@ -652,8 +654,8 @@ async def test_servers_that_close_after_each_response_are_asked_one_by_one():
             sent = [bytes(conn.received).count(b"GET /") for conn in server.conns]
             # At most one in vain on each, of those that had not heard of the end before.
             assert max(sent[4:]) <= 2
-            (site,) = pool._connections.slots.sites.values()
-            assert site.pipelining == 1
+            (origin,) = pool._connections.scheduler.origins.values()
+            assert origin.pipelining == 1
 
 
 async def test_what_is_sent_again_to_such_a_server_shares_no_other_connection():
@@ -681,11 +683,11 @@ async def test_what_has_not_left_when_a_connection_ends_never_does():
     async with ScriptedServer(echo) as server:
         async with ConnectionPool(pipelining=2) as pool:
             assert await start(pool, server, "a") == b"a"
-            (slot,) = pool._connections.slots.all
+            (connection,) = pool._connections.scheduler.connections
             writes = await recorded(pool)
             tasks = [start(pool, server, str(n)) for n in range(2)]
             await asyncio.sleep(0)
-            slot.protocol.eof_received()
+            connection.eof_received()
             assert await asyncio.gather(*tasks) == [b"0", b"1"]
             assert writes.written == []
 
@@ -775,8 +777,8 @@ async def test_what_we_end_ourselves_does_not_turn_pipelining_off():
                 assert await second == b"b"
                 with pytest.raises(ReadTimeout):
                     await first
-                (site,) = pool._connections.slots.sites.values()
-                assert site.pipelining == 2
+                (origin,) = pool._connections.scheduler.origins.values()
+                assert origin.pipelining == 2
 
 
 async def test_a_request_that_comes_when_a_response_was_dropped_goes_elsewhere():

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiohttpconn import exceptions
-from aiohttpconn.client import policy
 from aiohttpconn.client.fields import Fields
 from aiohttpconn.client.policy import (
     REDIRECTS,
@@ -24,7 +23,6 @@ from aiohttpconn.client.policy import (
     backoff,
     follow,
     may_retry,
-    retry_after,
     strip_body,
     strip_secrets,
 )
@@ -36,6 +34,8 @@ from aiohttpconn.exceptions import (
     describe,
 )
 from aiohttpconn.http11.semantics import IDEMPOTENT
+from aiohttpconn.pool import rate_limit
+from aiohttpconn.pool.rate_limit import retry_after
 from aiohttpconn.urls import split_url
 
 HERE = split_url("http://a.test/x/y?z")
@@ -411,7 +411,7 @@ def somewhere(request, monkeypatch):
     """Let it be NOW, in several places."""
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
-    monkeypatch.setattr(policy.time, "time", lambda: NOW)
+    monkeypatch.setattr(rate_limit.time, "time", lambda: NOW)
     yield
     monkeypatch.undo()
     time.tzset()

@@ -19,6 +19,7 @@ from aiohttpconn import (
     HTTPException,
     HTTPResponse,
     InvalidURL,
+    NotConnected,
     OriginStats,
     PoolStats,
     Proxy,
@@ -272,7 +273,7 @@ async def test_an_upgraded_connection_is_the_callers():
                 if detach:
                     assert not transport.is_closing()
                     # It is nothing that the pool's close() would wait for.
-                    assert not pool._connections.closing._left
+                    assert not pool._connections.closing.count()
                     transport.abort()
 
 
@@ -288,18 +289,22 @@ async def test_what_somebody_sets_is_not_the_next_ones():
             conn.debuglevel = 1
             conn.mine = "x"
         async with pool.connection(server.url) as again:
-            assert again is conn
+            assert server.connections == 1
             assert again.timeout.read == 7
             assert again.response_class is HTTPResponse
             assert again.debuglevel == 0
             assert not hasattr(again, "mine")
+            # The first one is of no use any more, and cannot harm the second.
+            assert conn.sock is None
+            with pytest.raises(NotConnected):
+                await conn.request("GET", "/")
 
 
 async def test_a_lease_is_for_one_block():
     async with serve({"/": "hi"}) as server, ConnectionPool() as pool:
         lease = pool.connection(server.url)
         async with lease:
-            with pytest.raises(RuntimeError, match="this connection is lent already"):
+            with pytest.raises(RuntimeError, match="this connection is leased already"):
                 await lease.__aenter__()
         async with lease as conn:
             assert conn.sock is not None
@@ -521,12 +526,12 @@ async def test_another_idle_connection_serves_in_the_place_of_a_stale_one():
         with Clock() as clock:
             async with ConnectionPool() as pool:
                 await asyncio.gather(*(fetch(pool, server.url) for _ in range(2)))
-                last = next(reversed(pool._connections.slots.idle))
+                last = next(reversed(pool._connections.scheduler.idle))
                 last.keepalive = 1
                 clock.advance(2)
                 assert await fetch(pool, server.url) == b"hi"
                 assert server.connections == 2
-                assert last.gone
+                assert last.removed
                 assert pool.stats().open == 1
 
 

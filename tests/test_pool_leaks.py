@@ -312,30 +312,31 @@ class Place:
 
 async def settled(pool: ConnectionPool) -> None:
     """Wait until no request is on its way any more, and assert that nothing is left of them."""
-    slots = pool._connections.slots
     for _ in range(MAX_TURNS):
         stats = pool.stats()
-        closing = pool._connections.closing._left
+        closing = pool._connections.closing.count()
         if (stats.leased, stats.queued) == (0, 0) and not closing:
             break
         await asyncio.sleep(0)
     else:
-        raise AssertionError(f"{stats}, {len(closing)} closing")
+        raise AssertionError(f"{stats}, {closing} closing")
     check_books(pool)
-    for slot in slots.all:
-        assert slot.protocol is not None
-        assert slot.protocol.state.name == "IDLE"
+    for connection in pool._connections.scheduler.connections:
+        assert connection.transport is not None
+        assert connection.reusable()
 
 
 def check_books(pool: ConnectionPool) -> None:
     """Assert that the counters agree with the sets, and keep to the limits."""
-    slots = pool._connections.slots
-    sites = list(slots.sites.values())
-    assert slots.open == len(slots.all) == sum(site.open for site in sites) <= slots.limit
-    assert slots.queued == sum(len(site.waiters) for site in sites)
-    assert len(slots.idle) == sum(len(site.idle) for site in sites)
-    for site in sites:
-        assert site.open <= slots.limit_per_host
+    scheduler = pool._connections.scheduler
+    origins = list(scheduler.origins.values())
+    count = scheduler.connection_count
+    assert count == len(scheduler.connections) <= scheduler.limit
+    assert count == sum(origin.connection_count for origin in origins)
+    assert scheduler.queued == sum(len(origin.waiters) for origin in origins)
+    assert len(scheduler.idle) == sum(len(origin.idle) for origin in origins)
+    for origin in origins:
+        assert origin.connection_count <= scheduler.limit_per_host
 
 
 async def serves_its_limit(pool: ConnectionPool, *, hosts: int, per_host: int) -> None:

@@ -32,11 +32,12 @@ from .. import (
 from ..client.content.codecs import accept_encoding
 from ..client.content.decoding import ContentDecoder, split_codings
 from ..client.policy import REDIRECTS, follow, strip_body, strip_secrets
+from ..connection import connection_to
 from ..http11.semantics import BODY_METHODS
 from ..net.threads import DaemonThreads
 from ..net.tls import default_context
 from ..pool.pool import forwards
-from ..pool.routes import Dialer, Maker, Route
+from ..pool.routes import ConnectionFactory, OriginDialer, Route
 from ..urls import PORTS
 from .exits import BAD_CA_FILE, HTTP_ERROR, UNSUPPORTED_PROTOCOL, Failed, exit_code
 from .options import Options, parse
@@ -166,15 +167,19 @@ class _Transfer:
         forward = proxy is not None and forwards(proxy, url.scheme)
         self.route = Route(*url.origin, proxy, forward=forward)
         # As in curl, -k and --cacert do not apply to the proxy.
-        maker = Maker(
+        factory = ConnectionFactory(
             resolver=options.resolver,
             on_connect=None,
             context=await self._context() if url.scheme == "https" else None,
             cafile=None,
             proxy_context=None,
-            options={"timeout": timeout, "on_informational": self._informational},
         )
-        return await maker.make(self.route, _Dialer(options.resolver, self._notes, self.route))
+        return connection_to(
+            await factory.destination(self.route),
+            dialer=_Dialer(options.resolver, self._notes, self.route),
+            timeout=timeout,
+            on_informational=self._informational,
+        )
 
     async def _context(self) -> ssl.SSLContext:
         if self._options.insecure:
@@ -292,7 +297,7 @@ class _Transfer:
         self._notes.note(f"redirected to {self._url.text}")
 
 
-class _Dialer(Dialer):
+class _Dialer(OriginDialer):
     """The dialer of a client's connections, which also notes each step."""
 
     def __init__(self, resolver: Resolves, notes: Notes, route: Route) -> None:

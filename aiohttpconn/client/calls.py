@@ -23,8 +23,16 @@ from ..exceptions import (
 )
 from ..http11.head import encode_fields
 from ..http11.semantics import COMMON_METHODS, DECIDING, SHARING
-from ..pool.pool import forwards, request_head
-from ..pool.requests import Send, abandon, exchange, exchange_body, exchange_shared
+from ..pool.pool import forwards
+from ..pool.rate_limit import retry_after
+from ..pool.requests import (
+    SendOptions,
+    abandon,
+    encode_small_request,
+    exchange,
+    exchange_slowly,
+    prepare,
+)
 from ..pool.routes import Route
 from ..urls import SplitURL, add_params, join_base, split_url
 from .auth.schemes import Basic
@@ -35,7 +43,6 @@ from .policy import (
     backoff,
     follow,
     may_retry,
-    retry_after,
     strip_body,
     strip_secrets,
 )
@@ -43,8 +50,9 @@ from .response import Response, codings_of, decode_body, read_body
 from .settings import Request, check_options, merge_params
 
 if TYPE_CHECKING:
-    from ..pool.scheduler import Site
+    from ..pool.scheduler import OriginPool
     from ..response import HTTPResponse
+    from ..upload import OutgoingRequest
     from ..urls import ParamsLike
     from .content.encode import Content
     from .cookies.store import CookieStore
@@ -207,37 +215,46 @@ class Call:
             self._auth.authorize(request)
         if settings.on_request is not None:
             await self._call_hook("on_request", settings.on_request, request)
-        site = connections.site(route_for(self._url, settings))
-        raw, sent = await self._exchange(request, site)
+        origin = connections.origin(route_for(self._url, settings))
+        raw, sent = await self._exchange(request, origin)
         return raw, request, sent
 
-    async def _exchange(self, request: Request, site: Site) -> tuple[HTTPResponse, float]:
-        """Send *request* on a connection of *site*; return its response, and when it was sent."""
+    async def _exchange(self, request: Request, origin: OriginPool) -> tuple[HTTPResponse, float]:
+        """Send *request* on a connection of *origin*; return its response, and when it was sent."""
         settings, connections = self._settings, self._context.connections
-        send = Send(settings.timeout, self._deadline, settings.resend_stale)
-        pairs = request.headers.pairs()
+        send = SendOptions(settings.timeout, self._deadline, settings.resend_stale)
         target, method = self._url.target, self._method
         body = self._body()
-        text, names = encode_fields(pairs)
+        text, names = encode_fields(request.headers.pairs())
         if method == "CONNECT" or "upgrade" in names:
             raise ValueError(
                 "what leaves HTTP needs a connection of its own: client.pool.connection(url)"
             )
         small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
-        if small and DECIDING.isdisjoint(names):
-            data = request_head(site, method, target, names, text, body)
-            if self._shares and body is None and method in SHARING:
-                raw = await exchange_shared(connections, site, method, target, data, send)
-            else:
-                raw = await exchange(connections, site, method, target, data, send)
+        shared = self._shares and body is None and method in SHARING
+        small = small and DECIDING.isdisjoint(names)
+        if small and not shared:
+            data = encode_small_request(origin, method, target, names, text, body)
+            raw = await exchange(connections, origin, method, target, data, send)
             return raw, raw.started
-        if site.fields:
-            pairs.append(tuple(site.fields.rstrip().split(": ", 1)))  # type: ignore[arg-type]
+
+        def prepared(body: Any) -> OutgoingRequest:
+            return prepare(origin, method, target, names, text, body)
+
         content = self._content
-        replay = content.replay if content is not None and content.can_replay else None
-        if content is None:
-            replay = _nothing
-        return await exchange_body(connections, site, method, target, body, pairs, send, replay)
+        replay = None
+        if content is not None and content.can_replay:
+            replay = lambda: prepared(content.replay())  # noqa: E731
+        return await exchange_slowly(
+            connections,
+            origin,
+            method,
+            target,
+            prepared(body),
+            send,
+            shared=small and shared,
+            replay=replay,
+        )
 
     async def _call_hook(self, name: str, hook: Callable[[Any], Any], argument: Any) -> None:
         """Call *hook*, and await what it returns if that can be, until the call's time is over."""
@@ -435,7 +452,3 @@ def _basic(userinfo: str) -> Basic:
     user, _, password = userinfo.partition(":")
     # Escaped bytes keep their values.
     return Basic(*(unquote(text, errors="surrogateescape") for text in (user, password)))
-
-
-def _nothing() -> None:
-    """The body of a request that has none, once more."""

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from .policy import Retry
     from .settings import OnRequest, OnResponse, RequestOptions
 
-__all__ = ["CLIENT_LIMITS", "Client"]
+__all__ = ["Client"]
 
 CLIENT_LIMITS = Limits(max_fields=1000, max_line=256 * 1024, max_head_bytes=256 * 1024)
 """What a response may make a client hold: some sites set hundreds of fields."""
@@ -259,22 +259,22 @@ class Client:
             or match_target(url, slash) is None
             or connections.loop is not get_running_loop()
             or connections.closed
-            or known[0].retired
+            or known.pool.evicted
         ):
             response = await self._call(method, asked, options, began).run()
             plain.remember_origin(url)
             return response
-        site, after_target, origin = known
+        pool, after_target, origin = known
         target = url[slash:]
         if plain.cookies is not None and plain.cookies.may_have(origin.host):
             fields = plain.with_cookies(fields, origin._replace(target=target))
-        data = f"{method} {site.prefix}{target}{after_target}{fields}\r\n".encode("latin-1")
+        data = f"{method} {pool.prefix}{target}{after_target}{fields}\r\n".encode("latin-1")
         if body:
             data += body
         if method in plain.shared_methods and body is None and send is plain.send:
-            raw = await exchange_shared(connections, site, method, target, data, send)
+            raw = await exchange_shared(connections, pool, method, target, data, send)
         else:
-            raw = await exchange(connections, site, method, target, data, send)
+            raw = await exchange(connections, pool, method, target, data, send)
         head_at = monotonic()
         # Invariant: each branch below does with the response what Call.run() does. A plain request
         # has no hook, retry or auth that could take part.

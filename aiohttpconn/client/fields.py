@@ -14,7 +14,7 @@ from ..http11.semantics import CREDENTIALS
 if TYPE_CHECKING:
     from ..types import HeadersLike
 
-__all__ = ["Fields", "field_pairs", "wants_chunks"]
+__all__ = ["Fields", "field_pairs"]
 
 
 class Fields(MutableMapping[str, str]):
@@ -113,28 +113,6 @@ class Fields(MutableMapping[str, str]):
             seen.add(lower)
             if value is not None:
                 self._items.append((lower, name, text))
-
-
-def wants_chunks(fields: Iterable[tuple[Any, Any]], has_body: bool) -> bool:
-    """Whether a Transfer-Encoding of the caller's among *fields* puts the body into chunks.
-
-    RFC 9112 §6.3: behind that field a server looks for chunks, and takes what is none for the next
-    request. So it is ``chunked`` alone, which is done here. Raises ``ValueError`` for what nobody
-    here would do, and where there is no body to do it to.
-    """
-    for name, value in fields:
-        if name.lower() not in ("transfer-encoding", b"transfer-encoding"):
-            continue
-        coding = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-        if coding.strip(" \t").lower() != "chunked":
-            raise ValueError(
-                "a request's Transfer-Encoding must be 'chunked' alone, which sends the body in "
-                f"chunks, got {coding!r}"
-            )
-        if not has_body:
-            raise ValueError("Transfer-Encoding is given, and no body that could have it")
-        return True
-    return False
 
 
 def field_pairs(headers: Any) -> Iterable[tuple[Any, Any]]:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..body import SMALL_BODY
 from ..http11.head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
-from ..pool.pool import KEEP_ALIVE
-from ..pool.requests import Send
+from ..pool.requests import KEEP_ALIVE, SendOptions
 from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
 from .auth.schemes import FixedAuth
 from .calls import give_up, keep_cookies, route_for
@@ -27,7 +26,7 @@ from .response import Response, codings_of, decode_body, read_body
 from .settings import Request, as_timeout
 
 if TYPE_CHECKING:
-    from ..pool.scheduler import Site
+    from ..pool.scheduler import OriginPool
     from ..response import HTTPResponse
     from .settings import Context, RequestOptions
 
@@ -66,7 +65,7 @@ _search_notable = re.compile(rb"(?i)\n(?:set-cookie|content-encoding):").search
 class KnownOrigin(NamedTuple):
     """An origin that has answered: its pool, and the bytes of a head around the target."""
 
-    site: Site
+    pool: OriginPool
     after_target: str
     """The end of the request line, and the first header lines."""
     url: SplitURL
@@ -99,7 +98,7 @@ class PlainRequests:
         self.base_url = state.base_url
         self.cookies = state.cookies
         self.max_body = settings.max_body
-        self.send = Send(settings.timeout, None, settings.resend_stale)
+        self.send = SendOptions(settings.timeout, None, settings.resend_stale)
         self.shared_methods = SHARING if state.pipelining > 1 else frozenset[str]()
         special = (
             state.params
@@ -122,7 +121,7 @@ class PlainRequests:
 
     def with_options(
         self, url: str, options: RequestOptions
-    ) -> tuple[str, str | None, bytes | None, Send]:
+    ) -> tuple[str, str | None, bytes | None, SendOptions]:
         """Return (URL, fields, body, how to send it) of a request with *options*.
 
         The fields are None if the request is not plain.
@@ -201,7 +200,7 @@ class PlainRequests:
         slash = url.find("/", 8)
         prefix = url[:slash]
         known = self.origins.get(prefix)
-        if slash < 0 or (known is not None and not known.site.retired):
+        if slash < 0 or (known is not None and not known.pool.evicted):
             return
         origin = split_url(f"{prefix}/")
         # The prefix must be an origin and nothing else, spelled as ``text`` spells it.
@@ -209,9 +208,9 @@ class PlainRequests:
             return
         if len(self.origins) >= MAX_ORIGINS:
             self.origins.clear()
-        site = self.connections.site(route_for(origin, self._state.settings))
-        after_target = f" HTTP/1.1\r\nHost: {site.authority}\r\n{KEEP_ALIVE}{site.fields}"
-        self.origins[prefix] = KnownOrigin(site, after_target, origin)
+        pool = self.connections.origin(route_for(origin, self._state.settings))
+        fields = f"Host: {pool.authority}\r\n{KEEP_ALIVE}{pool.proxy_authorization}"
+        self.origins[prefix] = KnownOrigin(pool, f" HTTP/1.1\r\n{fields}", origin)
 
     # ----------------------------------------------------------------- responses
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..exceptions import (
@@ -28,7 +26,6 @@ from ..exceptions import (
     quote,
     redact,
 )
-from ..http11.grammar import DIGITS
 from ..http11.semantics import FIRST_ORIGIN_ONLY, IDEMPOTENT, OF_THE_BODY
 from ..urls import SplitURL, join_location, split_url
 
@@ -43,7 +40,6 @@ __all__ = [
     "backoff",
     "follow",
     "may_retry",
-    "retry_after",
     "strip_body",
     "strip_secrets",
 ]
@@ -214,22 +210,3 @@ def backoff(retry: Retry, attempt: int) -> float:
     """Return the seconds to wait after the *attempt*-th request, counted from 1."""
     longest = min(retry.backoff * 2.0 ** min(attempt - 1, 30), retry.max_backoff)
     return random.uniform(0, longest)
-
-
-def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), None for none."""
-    if not value:
-        return None
-    value = value.strip(" \t")
-    if DIGITS.fullmatch(value):
-        return float(value)
-    from email.utils import parsedate_to_datetime
-
-    try:
-        date = parsedate_to_datetime(value)
-        if date.tzinfo is None:
-            # RFC 9110 §5.6.7: without a zone, as asctime() writes it, it is UTC too.
-            date = date.replace(tzinfo=UTC)
-        return max(date.timestamp() - time.time(), 0.0)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

@@ -17,7 +17,7 @@ from .response import Response
 if TYPE_CHECKING:
     import ssl
 
-    from ..pool.connections import Connections
+    from ..pool.connections import ConnectionManager
     from ..proxies import ProxiesLike
     from ..types import BodyLike, HeadersLike
     from ..urls import ParamsLike
@@ -223,7 +223,7 @@ def merge_params(params: list[tuple[str, Any]], own: ParamsLike | None) -> list[
 class Context:
     """What the calls of a client share."""
 
-    connections: Connections
+    connections: ConnectionManager
     settings: Settings
     fields: Fields
     base_url: str

@@ -1,66 +1,43 @@
-"""The connections of a pool: made, looked at before they are lent, kept idle, closed.
+"""ConnectionManager: the connections of a pool, made, checked before use, kept idle, closed.
 
-Who gets one is scheduler.py's business. There are no tasks: connections are made by the task that
-wants one, what happens to idle ones is told by their transports, and one timer closes those that
-have been idle for too long. Layer: pool.
+The scheduler decides which request gets one. There are no tasks: a connection is made by the task
+that wants it, its transport tells what happens to it while it is idle, and one timer closes those
+that have been idle for too long. Layer: pool.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import select
 from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..client.policy import retry_after
-from ..exceptions import (
-    ConnectError,
-    ConnectTimeout,
-    PoolClosed,
-    RemoteDisconnected,
-    describe,
-)
-from ..protocol import CLOSED, IDLE
-from .closing import Closing
-from .rate_limit import Pace
+from ..connection import end_lease
+from ..exceptions import ConnectError, ConnectTimeout, PoolClosed, RemoteDisconnected, describe
+from ..opening import Opening
+from ..protocol import CLOSED
+from .closing import ClosingSockets
+from .keepalive import LOOK_AFTER, StaleCheck, apply_keep_alive
+from .rate_limit import RateLimiter, retry_after
 from .routes import name_proxy
-from .scheduler import Site, Slot, Slots
-from .wait_queue import Queue
+from .scheduler import OriginPool, PooledConnection, Scheduler
+from .wait_queue import WaitQueue
 
 if TYPE_CHECKING:
-    from ..net.dial import DialReport
+    from ..connection import HTTPConnection
+    from ..net.dial import Destination, DialReport
     from ..net.timeouts import Timeout
-    from ..protocol import HTTP1Protocol
     from ..response import HTTPResponse
-    from .routes import Maker, Route
+    from .routes import ConnectionFactory, Route
 
-__all__ = ["LOOK_AFTER", "Connections"]
-
-LOOK_AFTER = 0.001
-"""Seconds of idleness from which on a connection's socket is looked at before it is lent.
-
-Bytes that came earlier, the loop has seen by itself: it closes such a connection at once. Only what
-came since it last polled waits in the kernel, and it polls more often than that unless it is kept
-busy. The look costs 1.0 to 1.2 µs: see benchmarks/micro/stale_look.py.
-"""
-
-KEEP_ALIVE_MARGIN = 1.0
-"""Seconds before the server's own limit, or half of that, at which an idle connection is not used
-any more: what is sent then may meet its end."""
+__all__ = ["ConnectionManager"]
 
 CLOSE_SECONDS = 1.0
 """Until ``close()`` ends the connections whose peers do not answer the polite end."""
 
 MAX_RETRY_AFTER = 3600.0
 """Seconds that a server's Retry-After pauses its origin at most."""
-
-# Of RFC 2068's Keep-Alive: "timeout=5, max=100".
-_HINT = re.compile(rb"(?i)\nkeep-alive:[^\r\n]*")
-_TIMEOUT = re.compile(rb"(?i)[:,;\t ]timeout[\t ]*=[\t ]*([0-9]{1,9})")
-_MAX = re.compile(rb"(?i)[:,;\t ]max[\t ]*=[\t ]*([0-9]{1,9})")
 
 
 def _at_least(least: int, name: str, value: float | None) -> float:
@@ -72,30 +49,35 @@ def _at_least(least: int, name: str, value: float | None) -> float:
     return value
 
 
-class _Loan:
-    """Owns a connection that is lent (``protocol.Owner``): it hears, and leaves it as it is."""
+class LeaseOwner:
+    """The owner of connections that are leased (``protocol.Owner``).
 
-    __slots__ = ("_connections", "_slot")
+    It takes in what responses say of the next ones, and leaves the connection to its user.
+    """
 
-    def __init__(self, connections: Connections, slot: Slot) -> None:
-        self._connections = connections
-        self._slot = slot
+    __slots__ = ("_manager",)
 
-    def exchange_ended(self, protocol: Any, response: Any, count: int = 1) -> None:
-        self._connections.heed(self._slot, response, count)
-        if self._connections.respect_retry_after:
-            self._connections.may_pause(self._slot.site, response)
+    def __init__(self, manager: ConnectionManager) -> None:
+        self._manager = manager
 
-    def connection_ended(self, protocol: Any) -> None:
-        if self._slot.protocol is not None:
-            self._connections.closing.add(self._slot.protocol)
+    def exchange_ended(
+        self, connection: PooledConnection, response: HTTPResponse, count: int = 1
+    ) -> None:
+        """Mirrors ``protocol.Owner``."""
+        self._manager.apply_keep_alive(connection, response, count)
+        if self._manager.respects_retry_after:
+            self._manager.pause_on_retry_after(connection.origin_pool, response)
 
-    def transport_lost(self, protocol: HTTP1Protocol) -> None:
-        """Known since ``connection_ended``."""
+    def connection_ended(self, connection: PooledConnection) -> None:
+        """Mirrors ``protocol.Owner``."""
+        self._manager.closing.add(connection)
+
+    def transport_lost(self, connection: PooledConnection) -> None:
+        """Mirrors ``protocol.Owner``: known since ``connection_ended``."""
 
 
-class Connections:
-    """What ``ConnectionPool`` is made of; see there for the arguments. The keeper of its slots.
+class ConnectionManager:
+    """The inside of ``ConnectionPool``; see there for the arguments. The scheduler's delegate.
 
     Belongs to the event loop in which it is first used.
     """
@@ -113,13 +95,13 @@ class Connections:
         min_interval: float | None,
         rate: str | None,
         respect_retry_after: bool,
-        maker: Maker,
+        factory: ConnectionFactory,
     ) -> None:
         # Configuration
-        Pace(min_interval, rate)  # raises here, and not at the first request
+        RateLimiter(min_interval, rate)  # raises here, and not at the first request
         idle = _at_least(0, "max_idle", max_idle)
         self._keepalive_timeout = _at_least(0, "keepalive_timeout", keepalive_timeout)
-        self.slots = Slots(
+        self.scheduler = Scheduler(
             self,
             _at_least(1, "limit", limit),
             _at_least(1, "limit_per_host", limit_per_host),
@@ -128,40 +110,49 @@ class Connections:
         )
         self.closed = False
         self._max_requests = _at_least(1, "max_requests", max_requests)
-        self._max_age = _at_least(0, "max_age", max_age)
+        self._ages = max_age is not None
+        self._check = StaleCheck(_at_least(0, "max_age", max_age))
+        self.is_stale = self._check.is_stale
         if pipelining < 1:
             raise ValueError(f"pipelining must be 1 exchange or more, got {pipelining!r}")
         self._pipelining = pipelining
         self._min_interval = min_interval
         self._rate = rate
-        self.respect_retry_after = respect_retry_after
-        self._maker = maker
+        self.respects_retry_after = respect_retry_after
+        self.factory = factory
 
         # Per loop
         self.loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.closing = Closing()
-        self._queue = Queue(self.slots, self.bind, self.give_back)
+        self.closing = ClosingSockets()
+        self._queue = WaitQueue(self.scheduler, self.bind, self.release)
         self.acquire = self._queue.acquire
-        self._poll = select.poll() if hasattr(select, "poll") else None
+        self._lease_owner = LeaseOwner(self)
+        self._leases: dict[PooledConnection, HTTPConnection] = {}
 
-    # -------------------------------------------------------------------- sites
+    def __repr__(self) -> str:
+        scheduler = self.scheduler
+        counts = f"{scheduler.connection_count} open, {len(scheduler.idle)} idle"
+        return f"{'closed' if self.closed else counts}, {scheduler.queued} queued"
 
-    def site(self, route: Route) -> Site:
-        """Return what is known of *route*."""
-        site = self.slots.sites.get(route)
-        if site is None:
-            site = self.slots.add_site(route)
-            site.pipelining = self._pipelining
-            site.authority = route.authority
-            site.dialer = self._maker.dialer()
+    # ---------------------------------------------------------------------- origins
+
+    def origin(self, route: Route) -> OriginPool:
+        """Return the origin pool of *route*."""
+        origin = self.scheduler.origins.get(route)
+        if origin is None:
+            origin = self.scheduler.add_origin(route)
+            origin.pipelining = self._pipelining
+            origin.url = route.origin
+            origin.authority = route.authority
+            origin.dial = self.factory.dialer()
             if self._min_interval is not None or self._rate is not None:
-                site.pace = Pace(self._min_interval, self._rate)
+                origin.rate_limit = RateLimiter(self._min_interval, self._rate)
             if route.forward and route.proxy is not None:
-                site.prefix = route.origin
+                origin.prefix = origin.url
                 if authorization := route.proxy.authorization:
-                    site.fields = f"Proxy-Authorization: {authorization}\r\n"
-        return site
+                    origin.proxy_authorization = f"Proxy-Authorization: {authorization}\r\n"
+        return origin
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, which is the pool's from now on.
@@ -176,307 +167,324 @@ class Connections:
             if self.loop is not None:
                 if not self.loop.is_closed():
                     raise RuntimeError("this pool belongs to another event loop: make one for each")
-                self._abandon()
+                self._forget_loop()
             self.loop = loop
         return loop
 
-    # ------------------------------------------------------------------ getting
+    # ---------------------------------------------------------------------- getting
 
-    def give_back(self, slot: Slot) -> None:
-        """Take back *slot*, whose owner has not used it."""
-        if slot.gone:
-            return
-        if slot.protocol is None:
-            self._connect_failed(slot)
-        elif slot.depth > 1:
-            slot.depth -= 1
-            self.slots.share(slot)
-        elif slot.protocol.state is IDLE:
-            self.slots.put(slot)
+    async def connected(
+        self,
+        origin: OriginPool,
+        timeout: Timeout,
+        deadline: float | None,
+        method: str,
+        target: str,
+        *,
+        exclusive: bool = True,
+        fresh: bool = False,
+    ) -> tuple[PooledConnection, DialReport | None]:
+        """Return a connection of *origin* that is open, and how it was made if it just was.
+
+        It is the caller's: alone if *exclusive*, otherwise for one exchange. *fresh* makes a new
+        one. Raises what ``acquire`` and ``open`` raise. ``requests.exchange`` is the same, flat.
+        """
+        if exclusive:
+            connection = origin.acquire_nowait()
         else:
-            self.drop(slot)
+            connection = origin.acquire_shared_nowait()
+        if connection is None:
+            connection = await self.acquire(
+                origin, timeout, deadline, method, target, exclusive=exclusive
+            )
+        if connection.transport is not None:
+            if fresh:
+                connection = self.reset(connection)
+            elif (
+                exclusive
+                # The first of those that will share it.
+                or (connection.in_flight == 1 and monotonic() - connection.idle_since > LOOK_AFTER)
+            ) and self.is_stale(connection):
+                connection = self.replace(connection)
+        dialed = None
+        if connection.transport is None:
+            dialed = await self.open(connection, timeout, deadline, method, target)
+        return connection, dialed
 
-    def _connect_failed(self, slot: Slot) -> None:
-        self.slots.remove(slot)
-        self.closing.connect_ended(slot)
+    def new_connection(self, origin: OriginPool) -> PooledConnection:
+        """Mirrors ``scheduler.SchedulerDelegate``."""
+        assert self.loop is not None, "a pool that is in use"
+        return PooledConnection(self.loop, origin, **self.factory.protocol_options)
 
     async def open(
-        self, slot: Slot, timeout: Timeout, deadline: float | None, method: str, target: str
-    ) -> HTTP1Protocol:
-        """Connect *slot*, which is the caller's; return what to send on.
+        self,
+        connection: PooledConnection,
+        timeout: Timeout,
+        deadline: float | None,
+        method: str,
+        target: str,
+    ) -> DialReport:
+        """Connect *connection*, which is the caller's; return how that went.
 
-        If it fails or is cancelled, the slot is gone. Raises what ``HTTPConnection.connect`` does.
+        If it fails or is cancelled, the connection is removed. Raises what
+        ``HTTPConnection.connect`` raises.
         """
-        route: Route = slot.site.key
+        origin = connection.origin_pool
+        route: Route = origin.key
+        opening = connection.opening = Opening(method, f"{origin.prefix}{target}", origin.url)
         try:
-            conn = slot.conn = await self._maker.make(route, slot.site.dialer)
-            loop = self.bind()  # it may be closed meanwhile
-            conn.timeout = timeout
-            protocol = await conn._open(deadline, method, f"{slot.site.prefix}{target}")
-            if protocol.state is not IDLE:
-                self.closing.add(protocol)
+            loop = self.bind()  # it may be closed by now
+            await opening.open(
+                origin.dial,
+                lambda: connection,
+                lambda: self._destination(origin),
+                timeout,
+                deadline,
+            )
+            if connection.state is CLOSED:
                 raise describe(
                     RemoteDisconnected("the server closed the connection before the request"),
                     method=method,
-                    url=f"{route.origin}{target}",
+                    url=f"{origin.url}{target}",
                     phase="connected",
                 )
         except BaseException as exc:
-            self._connect_failed(slot)
+            connection.abort()
+            self._drop(connection)
             if isinstance(exc, (ConnectError, ConnectTimeout)):
                 name_proxy(exc, route)
             raise
-        slot.protocol = protocol
-        slot.born = monotonic()
-        slot.plain = False
-        slot.left = self._max_requests
-        slot.keepalive = self._keepalive_timeout
-        protocol.owner = slot
+        finally:
+            connection.opening = None
+        connection.report = opening.report
+        connection.connected_at = monotonic()
+        connection.exchanges_left = self._max_requests
+        connection.keepalive = self._keepalive_timeout
         if self._timer is None and 0 < self._keepalive_timeout < inf:
             self._timer = loop.call_later(self._keepalive_timeout, self._expire)
-        return protocol
+        return opening.report
 
-    # ------------------------------------------------------------------ lending
+    async def _destination(self, origin: OriginPool) -> Destination:
+        if origin.destination is None:
+            origin.destination = await self.factory.destination(origin.key)
+        return origin.destination
 
-    def report(self, slot: Slot) -> DialReport | None:
-        """Return how the connection of *slot* was made."""
-        return slot.conn._dial_report if slot.conn is not None else None
+    # ---------------------------------------------------------------------- leasing
 
-    def share(self, slot: Slot) -> None:
-        """Let others share the connection of *slot* from now on."""
-        if slot.protocol is not None:
-            slot.protocol.batch_writes(True)  # type: ignore[attr-defined]
-        self.slots.share(slot)
+    def take_over(self, connection: PooledConnection) -> None:
+        """Leave *connection*, which is open, to its user alone, until ``release``."""
+        connection.owner = self._lease_owner
+        connection.batch_writes(False)
 
-    def lend(self, slot: Slot) -> None:
-        """Let the connection of *slot*, which is open, be the caller's alone."""
-        protocol = slot.protocol
-        assert protocol is not None, "a connection that is open"
-        protocol.owner = _Loan(self, slot)
-        protocol.batch_writes(False)  # type: ignore[attr-defined]
+    def lease(self, connection: PooledConnection, timeout: Timeout) -> HTTPConnection:
+        """Return an ``HTTPConnection`` on *connection*, until ``end_lease``."""
+        self.take_over(connection)
+        conn = self._leases[connection] = self.factory.lease(connection, timeout)
+        return conn
 
-    def settle(self, slot: Slot, response: HTTPResponse) -> None:
-        """Take back *slot*, lent for one exchange, with *response* on its way or whole."""
-        conn, protocol = slot.conn, slot.protocol
-        assert conn is not None and protocol is not None, "a connection that was lent"
-        conn._response = None
-        if protocol.state is CLOSED:
-            self.connection_ended(slot)
-            return
-        protocol.owner = slot
-        if protocol.state is IDLE:
-            self._put(slot)
-
-    def take_back(self, slot: Slot) -> None:
-        """Take back *slot*, lent to somebody who may have done anything with its connection."""
-        conn = slot.conn
-        assert conn is not None, "a connection that was lent"
-        protocol = conn._give_back()
-        if protocol is not None and protocol is slot.protocol:
-            protocol.owner = slot
-            self._put(slot)
-            return
-        # Ended; or another one that the caller has opened, who knows where to.
-        conn.close()
-        if slot.protocol is not None:
-            slot.protocol.abort()
-        if conn._closing is not None:
-            self.closing.add(conn._closing)
-        self.slots.remove(slot)
-
-    # ------------------------------------------------------------------ keeping
-
-    def is_stale(self, slot: Slot) -> bool:
-        """Whether the idle connection of *slot* must not be used any more.
-
-        One look at its socket that does not wait: whatever can be read there, an end of file too,
-        is nothing that a request asked for.
-        """
-        protocol = slot.protocol
-        if protocol is None or protocol.state is not IDLE:
-            return True
-        now = monotonic()
-        if now - slot.idle_since > slot.keepalive or now - slot.born > self._max_age:
-            return True
-        sock = protocol.get_extra_info("socket")
-        if sock is None or (number := sock.fileno()) < 0:
-            return True
-        poll = self._poll
-        if poll is None:
-            return bool(select.select([number], [], [], 0)[0])
-        poll.register(number, select.POLLIN)
-        try:
-            return bool(poll.poll(0))
-        finally:
-            poll.unregister(number)
-
-    def replace(self, slot: Slot) -> Slot:
-        """Close the connection of *slot*, which is stale and the caller's; return another slot.
-
-        One that is idle and not stale, or, without a connection, the last of those that are: the
-        caller's turn, and its moment where there is a pace, are used for that.
-        """
-        while (other := slot.site.take_idle()) is not None:
-            other.depth = slot.depth
-            self.drop(slot)
-            slot = other
-            if not self.is_stale(slot):
-                return slot
-        self.renew(slot)
-        return slot
-
-    def drop(self, slot: Slot) -> None:
-        """Close the connection of *slot*, which is the caller's; the slot is for others."""
-        self.close(slot)
-        self.slots.remove(slot)
-
-    def renew(self, slot: Slot) -> None:
-        """Close the connection of *slot*, and keep the slot for another one."""
-        self.close(slot)
-        slot.protocol = slot.conn = None
-
-    def close(self, slot: Slot) -> None:
-        """Mirrors ``slots.Keeper``."""
-        protocol = slot.protocol
-        if protocol is not None:
+    def end_lease(self, connection: PooledConnection) -> None:
+        """Take back *connection*, whose user may have done anything with it."""
+        kept, left = end_lease(self._leases.pop(connection))
+        for protocol in left:
             self.closing.add(protocol)
-            protocol.close()
+        if kept is not connection:
+            # Ended; or the user has opened another one, nobody knows where to.
+            if kept is not None:
+                self.closing.add(kept)
+                kept.close()
+            connection.abort()
+        self.release(connection)
 
-    def connection_ended(self, slot: Slot) -> None:
-        """Mirrors ``slots.Keeper``."""
-        protocol, site = slot.protocol, slot.site
-        if protocol is not None:
-            self.closing.add(protocol)
-            if protocol.state is not CLOSED and slot.conn is not None:
-                # It still receives a last response, whose it is now.
-                slot.conn._protocol = None
-            answered = protocol.exchanges - slot.depth
-            if protocol.closed_by_peer and slot.depth > 1 and answered < site.pipelining:
-                # It has left more unanswered than it was worth: RFC 9112 §9.3.2 allows a server
-                # to end a connection whenever it likes, and some do after each response.
-                site.pipelining = 1
-                site.room.clear()
-        self.slots.remove(slot)
+    def release(self, connection: PooledConnection) -> None:
+        """Take back *connection* from the request that it was assigned to, or leased to.
 
-    def exchange_ended(self, slot: Slot, response: Any, count: int) -> None:
-        """Mirrors ``slots.Keeper``."""
-        self.heed(slot, response, count)
-        if slot.depth > count:
-            slot.depth -= count
-            slot.idle_since = now = monotonic()  # who is handed it may find it idle
-            if now - slot.born > self._max_age:
-                slot.site.room.pop(slot, None)  # it is let run empty
+        It serves others if it may. If a response is still being received on it, its last byte
+        decides that.
+        """
+        if connection.removed:
+            return
+        if connection.state is CLOSED or connection.transport is None:
+            self._drop(connection)
+            return
+        connection.owner = connection.origin_pool
+        if connection.in_flight > 1:
+            connection.in_flight -= 1
+            self.scheduler.share(connection)
+        elif connection.reusable():
+            self._keep(connection)
+
+    # ---------------------------------------------------------------------- keeping
+
+    def share(self, connection: PooledConnection) -> None:
+        """Let requests share *connection* from now on."""
+        connection.batch_writes(True)
+        self.scheduler.share(connection)
+
+    def replace(self, connection: PooledConnection) -> PooledConnection:
+        """Close *connection*, which is stale and the caller's; return another one.
+
+        That is an idle one that is not stale, or a new one: the caller's turn, and its moment
+        where there is a rate limit, are used for it.
+        """
+        while (other := connection.origin_pool.acquire_idle_nowait()) is not None:
+            other.in_flight = connection.in_flight
+            self.close(connection)
+            connection = other
+            if not self.is_stale(connection):
+                return connection
+        return self.reset(connection)
+
+    def reset(self, connection: PooledConnection) -> PooledConnection:
+        """Close *connection*, the caller's; return a new one in its place, not connected yet."""
+        self.close_socket(connection)
+        return self.scheduler.replace(connection)
+
+    def close(self, connection: PooledConnection) -> None:
+        """Close *connection*, the caller's; others may have one instead."""
+        self.close_socket(connection)
+        self.scheduler.remove(connection)
+
+    def close_socket(self, connection: PooledConnection) -> None:
+        """Mirrors ``scheduler.SchedulerDelegate``."""
+        self.closing.add(connection)
+        connection.close()
+
+    def _drop(self, connection: PooledConnection) -> None:
+        """Count *connection*, which has ended or could not be made, no more."""
+        self.closing.add(connection)
+        self.scheduler.remove(connection)
+        self.closing.connect_ended(connection)
+
+    def connection_ended(self, connection: PooledConnection) -> None:
+        """Mirrors ``scheduler.SchedulerDelegate``."""
+        self.closing.add(connection)
+        origin = connection.origin_pool
+        answered = connection.exchanges - connection.in_flight
+        if connection.closed_by_peer and connection.in_flight > 1 and answered < origin.pipelining:
+            # It has left more unanswered than it was worth: RFC 9112 §9.3.2 allows a server to
+            # end a connection whenever it likes, and some do after each response.
+            origin.pipelining = 1
+            origin.shareable.clear()
+        self.scheduler.remove(connection)
+
+    def exchange_ended(
+        self, connection: PooledConnection, response: HTTPResponse, count: int
+    ) -> None:
+        """Mirrors ``scheduler.SchedulerDelegate``."""
+        self.apply_keep_alive(connection, response, count)
+        if connection.in_flight > count:
+            connection.in_flight -= count
+            connection.idle_since = monotonic()  # the request that gets it may find it idle
+            if self._check.is_old(connection):
+                connection.origin_pool.shareable.pop(connection, None)  # it runs empty
             else:
-                self.slots.share(slot)
+                self.scheduler.share(connection)
         else:
-            self._put(slot)
+            self._keep(connection)
 
-    def _put(self, slot: Slot) -> None:
-        """Let *slot*, whose connection is idle, serve others, if it may."""
-        if slot.left <= 0 or monotonic() - slot.born > self._max_age:
-            self.drop(slot)
+    def _keep(self, connection: PooledConnection) -> None:
+        """Let *connection*, which is idle, serve others, if it may."""
+        if connection.exchanges_left <= 0 or self._check.is_old(connection):
+            self.close(connection)
         else:
-            self.slots.put(slot)
+            self.scheduler.release(connection)
 
-    def heed(self, slot: Slot, response: Any, count: int) -> None:
-        """Take over what *response*, the last of *count* that have ended, says of the next ones.
-
-        Keep-Alive tells how long the server keeps the connection, and for how many requests.
-        """
-        slot.left -= count
+    def apply_keep_alive(
+        self, connection: PooledConnection, response: HTTPResponse, count: int
+    ) -> None:
+        """Apply what *response*, the last of *count*, says of the next ones on *connection*."""
+        apply_keep_alive(connection, response, count)
         if response.number == count:
-            hint = _HINT.search(response.head or b"")
-            if hint is not None:
-                if seconds := _TIMEOUT.search(hint[0]):
-                    limit = float(seconds[1])
-                    slot.keepalive = min(slot.keepalive, limit - min(KEEP_ALIVE_MARGIN, limit / 2))
-                if requests := _MAX.search(hint[0]):
-                    slot.left = min(slot.left, int(requests[1]))
-            slot.plain = (
-                slot.site.pipelining == 1
-                and slot.depth <= count
-                and slot.left == self._max_age == inf
+            connection.fast_release = (
+                connection.origin_pool.pipelining == 1
+                and connection.in_flight <= count
+                and connection.exchanges_left == inf
+                and not self._ages
             )
 
-    def may_pause(self, site: Site, response: HTTPResponse) -> None:
-        """Let nothing begin at *site* for as long as *response* says (RFC 9110 §10.2.3).
+    def pause_on_retry_after(self, origin: OriginPool, response: HTTPResponse) -> None:
+        """Let no request begin at *origin* for as long as *response* says (RFC 9110 §10.2.3).
 
-        With ``respect_retry_after``, for each response whose head is here.
+        With ``respects_retry_after``, for each response whose head is here.
         """
         if response.status not in (429, 503):
             return
         seconds = retry_after(response.getheader("Retry-After"))
         if seconds is not None:
-            if site.pace is None:
-                site.pace = Pace()
-            site.pace.pause(monotonic() + min(seconds, MAX_RETRY_AFTER))
+            if origin.rate_limit is None:
+                origin.rate_limit = RateLimiter()
+            origin.rate_limit.pause(monotonic() + min(seconds, MAX_RETRY_AFTER))
 
-    def linger(self, slot: Slot) -> None:
-        """Mirrors ``slots.Keeper``."""
+    def defer_eviction(self, connection: PooledConnection) -> None:
+        """Mirrors ``scheduler.SchedulerDelegate``."""
         if self.loop is not None:
-            # Behind the task that is woken now.
-            self.loop.call_soon(self.loop.call_soon, self.slots.expel, slot, slot.idle_since)
+            # After the task that is woken now.
+            evict, since = self.scheduler.evict, connection.idle_since
+            self.loop.call_soon(self.loop.call_soon, evict, connection, since)
 
-    def wake_later(self, site: Site, delay: float) -> None:
-        """Mirrors ``slots.Keeper``."""
-        if site.timer is None and self.loop is not None:
-            site.timer = self.loop.call_later(delay, self._wake, site)
+    def wake_later(self, origin: OriginPool, delay: float) -> None:
+        """Mirrors ``scheduler.SchedulerDelegate``."""
+        if origin.wake_timer is None and self.loop is not None:
+            origin.wake_timer = self.loop.call_later(delay, self._wake, origin)
 
-    def _wake(self, site: Site) -> None:
-        site.timer = None
-        self.slots.serve(site)
+    def _wake(self, origin: OriginPool) -> None:
+        origin.wake_timer = None
+        self.scheduler.serve(origin)
 
     def _expire(self) -> None:
-        """Close what has been idle for too long; the timer's call."""
-        slots = self.slots
+        """Close the connections that have been idle for too long; the timer's call."""
+        scheduler = self.scheduler
         now = monotonic()
         due = now + self._keepalive_timeout
-        while slots.idle:
-            oldest = next(iter(slots.idle))
+        while scheduler.idle:
+            oldest = next(iter(scheduler.idle))
             due = oldest.idle_since + self._keepalive_timeout
             if due > now:
                 break
-            slots.close_idle(oldest)
+            scheduler.close_idle(oldest)
             due = now + self._keepalive_timeout
         self._timer = None
-        if slots.open and self.loop is not None:
+        if scheduler.connection_count and self.loop is not None:
             # A little later: a timer may fire early by the clock's resolution.
             self._timer = self.loop.call_later(due - now + 0.01, self._expire)
 
-    # ------------------------------------------------------------------ closing
+    # ---------------------------------------------------------------------- closing
 
-    def shut(self) -> None:
-        """Close everything, without waiting: who waits or is served gets an exception."""
+    def close_nowait(self) -> None:
+        """Close everything, without waiting: requests that wait or are served get an exception."""
         self.closed = True
         if self.loop is None:
             return
         if self.loop.is_closed():
-            self._abandon()
+            self._forget_loop()
             return
         self._stop_timers()
         self._queue.close()
         self.closing.abort_open()
-        for slot in list(self.slots.all):
-            self._end(slot)
+        for connection in list(self.scheduler.connections):
+            self._close_at_shutdown(connection)
 
-    def _end(self, slot: Slot) -> None:
-        """Close the connection of *slot*, politely if it is idle."""
-        conn, protocol = slot.conn, slot.protocol
-        idle = slot in self.slots.idle
-        if protocol is None:
-            # Whose task has to run first, and takes the slot out of the books.
-            self.closing.add_connect(slot)
-        else:
-            self.closing.add(protocol)
-            self.slots.remove(slot)
+    def _close_at_shutdown(self, connection: PooledConnection) -> None:
+        """Close *connection*, politely if it is idle."""
+        if connection.opening is not None:
+            # The task that connects has to run first, and removes the connection.
+            self.closing.add_connect(connection)
+            connection.opening.close()
+            return
+        idle = connection in self.scheduler.idle
+        self.closing.add(connection)
+        self.scheduler.remove(connection)
+        conn = self._leases.get(connection)
         if conn is not None:
-            # Also ends a connect that is under way.
-            conn.close()
-            conn.auto_open = 0
-            if conn._closing is not None:
-                self.closing.add(conn._closing)
-        if protocol is not None and not idle:
-            protocol.abort()
+            # Also ends a connect that its user has begun.
+            kept, left = end_lease(conn)
+            for protocol in left if kept in (None, connection) else [*left, kept]:
+                self.closing.add(protocol)
+                protocol.close()
+        if idle:
+            connection.close()
+        else:
+            connection.abort()
 
     async def wait_closed(self) -> None:
         """Wait until all sockets are gone, ``CLOSE_SECONDS`` for the polite end of them."""
@@ -489,26 +497,20 @@ class Connections:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for site in self.slots.sites.values():
-            if site.timer is not None:
-                site.timer.cancel()
-                site.timer = None
+        for origin in self.scheduler.origins.values():
+            if origin.wake_timer is not None:
+                origin.wake_timer.cancel()
+                origin.wake_timer = None
 
-    def _abandon(self) -> None:
+    def _forget_loop(self) -> None:
         """Forget what belongs to a loop that was closed: nothing of it will be told any more."""
         self._timer = None
-        self.closing = Closing()
+        self.closing = ClosingSockets()
         self._queue.forget()
-        for site in self.slots.sites.values():
-            site.timer = None
-        for slot in list(self.slots.all):
-            if slot.protocol is not None:
-                slot.protocol.owner = None
-                with suppress(RuntimeError):  # who waits there cannot be woken
-                    slot.protocol.abort()
-            self.slots.remove(slot)
-
-    def __repr__(self) -> str:
-        slots = self.slots
-        state = "closed" if self.closed else f"{slots.open} open, {len(slots.idle)} idle"
-        return f"{state}, {slots.queued} queued"
+        for origin in self.scheduler.origins.values():
+            origin.wake_timer = None
+        for connection in list(self.scheduler.connections):
+            connection.owner = None
+            with suppress(RuntimeError):  # a task that waits there cannot be woken
+                connection.abort()
+            self.scheduler.remove(connection)

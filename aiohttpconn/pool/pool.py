@@ -6,21 +6,28 @@ import warnings
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
 from ..body import SMALL_BODY
 from ..exceptions import InvalidURL
-from ..http11.head import encode_fields, encode_request_line
+from ..http11.head import encode_fields
 from ..http11.limits import DEFAULT_LIMITS, Limits
-from ..http11.semantics import BODY_METHODS, DECIDING, SHARING
+from ..http11.semantics import DECIDING, SHARING
 from ..net.resolver import Resolver
 from ..net.timeouts import Timeout
 from ..proxies import Proxy, ProxyRules
 from ..types import UNSET, Unset
 from ..urls import PORTS, SplitURL, encode_host, split_url
-from .connections import Connections
-from .requests import Send, exchange, exchange_body, exchange_shared, lend
-from .routes import Maker, Route
+from .connections import ConnectionManager
+from .requests import (
+    SendOptions,
+    encode_small_request,
+    exchange,
+    exchange_slowly,
+    prepare,
+)
+from .routes import ConnectionFactory, Route
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,24 +41,18 @@ if TYPE_CHECKING:
     from ..response import HTTPResponse
     from ..types import BodyLike, HeadersLike, SocketOption
     from .routes import OnConnect
-    from .scheduler import Site, Slot
+    from .scheduler import PooledConnection
 
 __all__ = [
-    "KEEP_ALIVE",
     "ConnectionPool",
     "OriginStats",
     "PoolOptions",
     "PoolStats",
     "forwards",
-    "request_head",
 ]
 
 DNS_TTL = 60.0
 """Seconds for which a pool uses the answer of a name lookup: getaddrinfo tells no lifetime."""
-
-KEEP_ALIVE = "Connection: keep-alive\r\n"
-"""Sent although HTTP/1.1 means it anyway: Apache says only to who does for how long it keeps a
-connection, and how many requests."""
 
 OriginLike: TypeAlias = str | tuple[str, str, int]
 """A URL of which the origin counts, or (scheme, host, port)."""
@@ -181,20 +182,13 @@ class ConnectionPool:
             raise ValueError("cafile= makes a context: give it, or context=, not both")
         if resolver is not None and resolve is not None:
             raise ValueError("resolve= is for the pool's own resolver: give it, or resolver=")
-        options: dict[str, Any] = {
-            "strict": strict,
-            "limits": limits,
-            "uds": uds,
-            "source_address": source_address,
-            "socket_options": tuple(socket_options),
-            "resume_tls": resume_tls,
-        }
+        protocol_options: dict[str, Any] = {"strict": strict, "limits": limits}
         if high_water is not None:
-            options["high_water"] = high_water
+            protocol_options["high_water"] = high_water
         self._timeout = Timeout.of(timeout)
-        self._send = Send(self._timeout, None, resend_stale)
+        self._send = SendOptions(self._timeout, None, resend_stale)
         self._proxies = ProxyRules.of(proxy)
-        self._connections = Connections(
+        self._connections = ConnectionManager(
             limit=limit,
             limit_per_host=limit_per_host,
             keepalive_timeout=keepalive_timeout,
@@ -205,13 +199,19 @@ class ConnectionPool:
             min_interval=min_interval,
             rate=rate,
             respect_retry_after=respect_retry_after,
-            maker=Maker(
+            factory=ConnectionFactory(
                 resolver=resolver or Resolver(ttl=DNS_TTL, static=resolve),
                 on_connect=on_connect,
                 context=context,
                 cafile=None if cafile is None else str(cafile),
                 proxy_context=proxy_context,
-                options=options,
+                destination_options={
+                    "uds": uds,
+                    "source_address": source_address,
+                    "socket_options": tuple(socket_options),
+                    "resume_tls": resume_tls,
+                },
+                protocol_options=protocol_options,
             ),
         )
 
@@ -227,7 +227,7 @@ class ConnectionPool:
 
     def __del__(self) -> None:
         connections = getattr(self, "_connections", None)
-        if connections is None or connections.closed or not connections.slots.open:
+        if connections is None or connections.closed or not connections.scheduler.connection_count:
             return
         try:
             warnings.warn(
@@ -241,9 +241,9 @@ class ConnectionPool:
             loop = connections.loop
             if loop is not None and loop.is_running():
                 # In its thread, and not in the middle of anything: the collector runs anywhere.
-                loop.call_soon_threadsafe(connections.shut)
+                loop.call_soon_threadsafe(connections.close_nowait)
             else:
-                connections.shut()
+                connections.close_nowait()
 
     # ------------------------------------------------------------------ connections
 
@@ -291,25 +291,25 @@ class ConnectionPool:
         connections = self._connections
         loop = connections.bind()
         route, target = self._routed(url, proxy)
-        site = connections.site(route)
+        origin = connections.origin(route)
         send = self._sending(timeout, resend_stale, loop)
         fields, names = encode_fields(headers) if headers else ("", {})
         if method == "CONNECT" or "upgrade" in names:
             raise ValueError("what leaves HTTP needs a connection of its own: pool.connection(url)")
         small = body if type(body) is bytes and len(body) <= SMALL_BODY else None
-        if (body is not None and small is None) or not DECIDING.isdisjoint(names):
-            items = list(headers.items() if isinstance(headers, Mapping) else headers)
-            if site.fields:
-                items += [tuple(site.fields.rstrip().split(": ", 1))]
-            replay = (lambda: body) if isinstance(body, (bytes, str)) or body is None else None
-            response, _ = await exchange_body(
-                connections, site, method, target, body, items, send, replay
-            )
+        shared = origin.pipelining > 1 and body is None and method in SHARING
+        is_small = (body is None or small is not None) and DECIDING.isdisjoint(names)
+        if is_small and not (shared and isinstance(timeout, Unset)):
+            data = encode_small_request(origin, method, target, names, fields, small)
+            response = await exchange(connections, origin, method, target, data, send)
         else:
-            head = request_head(site, method, target, names, fields, small)
-            shared = site.pipelining > 1 and body is None and method in SHARING
-            start = exchange_shared if shared and isinstance(timeout, Unset) else exchange
-            response = await start(connections, site, method, target, head, send)
+            replay = None
+            if isinstance(body, (bytes, str)):
+                replay = partial(prepare, origin, method, target, names, fields, body)
+            request = prepare(origin, method, target, names, fields, body)
+            response, _ = await exchange_slowly(
+                connections, origin, method, target, request, send, shared=is_small, replay=replay
+            )
         if not response.ended:
             response.hold_weakly()
         return response
@@ -319,12 +319,14 @@ class ConnectionPool:
         timeout: float | Timeout | Unset | None,
         resend: bool | Unset,
         loop: asyncio.AbstractEventLoop,
-    ) -> Send:
+    ) -> SendOptions:
         if isinstance(timeout, Unset) and isinstance(resend, Unset) and self._timeout.total is None:
             return self._send
         limits = self._timeout if isinstance(timeout, Unset) else Timeout.of(timeout)
         deadline = None if limits.total is None else loop.time() + limits.total
-        return Send(limits, deadline, self._send.resend if isinstance(resend, Unset) else resend)
+        return SendOptions(
+            limits, deadline, self._send.resend if isinstance(resend, Unset) else resend
+        )
 
     def _routed(self, url: str, proxy: str | Proxy | Unset | None) -> tuple[Route, str]:
         parts = _split(url)
@@ -356,16 +358,21 @@ class ConnectionPool:
 
     def stats(self) -> PoolStats:
         """Return how many connections there are, and what they do."""
-        slots = self._connections.slots
+        scheduler = self._connections.scheduler
         origins = {
-            f"{site.key.origin}{f' via {site.key.proxy}' if site.key.proxy else ''}": OriginStats(
-                site.open, len(site.idle), site.open - len(site.idle), len(site.waiters)
+            f"{origin.key.origin}{f' via {origin.key.proxy}' if origin.key.proxy else ''}": (
+                OriginStats(
+                    origin.connection_count,
+                    len(origin.idle),
+                    origin.connection_count - len(origin.idle),
+                    len(origin.waiters),
+                )
             )
-            for site in slots.sites.values()
-            if site.open or site.waiters
+            for origin in scheduler.origins.values()
+            if origin.connection_count or origin.waiters
         }
-        idle = len(slots.idle)
-        return PoolStats(slots.open, idle, slots.open - idle, slots.queued, origins)
+        count, idle = scheduler.connection_count, len(scheduler.idle)
+        return PoolStats(count, idle, count - idle, scheduler.queued, origins)
 
     @property
     def closed(self) -> bool:
@@ -378,36 +385,33 @@ class ConnectionPool:
         Requests that wait for a connection get ``PoolClosed``, those that are on their way
         ``ConnectionAbortedError``. Harmless if repeated.
         """
-        self._connections.shut()
+        self._connections.close_nowait()
         await self._connections.wait_closed()
 
 
 class _Lease(AbstractAsyncContextManager["HTTPConnection"]):
-    """A connection that is lent."""
+    """A connection that is leased to a block."""
 
-    def __init__(self, connections: Connections, route: Route, timeout: Timeout) -> None:
+    def __init__(self, connections: ConnectionManager, route: Route, timeout: Timeout) -> None:
         self._connections = connections
         self._route = route
         self._timeout = timeout
-        self._slot: Slot | None = None
+        self._connection: PooledConnection | None = None
 
     async def __aenter__(self) -> HTTPConnection:
-        if self._slot is not None:
-            raise RuntimeError("this connection is lent already: call pool.connection() again")
+        if self._connection is not None:
+            raise RuntimeError("this connection is leased already: call pool.connection() again")
         connections = self._connections
         connections.bind()
-        site = connections.site(self._route)
-        slot, _ = await lend(connections, site, "", "", Send(self._timeout))
-        conn = slot.conn
-        assert conn is not None, "a connection that is open"
-        conn.timeout = self._timeout
-        self._slot = slot
-        return conn
+        origin = connections.origin(self._route)
+        connection, _ = await connections.connected(origin, self._timeout, None, "", "")
+        self._connection = connection
+        return connections.lease(connection, self._timeout)
 
     async def __aexit__(self, *exc_info: object) -> None:
-        slot, self._slot = self._slot, None
-        if slot is not None:
-            self._connections.take_back(slot)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._connections.end_lease(connection)
 
 
 def _split(url: str) -> SplitURL:
@@ -421,26 +425,3 @@ def _split(url: str) -> SplitURL:
 def forwards(proxy: Proxy, scheme: str) -> bool:
     """Whether *proxy* is asked for whole URLs of *scheme*: HTTP proxies are, for http."""
     return scheme == "http" and not proxy.is_socks
-
-
-def request_head(
-    site: Site, method: str, target: str, names: Mapping[str, str], fields: str, body: bytes | None
-) -> bytes:
-    """Return the bytes of a request in one write. *fields* are the caller's, of *names*.
-
-    Raises ``ValueError`` and ``InvalidURL`` for what may not be sent.
-    """
-    if method == "TRACE" and body is not None:
-        raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
-    line = encode_request_line(method, f"{site.prefix}{target}")
-    host = "" if "host" in names else f"Host: {site.authority}\r\n"
-    keep = "" if "connection" in names else KEEP_ALIVE
-    coding = "" if "accept-encoding" in names else "Accept-Encoding: identity\r\n"
-    length = ""
-    if body is not None:
-        length = f"Content-Length: {len(body)}\r\n"
-    elif method in BODY_METHODS:
-        length = "Content-Length: 0\r\n"
-    own = f"{host}{keep}{coding}{site.fields}{length}"
-    head = f"{line} HTTP/1.1\r\n{own}{fields}\r\n".encode("latin-1")
-    return head + body if body else head

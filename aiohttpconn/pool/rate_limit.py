@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
+from datetime import UTC
 from math import inf
 
-__all__ = ["Pace"]
+from ..http11.grammar import DIGITS
+
+__all__ = ["RateLimiter", "retry_after"]
 
 _RATE = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{0,6}(?:\.[0-9]{1,6})?)\s*(s|m|h)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -23,7 +27,7 @@ def parse_rate(rate: str) -> tuple[int, float]:
     return int(match[1]), float(match[2] or 1) * _SECONDS[match[3]]
 
 
-class Pace:
+class RateLimiter:
     """The moments at which requests may begin. Times are seconds of one clock, the caller's.
 
     *min_interval*: seconds from one beginning to the next. *rate*: see ``parse_rate``; within any
@@ -58,3 +62,22 @@ class Pace:
     def pause(self, until: float) -> None:
         """Let no request begin before *until*."""
         self._paused_until = max(self._paused_until, until)
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), None for none."""
+    if not value:
+        return None
+    value = value.strip(" \t")
+    if DIGITS.fullmatch(value):
+        return float(value)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:
+            # RFC 9110 §5.6.7: without a zone, as asctime() writes it, it is UTC too.
+            date = date.replace(tzinfo=UTC)
+        return max(date.timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

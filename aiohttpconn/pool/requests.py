@@ -1,56 +1,69 @@
 """One request and its response on a connection of a pool, up to the response's head.
 
-Three ways: ``exchange`` for what is one write, ``exchange_shared`` for such requests that share a
-connection with others, ``exchange_body`` for what ``HTTPConnection`` has to send piece by piece.
-The connection goes back to the pool by itself, at the response's last byte, and is closed when the
-response is. A request on a connection that was there before, and which dies without a byte of an
-answer, is sent once more on a new one.
+``exchange`` is the way of nearly all requests: one write, on a connection of its own.
+``exchange_slowly`` is the way of all others: a body in several writes, or a connection that is
+shared. The connection goes back to the pool by itself, at the response's last byte, and is closed
+when the response is. A request on a connection that was there before, and that dies without a byte
+of an answer, is sent once more on a new one.
 
 Layer: pool.
 """
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..client.fields import wants_chunks
-from ..exceptions import NotProcessed
+from ..body import BLOCKSIZE, make_body
+from ..exceptions import BodyLengthError, NotProcessed
 from ..failures import expired
-from ..http11.semantics import IDEMPOTENT
+from ..http11.head import encode_request_line
+from ..http11.semantics import BODY_METHODS, IDEMPOTENT
 from ..protocol import HTTP1Protocol
-from .connections import LOOK_AFTER
+from ..request_head import body_framing
+from ..upload import (
+    CONTINUE_TIMEOUT,
+    OutgoingRequest,
+    prepare_request,
+    send_request,
+    start_request,
+)
+from .keepalive import LOOK_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import asyncio
+    from collections.abc import Callable, Mapping
 
     from ..net.dial import DialReport
     from ..net.timeouts import Timeout
     from ..response import HTTPResponse
-    from .connections import Connections
-    from .scheduler import Site, Slot
+    from .connections import ConnectionManager
+    from .scheduler import OriginPool, PooledConnection
 
 __all__ = [
-    "Send",
+    "KEEP_ALIVE",
+    "SendOptions",
     "abandon",
+    "encode_small_request",
     "exchange",
-    "exchange_body",
     "exchange_shared",
-    "lend",
+    "exchange_slowly",
+    "prepare",
 ]
+
+KEEP_ALIVE = "Connection: keep-alive\r\n"
+"""Redundant in HTTP/1.1, but Apache sends its Keep-Alive limits only to clients that send it."""
 
 DISCARD_BYTES = 64 * 1024
 """Of a body that nobody wants any more: so much is received to keep the connection."""
 
 MAX_SHARED_SENDS = 4
-"""Times that a request is sent on connections which end before its turn. The next one it has alone.
+"""Times that a request is sent on connections which end before its turn. The next one is its own.
 """
 
 
-class Send(NamedTuple):
-    """How a request is sent: what is the same for most of a client's.
+class SendOptions(NamedTuple):
+    """How a request is sent: the part that is the same for most of a client's.
 
     *deadline*: when it must be over, on the loop's clock. *resend*: whether a request that a stale
     connection has swallowed is sent again.
@@ -61,126 +74,278 @@ class Send(NamedTuple):
     resend: bool = True
 
 
+# ------------------------------------------------------------------------ one write
+
+
 async def exchange(
-    pool: Connections,
-    site: Site,
+    pool: ConnectionManager,
+    origin: OriginPool,
     method: str,
     target: str,
     data: bytes,
-    send: Send,
+    send: SendOptions,
     fresh: bool = False,
 ) -> HTTPResponse:
     """Send *data*, the whole of a request; return its response, whose head is here.
 
-    Hot: see docs/topics/design.md. From ``take`` to ``start`` nothing awaits that is not needed,
-    and whoever is cancelled has the connection closed, and its slot free, before it runs on.
-    *fresh* makes a new connection.
+    Hot: see docs/topics/design.md. From ``acquire_nowait`` to ``start`` nothing awaits that is not
+    needed, and a task that is cancelled has its connection closed, and its place free, before it
+    runs on. *fresh* makes a new connection.
     """
     while True:
-        slot = site.take()
-        if slot is None:
-            slot = await pool.acquire(site, send.timeout, send.deadline, method, target)
-        protocol = slot.protocol
+        connection = origin.acquire_nowait()
+        if connection is None:
+            connection = await pool.acquire(origin, send.timeout, send.deadline, method, target)
         dialed = None
-        if protocol is not None:
+        if connection.transport is not None:
             if fresh:
-                pool.renew(slot)
-                protocol = None
+                connection = pool.reset(connection)
             elif (
                 # A request that must not be sent twice gets the look in any case.
-                monotonic() - slot.idle_since > LOOK_AFTER or method not in IDEMPOTENT
-            ) and pool.is_stale(slot):
-                slot = pool.replace(slot)
-                protocol = slot.protocol
-        if protocol is None:
-            protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
-            dialed = pool.report(slot)
-        if protocol.timeout is not send.timeout:
-            protocol.set_timeout(send.timeout)
-        response = protocol.start(method, site.prefix + target, data, True)
+                monotonic() - connection.idle_since > LOOK_AFTER or method not in IDEMPOTENT
+            ) and pool.is_stale(connection):
+                connection = pool.replace(connection)
+        if connection.transport is None:
+            dialed = await pool.open(connection, send.timeout, send.deadline, method, target)
+        if connection.timeout is not send.timeout:
+            connection.set_timeout(send.timeout)
+        response = connection.start(method, origin.prefix + target, data, True)
         response.dialed = dialed
-        waiter = response.head_waiter = protocol.loop.create_future()
-        if protocol.timed:
-            protocol.begin_head_wait(response)
+        waiter = response.head_waiter = connection.loop.create_future()
+        if connection.timed:
+            connection.begin_head_wait(response)
             if send.deadline is not None:
-                protocol.arm_total(response, send.deadline)
+                connection.arm_total(response, send.deadline)
         try:
             await waiter
         except BaseException:
-            # Aborts the connection, unless the answer was whole: it serves somebody else by now.
+            # Aborts the connection, unless the answer was whole: it serves others by now.
             response.close()
             raise
         if response.head is not None:
-            if pool.respect_retry_after:
-                pool.may_pause(site, response)
+            if pool.respects_retry_after:
+                pool.pause_on_retry_after(origin, response)
             return response
-        _check_resend(response, method, send)
+        if not _may_resend(response.failure, method, dialed, send):
+            response.raise_failure()
+            raise AssertionError("a response ends with a head or with an exception")
         fresh = True
 
 
-async def exchange_shared(
-    pool: Connections, site: Site, method: str, target: str, data: bytes, send: Send
-) -> HTTPResponse:
-    """Send *data* as ``exchange`` does, maybe behind requests whose answers are not here yet.
+def encode_small_request(
+    origin: OriginPool,
+    method: str,
+    target: str,
+    names: Mapping[str, str],
+    fields: str,
+    body: bytes | None,
+) -> bytes:
+    """Return the bytes of a request in one write. *fields* are the caller's, of *names*.
 
-    Whoever is cancelled leaves the connection to the others: its response is dropped when it
-    comes. What a connection has not answered when it ends is sent on another.
+    Raises ``ValueError`` and ``InvalidURL`` for what may not be sent.
+    """
+    if method == "TRACE" and body is not None:
+        raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
+    framing = ""
+    if body is not None:
+        framing = f"Content-Length: {len(body)}\r\n"
+    elif method in BODY_METHODS:
+        framing = "Content-Length: 0\r\n"
+    head = _encode_head(origin, method, target, names, fields, framing)
+    return head + body if body else head
+
+
+def _encode_head(
+    origin: OriginPool,
+    method: str,
+    target: str,
+    names: Mapping[str, str],
+    fields: str,
+    framing: str,
+) -> bytes:
+    line = encode_request_line(method, f"{origin.prefix}{target}")
+    host = "" if "host" in names else f"Host: {origin.authority}\r\n"
+    keep = "" if "connection" in names else KEEP_ALIVE
+    coding = "" if "accept-encoding" in names else "Accept-Encoding: identity\r\n"
+    own = f"{host}{keep}{coding}{origin.proxy_authorization}{framing}"
+    return f"{line} HTTP/1.1\r\n{own}{fields}\r\n".encode("latin-1")
+
+
+# ------------------------------------------------------------------------ all others
+
+
+def prepare(
+    origin: OriginPool,
+    method: str,
+    target: str,
+    names: Mapping[str, str],
+    fields: str,
+    body: Any,
+) -> OutgoingRequest:
+    """Return the request that ``exchange_slowly`` sends, with its framing decided.
+
+    *body* is one of ``HTTPConnection.request``; *fields* are the caller's, of *names*. A
+    Transfer-Encoding among them must be ``chunked``, which is done here. Raises ``ValueError``,
+    ``InvalidURL``, ``TypeError`` and ``BodyLengthError`` for what may not be sent.
+    """
+    made = None if body is None else make_body(body, BLOCKSIZE)
+    coding = names.get("transfer-encoding")
+    if coding is not None and coding.strip(" \t").lower() != "chunked":
+        # RFC 9112 §6.3: after that field a server looks for chunks, and takes what is none for
+        # the next request.
+        raise ValueError(
+            f"{method} {origin.url}{target}: a request's Transfer-Encoding must be "
+            f"'chunked' alone, which sends the body in chunks, got {coding!r}"
+        )
+    chunked, length, framing = body_framing(method, made, names, True, True)
+    if made is None and length:
+        # Announced, and never to come: prepare_request refuses it as any other wrong length.
+        made = make_body(b"", BLOCKSIZE)
+    head = _encode_head(origin, method, target, names, fields, framing)
+    return prepare_request(method, origin.prefix + target, head, names, made, chunked, length)
+
+
+async def exchange_slowly(
+    pool: ConnectionManager,
+    origin: OriginPool,
+    method: str,
+    target: str,
+    request: OutgoingRequest,
+    send: SendOptions,
+    *,
+    shared: bool = False,
+    replay: Callable[[], OutgoingRequest] | None = None,
+) -> tuple[HTTPResponse, float]:
+    """Send *request*; return its response, whose head is here, and when it was sent.
+
+    *shared*: maybe on a connection with requests whose answers are not here yet. Only a request
+    that is one write may share. *replay* makes *request* again, with its body from the start, for
+    a resend; None if that cannot be.
     """
     sends = 0
-    while sends < MAX_SHARED_SENDS:
-        slot = site.take_shared()
-        if slot is None:
-            slot = await pool.acquire(
-                site, send.timeout, send.deadline, method, target, exclusive=False
-            )
-        protocol = slot.protocol
-        dialed = None
-        if (
-            slot.depth == 1
-            and protocol is not None
-            and monotonic() - slot.idle_since > LOOK_AFTER
-            and pool.is_stale(slot)
-        ):
-            slot = pool.replace(slot)
-            protocol = slot.protocol
-        if protocol is None:
-            protocol = await pool.open(slot, send.timeout, send.deadline, method, target)
-            dialed = pool.report(slot)
-            pool.share(slot)
-        elif slot.depth == 1:
-            if protocol.timeout is not send.timeout:
-                protocol.set_timeout(send.timeout)
-            pool.share(slot)
-        response = protocol.start(method, site.prefix + target, data, True)
-        response.dialed = dialed
-        waiter = response.head_waiter = protocol.loop.create_future()
-        timer = None
-        if protocol.timed:
-            protocol.begin_head_wait(response)
-            if send.deadline is not None:
-                # Its own: the connection's is for the one that is being received.
-                timer = protocol.loop.call_at(
-                    send.deadline, _late, waiter, protocol, response, send.timeout.total
-                )
-        try:
-            await waiter
-        except BaseException:
-            abandon(response)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+    fresh = False
+    while True:
+        alone = not shared or sends == MAX_SHARED_SENDS
+        connection, dialed = await pool.connected(
+            origin,
+            send.timeout,
+            send.deadline,
+            method,
+            target,
+            exclusive=alone,
+            fresh=fresh or (shared and alone),
+        )
+        if alone:
+            response, sent = await _exchange_alone(pool, connection, request, send)
+        else:
+            response = await _exchange_shared(pool, connection, request, send)
+            sent = response.started
         if response.head is not None:
-            if send.deadline is not None and not response.ended:
-                protocol.arm_total(response, send.deadline)
-            if pool.respect_retry_after:
-                pool.may_pause(site, response)
-            return response
-        if not isinstance(response.failure, NotProcessed):
-            _check_resend(response, method, send)
-            break
-        sends += 1
-    return await exchange(pool, site, method, target, data, send, fresh=True)
+            response.dialed = dialed
+            if pool.respects_retry_after:
+                pool.pause_on_retry_after(origin, response)
+            return response, sent
+        if not alone and isinstance(response.failure, NotProcessed):
+            sends += 1
+            continue
+        again = _may_resend(response.failure, method, dialed, send)
+        if not again or (request.body is not None and replay is None):
+            response.raise_failure()
+            raise AssertionError("a response ends with a head or with an exception")
+        if request.body is not None:
+            assert replay is not None, "a body that cannot be sent again"
+            request = replay()
+        shared, fresh = False, True
+
+
+async def exchange_shared(
+    pool: ConnectionManager,
+    origin: OriginPool,
+    method: str,
+    target: str,
+    data: bytes,
+    send: SendOptions,
+) -> HTTPResponse:
+    """Send *data*, the whole of a request, as ``exchange`` does, on a connection for several."""
+    request = OutgoingRequest(
+        method, origin.prefix + target, data, None, False, None, False, False, False
+    )
+    response, _ = await exchange_slowly(pool, origin, method, target, request, send, shared=True)
+    return response
+
+
+async def _exchange_alone(
+    pool: ConnectionManager,
+    connection: PooledConnection,
+    request: OutgoingRequest,
+    send: SendOptions,
+) -> tuple[HTTPResponse, float]:
+    """Send *request* on a connection that serves nobody else; return (response, when it was sent).
+
+    Returns with the response's head, or with what came instead of it as its failure.
+    """
+    # Not before the body is sent: an answer may be whole earlier.
+    pool.take_over(connection)
+    if connection.timeout is not send.timeout:
+        connection.set_timeout(send.timeout)
+    response = start_request(connection, request, send.deadline)
+    try:
+        await send_request(connection, response, request, CONTINUE_TIMEOUT, None)
+        sent = monotonic()
+        if not response.has_head:
+            waiter = response.head_waiter = connection.loop.create_future()
+            if connection.timed:
+                connection.begin_wait(response)
+            await waiter
+            if connection.timed:
+                connection.end_wait(response)
+    except BaseException as exc:
+        if isinstance(exc, BodyLengthError):
+            connection.describe(exc, response)
+        response.close()
+        connection.abort()
+        raise
+    finally:
+        pool.release(connection)
+    return response, sent
+
+
+async def _exchange_shared(
+    pool: ConnectionManager,
+    connection: PooledConnection,
+    request: OutgoingRequest,
+    send: SendOptions,
+) -> HTTPResponse:
+    """Send *request* on a connection for several; return the response as ``_exchange_alone`` does.
+
+    A request that is cancelled leaves the connection to the others: its response is dropped when
+    it comes.
+    """
+    if connection.in_flight == 1:
+        if connection.timeout is not send.timeout:
+            connection.set_timeout(send.timeout)
+        pool.share(connection)
+    response = connection.start(request.method, request.target, request.head, True)
+    waiter = response.head_waiter = connection.loop.create_future()
+    timer = None
+    if connection.timed:
+        connection.begin_head_wait(response)
+        if send.deadline is not None:
+            # Its own: the connection's is for the one that is being received.
+            timer = connection.loop.call_at(
+                send.deadline, _late, waiter, connection, response, send.timeout.total
+            )
+    try:
+        await waiter
+    except BaseException:
+        abandon(response)
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if response.head is not None and send.deadline is not None and not response.ended:
+        connection.arm_total(response, send.deadline)
+    return response
 
 
 def _late(
@@ -195,94 +360,16 @@ def _late(
         waiter.set_exception(protocol.describe(exc, response, notes=f"total={total:g}"))
 
 
-def _check_resend(response: HTTPResponse, method: str, send: Send) -> None:
-    """Raise what has ended *response* before its head, unless its request is to be sent again.
+def _may_resend(
+    failure: BaseException | None, method: str, dialed: DialReport | None, send: SendOptions
+) -> bool:
+    """Whether a request that ended with *failure*, and no head, is sent once more.
 
     RFC 9110 §9.2.2 and RFC 9112 §9.3.1: on a connection that was there before, without a byte of
     an answer, and a method that may be sent twice.
     """
-    again = send.resend and response.dialed is None and method in IDEMPOTENT
-    if not again or not getattr(response.failure, "unanswered", False):
-        response.raise_failure()
-        raise AssertionError("a response ends with a head or with an exception")
-
-
-async def lend(
-    pool: Connections, site: Site, method: str, target: str, send: Send, *, fresh: bool = False
-) -> tuple[Slot, DialReport | None]:
-    """Return a slot whose connection is open, and the caller's own, and how it was made if it was.
-
-    Take it back with ``settle`` or ``take_back``. *fresh* makes a new connection.
-    """
-    slot = site.take()
-    if slot is None:
-        slot = await pool.acquire(site, send.timeout, send.deadline, method, target)
-    dialed = None
-    if slot.protocol is not None:
-        if fresh:
-            pool.renew(slot)
-        elif pool.is_stale(slot):
-            slot = pool.replace(slot)
-    if slot.protocol is None:
-        await pool.open(slot, send.timeout, send.deadline, method, target)
-        dialed = pool.report(slot)
-    pool.lend(slot)
-    return slot, dialed
-
-
-async def exchange_body(
-    pool: Connections,
-    site: Site,
-    method: str,
-    target: str,
-    body: Any,
-    fields: Sequence[tuple[str, str]],
-    send: Send,
-    replay: Callable[[], Any] | None = None,
-) -> tuple[HTTPResponse, float]:
-    """Send a request whose body is not one write; return (response, when it was sent).
-
-    *body* and *fields* are those of ``HTTPConnection.request``, but a Transfer-Encoding is done
-    here. *replay* gives *body* a second time, for a resend; None if that cannot be.
-    """
-    try:
-        in_chunks = wants_chunks(fields, body is not None)
-    except ValueError as exc:
-        raise ValueError(f"{method} {site.key.origin}{target}: {exc}") from None
-    if not any(name.lower() == "connection" for name, _ in fields):
-        fields = [("Connection", "keep-alive"), *fields]
-    fresh = False
-    while True:
-        slot, dialed = await lend(pool, site, method, target, send, fresh=fresh)
-        conn = slot.conn
-        assert conn is not None, "a connection that is open"
-        conn.timeout = _left_of(send)
-        try:
-            await conn.request(method, site.prefix + target, body, fields, encode_chunked=in_chunks)
-            sent = monotonic()
-            response = await conn.getresponse()
-        except BaseException as exc:
-            pool.take_back(slot)
-            stale = dialed is None and getattr(exc, "unanswered", False)
-            if not (stale and send.resend and method in IDEMPOTENT and replay):
-                raise
-            body = replay()
-            fresh = True
-            continue
-        response.dialed = dialed
-        if pool.respect_retry_after:
-            pool.may_pause(site, response)
-        pool.settle(slot, response)
-        return response, sent
-
-
-def _left_of(send: Send) -> Timeout:
-    """Return the limits of one exchange: what is left of those of the whole call."""
-    if send.deadline is None:
-        return send.timeout
-    left = send.deadline - asyncio.get_running_loop().time()
-    # Rounded, because errors show it.
-    return replace(send.timeout, total=max(round(left, 3), 0.001))
+    again = send.resend and dialed is None and method in IDEMPOTENT
+    return again and getattr(failure, "unanswered", False)
 
 
 def abandon(response: HTTPResponse) -> None:

@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..connection import HTTPConnection, HTTPSConnection
+from ..connection import lease_connection
 from ..exceptions import ConnectionVetoed, ConnectTimeout, cut_url
-from ..net.dial import dial
+from ..net.dial import Destination, dial
 from ..net.sockets import preferred
 from ..net.tls import default_context
+from ..net.tunnel import make_tunnel
 from ..urls import SplitURL
 
 if TYPE_CHECKING:
     import asyncio
     import ssl
 
-    from ..net.dial import Destination, DialReport
+    from ..connection import HTTPConnection
+    from ..net.dial import DialReport
     from ..net.resolver import Address, Resolves
+    from ..net.timeouts import Timeout
     from ..proxies import Proxy
+    from .scheduler import PooledConnection
 
-__all__ = ["Dialer", "Maker", "OnConnect", "Route", "name_proxy"]
+__all__ = ["ConnectionFactory", "OnConnect", "OriginDialer", "Route", "name_proxy"]
 
 OnConnect = Callable[[str, str, int], object]
 """Called with (address, host, port) before a connect; False, or what it raises, forbids it."""
@@ -54,8 +58,8 @@ class Route(NamedTuple):
         return f"{self.scheme}://{self.authority}"
 
 
-class Dialer:
-    """Connects for one site; the address that worked last is tried first (RFC 8305 §4)."""
+class OriginDialer:
+    """Connect to one origin; the address that worked last is tried first (RFC 8305 §4)."""
 
     __slots__ = ("_on_connect", "_resolver", "_winner")
 
@@ -72,7 +76,7 @@ class Dialer:
         return made
 
     async def resolve(self, host: str, port: int) -> list[Address]:
-        """Mirrors ``net.resolver.Resolves``: what was vetted is what is connected to."""
+        """Mirrors ``net.resolver.Resolves``: only vetted addresses are connected to."""
         addresses = await self._resolver.resolve(host, port)
         if self._on_connect is not None:
             addresses = self._vetted(self._on_connect, addresses, host, port)
@@ -100,10 +104,11 @@ class Dialer:
         raise error from refused[-1]
 
 
-class Maker:
+class ConnectionFactory:
     """Makes connections, each for a route: what is the same for all of a pool's.
 
-    *options* are arguments of ``HTTPConnection``; see ``ConnectionPool`` for the others.
+    *destination_options* are fields of ``Destination``, *protocol_options* arguments of
+    ``HTTP1Protocol``; see ``ConnectionPool`` for the others.
     """
 
     def __init__(
@@ -114,49 +119,66 @@ class Maker:
         context: ssl.SSLContext | None,
         cafile: str | None,
         proxy_context: ssl.SSLContext | None,
-        options: dict[str, Any],
+        destination_options: dict[str, Any] | None = None,
+        protocol_options: dict[str, Any] | None = None,
     ) -> None:
         self._resolver = resolver
         self._on_connect = on_connect
         self._context = context
         self._cafile = cafile
         self._proxy_context = proxy_context
-        self._options = options
+        self._destination_options = destination_options or {}
+        self.protocol_options = protocol_options or {}
 
-    def dialer(self) -> Dialer:
-        """Return what connects for one route."""
-        return Dialer(self._resolver, self._on_connect)
+    def dialer(self) -> OriginDialer:
+        """Return a dialer for one origin."""
+        return OriginDialer(self._resolver, self._on_connect)
 
-    async def make(self, route: Route, dialer: Dialer) -> HTTPConnection:
-        """Return a new connection for *route*, not connected yet."""
-        options = {**self._options, "dialer": dialer}
-        proxy = route.proxy
-        if proxy is not None and proxy.scheme == "https" and self._proxy_context is None:
-            self._proxy_context = await default_context()
-        kind: type[HTTPConnection] = HTTPConnection
+    async def destination(self, route: Route) -> Destination:
+        """Return where the connections of *route* lead, and how."""
+        options = self._destination_options
+        context = proxy_context = None
         if route.scheme == "https":
-            kind = HTTPSConnection
-            options["context"] = route.context or self._context
-            options["server_hostname"] = route.server_hostname
-            if options["context"] is None:
-                options["cafile"] = self._cafile
+            context = route.context or self._context or await default_context(self._cafile)
+        proxy = route.proxy
         if proxy is None:
-            return kind(route.host, route.port, **options)
-        if route.forward:
-            if proxy.scheme == "https":
-                return HTTPSConnection(
-                    proxy.host, proxy.port, context=self._proxy_context, **options
-                )
-            return HTTPConnection(proxy.host, proxy.port, **options)
+            return Destination(
+                route.host,
+                route.port,
+                context=context,
+                server_hostname=route.server_hostname,
+                **options,
+            )
         if proxy.scheme == "https":
-            options["proxy_context"] = self._proxy_context
-        conn = kind(proxy.host, proxy.port, **options)
+            proxy_context = self._proxy_context or await default_context()
+        if route.forward:
+            return Destination(proxy.host, proxy.port, context=proxy_context, **options)
         credentials = None
         if proxy.username is not None:
             credentials = proxy.username, proxy.password or ""
         scheme = "http" if proxy.scheme == "https" else proxy.scheme
-        conn.set_tunnel(route.host, route.port, scheme=scheme, credentials=credentials)
-        return conn
+        return Destination(
+            proxy.host,
+            proxy.port,
+            context=context,
+            server_hostname=route.server_hostname,
+            tunnel=make_tunnel(route.host, route.port, (), scheme, credentials),
+            proxy_context=proxy_context,
+            **options,
+        )
+
+    def lease(self, connection: PooledConnection, timeout: Timeout) -> HTTPConnection:
+        """Return an ``HTTPConnection`` on *connection*, which is open."""
+        origin = connection.origin_pool
+        assert origin.destination is not None, "an origin that was connected to"
+        return lease_connection(
+            connection,
+            origin.destination,
+            connection.report,
+            timeout=timeout,
+            dialer=origin.dial,
+            **self.protocol_options,
+        )
 
 
 # Phases in which it is the proxy that is connected to, if it is asked for whole URLs.

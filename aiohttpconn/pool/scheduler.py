@@ -1,25 +1,28 @@
-"""Who gets the next connection: the pool's limits, its idle connections, and the turns of origins.
+"""Scheduler: who gets the next connection. The pool's limits, idle connections, waiting origins.
 
-A *slot* is one of the ``limit`` connections that a pool may have, or the right to make it. It is
-always one of these, and every change is made in synchronous code, so that none is ever lost:
+A *pooled connection* is one of the ``limit`` connections that a pool may have, or the right to
+make one. It is always one of these, and every change is made in synchronous code, so that none is
+ever lost:
 
-    idle     in ``site.idle`` and ``slots.idle``: connected, and nobody's
-    taken    somebody's, who gives it back (``put``) or reports it gone (``remove``)
-    gone     its connection has ended; it counts no more
+    idle      in ``origin.idle`` and ``scheduler.idle``: connected, and free
+    taken     a request's, which releases it (``release``) or reports its end (``remove``)
+    removed   its connection has ended; it counts no more
 
-A *site* is what is known of one way to one origin. What needs a slot and gets none waits in the
-queue of its site. Three things hold whenever no method here is running:
+An *origin pool* is the state of one way to one origin. A request that needs a connection and gets
+none waits in the queue of its origin. Three things hold whenever no method here is running:
 
-- a site has no idle connection while somebody waits in its queue and may begin;
-- no site has an idle connection while another waits for a slot of the pool: it is closed for it,
-  or, if its site has no more than the other, a moment later (``linger``), so that who makes one
-  request after the other does not lose its connection between them;
-- sites that wait for a slot of the pool stand in ``turns``, and get theirs in that order.
+- an origin has no idle connection while a request waits in its queue and may begin;
+- no origin has an idle connection while another waits for a connection of the pool: the idle one
+  is closed for it. If its origin has no more connections than the other, that happens a moment
+  later (``defer_eviction``), so that a program that makes one request after the other does not
+  lose its connection between them;
+- origins that wait for a connection of the pool stand in ``waiting_origins``, and get theirs in
+  that order.
 
-A connection that comes back while others wait may stay with its site, whose next request then needs
-no handshake, but not at their expense: see ``_must_yield``. All of it costs the same however many
-slots, sites and waiters there are. No I/O, no event loop: a waiter is whatever has ``set_result``.
-Layer: pool.
+A connection that is released while others wait may stay with its origin, whose next request then
+needs no handshake, but not at the others' expense: see ``_must_yield``. All of it costs the same
+however many connections, origins and waiters there are. No I/O, no event loop: a waiter is
+anything that has ``set_result``. Layer: pool.
 """
 
 from __future__ import annotations
@@ -29,503 +32,555 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..pipelining import PipeliningProtocol
+
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Hashable
 
-    from ..connection import HTTPConnection
-    from ..protocol import HTTP1Protocol
-    from .rate_limit import Pace
+    from ..net.dial import Destination, DialReport
+    from ..opening import Opening
+    from .rate_limit import RateLimiter
 
-__all__ = ["Site", "Slot", "Slots"]
+__all__ = ["OriginPool", "PooledConnection", "Scheduler"]
 
 STREAK = 8
-"""Requests that a site's connections go on to, each, until one goes to a site that has one less.
+"""Requests that an origin's connections serve, each, until one goes to an origin that has one less.
 
-Sites that cannot all have the same number would pass a connection to and fro at each request.
+Origins that cannot all have the same number would pass a connection to and fro at each request.
 """
 
 MAX_UNUSED = 1024
-"""Sites without a connection that are remembered: for the address that worked, and for pauses."""
+"""Origins without a connection that are remembered: for the address that worked, and for pauses."""
 
 
 class Waiter(Protocol):
-    """What waits for a slot: a future."""
+    """A request that waits for a connection: a future."""
 
-    def set_result(self, slot: Slot, /) -> None: ...
-
-
-class Keeper(Protocol):
-    """What the pool does for its slots: the side that knows connections and clocks."""
-
-    def close(self, slot: Slot) -> None:
-        """Close the connection of *slot*, which has left the books."""
-
-    def linger(self, slot: Slot) -> None:
-        """Call ``expel(slot, slot.idle_since)`` when who has just used *slot* has run."""
-
-    def wake_later(self, site: Site, delay: float) -> None:
-        """Call ``serve(site)`` in *delay* seconds: nothing may begin there before."""
-
-    def exchange_ended(self, slot: Slot, response: Any, count: int) -> None:
-        """*count* exchanges on *slot* have ended, and it cannot just be idle."""
-
-    def connection_ended(self, slot: Slot) -> None:
-        """The connection of *slot* has ended: ``remove`` it."""
+    def set_result(self, connection: Any, /) -> None: ...
 
 
-class Slot:
-    """A connection of the pool, or the right to make one. It owns its protocol: see ``Owner``."""
+class SchedulerDelegate(Protocol):
+    """The side of the pool that knows connections and clocks, as the scheduler calls it."""
+
+    def new_connection(self, origin: OriginPool) -> Any:
+        """Return a ``PooledConnection`` of *origin*, not connected yet."""
+
+    def close_socket(self, connection: Any) -> None:
+        """Close *connection*, which the scheduler does not count any more."""
+
+    def defer_eviction(self, connection: Any) -> None:
+        """Call ``evict(connection, connection.idle_since)`` after its last user has run."""
+
+    def wake_later(self, origin: OriginPool, delay: float) -> None:
+        """Call ``serve(origin)`` in *delay* seconds: no request may begin there before."""
+
+    def exchange_ended(self, connection: Any, response: Any, count: int) -> None:
+        """*count* exchanges on *connection* have ended, and it needs more than to become idle."""
+
+    def connection_ended(self, connection: Any) -> None:
+        """*connection* has ended: ``remove`` it."""
+
+
+class PooledConnection(PipeliningProtocol):
+    """A connection of the pool: the protocol itself, and what the scheduler knows of it.
+
+    Made before it is connected: until then it is the right to make a connection, and its
+    ``transport`` is None. It never connects twice.
+    """
 
     __slots__ = (
-        "born",
-        "conn",
-        "depth",
-        "gone",
+        "connected_at",
+        "exchanges_left",
+        "fast_release",
         "idle_since",
+        "in_flight",
         "keepalive",
-        "left",
-        "plain",
-        "protocol",
-        "site",
+        "opening",
+        "origin_pool",
+        "removed",
+        "report",
     )
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.conn: HTTPConnection | None = None
-        # Connected, as far as is known; None until then.
-        self.protocol: HTTP1Protocol | None = None
-        self.born = 0.0
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, origin_pool: OriginPool, **options: Any
+    ) -> None:
+        PipeliningProtocol.__init__(self, loop, origin_pool.url, **options)
+        self.owner = self.origin_pool = origin_pool
+        # The connect that is under way, and how the last one went.
+        self.opening: Opening | None = None
+        self.report: DialReport | None = None
+        self.connected_at = 0.0
         self.idle_since = 0.0
         # Seconds for which the server keeps it idle, if it says so.
         self.keepalive = inf
         # Exchanges that it may still serve, those on their way included.
-        self.left = inf
-        # Whether it becomes idle after an exchange just so. Not after its first, whose response
-        # says how long it is kept.
-        self.plain = False
+        self.exchanges_left = inf
+        # Whether it becomes idle after an exchange with nothing to decide. Not after its first,
+        # whose response says how long the server keeps it.
+        self.fast_release = False
         # Exchanges on their way, of a connection that is shared.
-        self.depth = 0
-        self.gone = False
-
-    def exchange_ended(self, protocol: Any, response: Any, count: int = 1) -> None:
-        """Mirrors ``protocol.Owner``. Hot: see docs/topics/design.md."""
-        site = self.site
-        slots = site.slots
-        if self.plain and not site.waiters and not slots.turns and len(slots.idle) < slots.max_idle:
-            self.idle_since = monotonic()
-            site.idle[self] = slots.idle[self] = None
-        else:
-            slots.keeper.exchange_ended(self, response, count)
-
-    def connection_ended(self, protocol: Any = None) -> None:
-        """Mirrors ``protocol.Owner``."""
-        if not self.gone:
-            self.site.slots.keeper.connection_ended(self)
-
-    def transport_lost(self, protocol: Any) -> None:
-        """Mirrors ``protocol.Owner``."""
-        self.connection_ended()
+        self.in_flight = 0
+        self.removed = False
 
 
-class Site:
-    """One way to one origin: its connections, and who waits for one. ``key`` tells sites apart."""
+class OriginPool:
+    """One way to one origin: its connections, and the requests that wait for one.
+
+    ``key`` tells origins apart. It is the ``protocol.Owner`` of its connections.
+    """
 
     __slots__ = (
         "authority",
-        "dialer",
-        "fields",
+        "connection_count",
+        "destination",
+        "dial",
+        "evicted",
         "idle",
         "key",
-        "open",
-        "pace",
         "pipelining",
         "prefix",
-        "retired",
-        "room",
-        "slots",
-        "streak",
-        "timer",
+        "proxy_authorization",
+        "rate_limit",
+        "reuse_streak",
+        "scheduler",
+        "shareable",
+        "url",
         "waiters",
+        "wake_timer",
     )
 
-    def __init__(self, key: Any, slots: Slots) -> None:
+    def __init__(self, key: Any, scheduler: Scheduler) -> None:
         self.key = key
-        self.slots = slots
-        self.open = 0
+        self.scheduler = scheduler
+        self.connection_count = 0
         # The last one in is the first one out: it is the least likely to be stale.
-        self.idle: dict[Slot, None] = {}
+        self.idle: dict[PooledConnection, None] = {}
         # In the order in which they came; whether each wants the connection for itself.
         self.waiters: OrderedDict[Waiter, bool] = OrderedDict()
-        # Connections that are shared and take one more exchange; the last one gets it. In a dict,
-        # finding the last one takes longer the more were taken out behind it.
-        self.room: OrderedDict[Slot, None] = OrderedDict()
+        # Shared connections that take one more exchange; the last one gets it. In a dict, the
+        # last one takes longer to find the more were taken out after it.
+        self.shareable: OrderedDict[PooledConnection, None] = OrderedDict()
         # Exchanges that share a connection at most.
         self.pipelining = 1
         # Requests that its connections went on to, since it got one in its turn.
-        self.streak = 0
+        self.reuse_streak = 0
         # When requests may begin, if that is limited, and the timer that then wakes waiters.
-        self.pace: Pace | None = None
-        self.timer: Any = None
-        # Forgotten: whoever holds it asks for another.
-        self.retired = False
-        # The pool's: what connects; what stands in a Host field, before each target and behind
-        # the Host field, if a proxy is asked for whole URLs.
-        self.dialer: Any = None
+        self.rate_limit: RateLimiter | None = None
+        self.wake_timer: Any = None
+        # Forgotten by the scheduler: a caller that still holds it asks for another.
+        self.evicted = False
+        # The pool's: how connections are made; the origin as the beginning of a URL, and as the
+        # Host field's value; the text before each target and the line after the Host field, if a
+        # proxy is asked for whole URLs.
+        self.dial: Any = None
+        self.destination: Destination | None = None
+        self.url = ""
         self.authority = ""
         self.prefix = ""
-        self.fields = ""
+        self.proxy_authorization = ""
 
-    def take(self) -> Slot | None:
-        """Return an idle slot or a new one; None if there is none, or others wait for it.
+    # ------------------------------------------------------------ owner of connections
 
-        Hot: see docs/topics/design.md. An idle one may be stale: whoever takes it has a look.
+    def exchange_ended(self, connection: PooledConnection, response: Any, count: int = 1) -> None:
+        """Mirrors ``protocol.Owner``. Hot: see docs/topics/design.md."""
+        scheduler = self.scheduler
+        if (
+            connection.fast_release
+            and not self.waiters
+            and not scheduler.waiting_origins
+            and len(scheduler.idle) < scheduler.max_idle
+        ):
+            connection.idle_since = monotonic()
+            self.idle[connection] = scheduler.idle[connection] = None
+        else:
+            scheduler.delegate.exchange_ended(connection, response, count)
+
+    def connection_ended(self, connection: PooledConnection) -> None:
+        """Mirrors ``protocol.Owner``."""
+        if not connection.removed:
+            self.scheduler.delegate.connection_ended(connection)
+
+    def transport_lost(self, connection: PooledConnection) -> None:
+        """Mirrors ``protocol.Owner``: known since ``connection_ended``."""
+
+    # --------------------------------------------------------------------- acquiring
+
+    def acquire_nowait(self) -> PooledConnection | None:
+        """Return an idle connection or a new one; None if there is none, or requests wait for it.
+
+        Hot: see docs/topics/design.md. An idle one may be stale: the caller has to check.
         """
-        if self.pace is None:
+        if self.rate_limit is None:
             idle = self.idle
             if idle:
-                slot, _ = idle.popitem()
-                del self.slots.idle[slot]
-                return slot
+                connection, _ = idle.popitem()
+                del self.scheduler.idle[connection]
+                return connection
             if self.waiters:
                 return None
-            return self.slots.new(self)
-        return self._take_paced()
+            return self.scheduler.new(self)
+        return self._acquire_limited()
 
-    def _take_paced(self) -> Slot | None:
-        pace = self.pace
-        assert pace is not None
+    def _acquire_limited(self) -> PooledConnection | None:
+        limit = self.rate_limit
+        assert limit is not None, "an origin with a rate limit"
         now = monotonic()
-        if self.waiters or pace.delay(now) > 0:
+        if self.waiters or limit.delay(now) > 0:
             return None
-        slot = self._idle_or_new()
-        if slot is not None:
-            pace.begin(now)
-        return slot
+        connection = self.idle_or_new()
+        if connection is not None:
+            limit.begin(now)
+        return connection
 
-    def _idle_or_new(self) -> Slot | None:
-        return self.take_idle() or self.slots.new(self)
+    def idle_or_new(self) -> PooledConnection | None:
+        """Return an idle connection, or a new one if the limits allow it; for a request's turn."""
+        return self.acquire_idle_nowait() or self.scheduler.new(self)
 
-    def take_idle(self) -> Slot | None:
-        """Return the slot that was used last of the idle ones, whoever waits; None without one."""
+    def acquire_idle_nowait(self) -> PooledConnection | None:
+        """Return the idle connection that was used last, whoever waits; None without one."""
         if not self.idle:
             return None
-        slot, _ = self.idle.popitem()
-        del self.slots.idle[slot]
-        return slot
+        connection, _ = self.idle.popitem()
+        del self.scheduler.idle[connection]
+        return connection
 
-    def take_shared(self) -> Slot | None:
-        """Return a slot for one exchange among others: one with room, else as ``take`` does.
+    def acquire_shared_nowait(self) -> PooledConnection | None:
+        """Return a connection for one exchange among others; None as ``acquire_nowait`` does.
 
         Hot: see docs/topics/design.md.
         """
         if self.waiters:
             return None
-        if self.pace is None:
-            # Deep before wide: what shares a connection shares its writes and reads.
-            room = self.room
-            if room:
-                slot = next(reversed(room))
-                slot.depth += 1
-                if slot.depth >= self.pipelining or slot.depth >= slot.left:
-                    del room[slot]
-                return slot
-        elif self.pace.delay(monotonic()) > 0:
+        if self.rate_limit is None:
+            # Deep before wide: exchanges that share a connection share its writes and reads.
+            shareable = self.shareable
+            if shareable:
+                connection = next(reversed(shareable))
+                connection.in_flight = depth = connection.in_flight + 1
+                if depth >= self.pipelining or depth >= connection.exchanges_left:
+                    del shareable[connection]
+                return connection
+        elif self.rate_limit.delay(monotonic()) > 0:
             return None
-        found = self._shared_or_idle_or_new()
-        if found is not None and self.pace is not None:
-            self.pace.begin(monotonic())
+        found = self.shared_or_idle_or_new()
+        if found is not None and self.rate_limit is not None:
+            self.rate_limit.begin(monotonic())
         return found
 
-    def _shared_or_idle_or_new(self) -> Slot | None:
-        if self.room:
-            slot = next(reversed(self.room))
-            slot.depth += 1
-            if slot.depth >= self.pipelining or slot.depth >= slot.left:
-                del self.room[slot]
-            return slot
-        found = self._idle_or_new()
+    def shared_or_idle_or_new(self) -> PooledConnection | None:
+        """Return a connection for one exchange among others; for a request's turn."""
+        if self.shareable:
+            connection = next(reversed(self.shareable))
+            connection.in_flight = depth = connection.in_flight + 1
+            if depth >= self.pipelining or depth >= connection.exchanges_left:
+                del self.shareable[connection]
+            return connection
+        found = self.idle_or_new()
         if found is not None:
-            found.depth = 1
+            found.in_flight = 1
         return found
 
 
-class Slots:
-    """The books of a pool: see the module.
+class Scheduler:
+    """The connections of a pool and the order in which requests get them: see the module.
 
-    *limit*: slots in all, *limit_per_host*: of one site, *max_idle*: idle ones. All may be
-    ``inf``.
+    *limit*: connections in all, *limit_per_host*: of one origin, *max_idle*: idle ones. All may
+    be ``inf``.
     """
 
     def __init__(
-        self, keeper: Keeper, limit: float, limit_per_host: float, max_idle: float = inf
+        self,
+        delegate: SchedulerDelegate,
+        limit: float,
+        limit_per_host: float,
+        max_idle: float = inf,
     ) -> None:
-        self.keeper = keeper
+        self.delegate = delegate
         self.limit = limit
         self.limit_per_host = limit_per_host
         self.max_idle = max_idle
-        self.open = 0
+        self.connection_count = 0
+        # Requests that wait for a connection.
         self.queued = 0
-        # All that are not gone.
-        self.all: set[Slot] = set()
-        # The oldest first: it is what is closed when a slot is needed.
-        self.idle: OrderedDict[Slot, None] = OrderedDict()
-        # Sites that wait for a slot of the pool.
-        self.turns: OrderedDict[Site, None] = OrderedDict()
-        self.sites: dict[Hashable, Site] = {}
-        self._unused: OrderedDict[Site, None] = OrderedDict()
+        # All that are not removed.
+        self.connections: set[PooledConnection] = set()
+        # The oldest first: it is closed when a connection is needed.
+        self.idle: OrderedDict[PooledConnection, None] = OrderedDict()
+        # Origins that wait for a connection of the pool.
+        self.waiting_origins: OrderedDict[OriginPool, None] = OrderedDict()
+        self.origins: dict[Hashable, OriginPool] = {}
+        self._unused: OrderedDict[OriginPool, None] = OrderedDict()
 
-    # -------------------------------------------------------------------- sites
+    # ---------------------------------------------------------------------- origins
 
-    def add_site(self, key: Hashable) -> Site:
-        """Make the site *key*, and forget one that has been without use for the longest time."""
-        site = self.sites[key] = Site(key, self)
-        self._leave(site)
-        return site
+    def add_origin(self, key: Hashable) -> OriginPool:
+        """Return a new origin pool; forget the one that was unused for the longest time."""
+        origin = self.origins[key] = OriginPool(key, self)
+        self._mark_unused(origin)
+        return origin
 
-    def _use(self, site: Site) -> None:
-        """*site* gets a connection, or somebody waits for one."""
-        self._unused.pop(site, None)
-        if site.retired and self.sites.setdefault(site.key, site) is site:
-            # Forgotten between two requests of somebody who has kept it.
-            site.retired = False
+    def _mark_used(self, origin: OriginPool) -> None:
+        """*origin* gets a connection, or a request waits for one."""
+        self._unused.pop(origin, None)
+        if origin.evicted and self.origins.setdefault(origin.key, origin) is origin:
+            # Forgotten between two requests of a caller that has kept it.
+            origin.evicted = False
 
-    def _leave(self, site: Site) -> None:
-        """*site* has no connection, and nobody waits for one."""
-        if site.retired:
+    def _mark_unused(self, origin: OriginPool) -> None:
+        """*origin* has no connection, and no request waits for one."""
+        if origin.evicted:
             return
-        self._unused[site] = None
+        self._unused[origin] = None
         # Two at most: one for this one, one of those that could not be forgotten earlier.
         for _ in range(2):
             if len(self._unused) <= MAX_UNUSED:
                 break
             oldest, _ = self._unused.popitem(last=False)
-            if oldest.pace is not None and oldest.pace.delay(monotonic()) > 0:
+            if oldest.rate_limit is not None and oldest.rate_limit.delay(monotonic()) > 0:
                 # Not before it may be asked again: it would be asked too early.
                 self._unused[oldest] = None
             else:
-                oldest.retired = True
-                del self.sites[oldest.key]
+                oldest.evicted = True
+                del self.origins[oldest.key]
 
-    # -------------------------------------------------------------------- slots
+    # ------------------------------------------------------------------ connections
 
-    def new(self, site: Site) -> Slot | None:
-        """Return a new slot of *site*, if the limits allow it; for it, an idle one may go."""
-        if site.open >= self.limit_per_host:
+    def new(self, origin: OriginPool) -> PooledConnection | None:
+        """Return a new connection of *origin* if the limits allow it; an idle one may close for it.
+
+        It is not connected yet.
+        """
+        if origin.connection_count >= self.limit_per_host:
             return None
-        # What is idle while others wait lingers, and is not for who comes after them.
-        if self.open >= self.limit and (not self.idle or self.turns):
+        # A connection that is idle while others wait is about to be evicted: it is not for a
+        # request that comes after them.
+        if self.connection_count >= self.limit and (not self.idle or self.waiting_origins):
             return None
-        if not site.open:
-            # First: what is closed may leave a site unused, for which this one would be forgotten.
-            self._use(site)
-            site.streak = 0
-        if self.open >= self.limit:
+        if not origin.connection_count:
+            # First: closing one may leave an origin unused, for which this one would be forgotten.
+            self._mark_used(origin)
+            origin.reuse_streak = 0
+        if self.connection_count >= self.limit:
             self.close_idle(next(iter(self.idle)))
-        site.open += 1
-        self.open += 1
-        slot = Slot(site)
-        self.all.add(slot)
-        return slot
+        origin.connection_count += 1
+        self.connection_count += 1
+        connection: PooledConnection = self.delegate.new_connection(origin)
+        self.connections.add(connection)
+        return connection
 
-    def put(self, slot: Slot) -> None:
-        """Take back *slot*, whose connection is idle and in order."""
-        site = slot.site
-        site.room.pop(slot, None)
-        slot.depth = 0
-        slot.idle_since = monotonic()
-        wanted = bool(site.waiters) and self._may_begin(site)
-        following = self._following(site) if self.turns else None
-        stays = following is None or (
-            not self._must_yield(site, following) if wanted else site.open <= following.open
+    def replace(self, connection: PooledConnection) -> PooledConnection:
+        """Return a new connection in the place of *connection*, which is taken and closed."""
+        origin = connection.origin_pool
+        made: PooledConnection = self.delegate.new_connection(origin)
+        made.in_flight = connection.in_flight
+        origin.shareable.pop(connection, None)
+        connection.removed = True
+        self.connections.discard(connection)
+        self.connections.add(made)
+        return made
+
+    def release(self, connection: PooledConnection) -> None:
+        """Take back *connection*, which is free and in order."""
+        origin = connection.origin_pool
+        origin.shareable.pop(connection, None)
+        connection.in_flight = 0
+        connection.idle_since = monotonic()
+        wanted = bool(origin.waiters) and self._may_begin(origin)
+        waiting = self._next_waiting(origin) if self.waiting_origins else None
+        stays = waiting is None or (
+            not self._must_yield(origin, waiting)
+            if wanted
+            else origin.connection_count <= waiting.connection_count
         )
         if not stays:
-            self._yield(slot)
+            self._yield_to_next(connection)
         elif wanted:
-            site.streak += 1
-            self._hand(site, slot)
+            origin.reuse_streak += 1
+            self._assign(origin, connection)
         else:
-            self._keep(slot)
-            if following is not None and not slot.gone:
-                self.keeper.linger(slot)
+            self._keep_idle(connection)
+            if waiting is not None and not connection.removed:
+                self.delegate.defer_eviction(connection)
 
-    def expel(self, slot: Slot, since: float) -> None:
-        """Close *slot*, idle *since* then, if it still is and others wait for it."""
-        idle = slot in self.idle and slot.idle_since == since
-        if idle and self._following(slot.site) is not None:
-            self._yield(slot)
+    def evict(self, connection: PooledConnection, since: float) -> None:
+        """Close *connection*, idle *since* then, if it still is and another origin waits."""
+        idle = connection in self.idle and connection.idle_since == since
+        if idle and self._next_waiting(connection.origin_pool) is not None:
+            self._yield_to_next(connection)
 
-    def _yield(self, slot: Slot) -> None:
-        """Give *slot* to the site whose turn it is."""
-        self._forget(slot)
-        self.keeper.close(slot)
-        # Behind those that have waited for longer.
-        self._seek_turn(slot.site)
-        self._serve_turns()
+    def _yield_to_next(self, connection: PooledConnection) -> None:
+        """Close *connection*, so that the origin whose turn it is may have one."""
+        self._take_out(connection)
+        self.delegate.close_socket(connection)
+        # After those that have waited for longer.
+        self._queue_origin(connection.origin_pool)
+        self._serve_waiting_origins()
 
-    def share(self, slot: Slot) -> None:
-        """Let others share *slot*, which has just connected or has an exchange less on its way."""
-        site = slot.site
-        if self.turns:
-            following = self._following(site)
-            if following is not None and (not site.waiters or self._must_yield(site, following)):
-                # It is let run empty, and put() gives it to others.
-                site.room.pop(slot, None)
+    def share(self, connection: PooledConnection) -> None:
+        """Let requests share *connection*, which has just connected or has an exchange less."""
+        origin = connection.origin_pool
+        if self.waiting_origins:
+            waiting = self._next_waiting(origin)
+            if waiting is not None and (not origin.waiters or self._must_yield(origin, waiting)):
+                # It runs empty, and release() gives it to others.
+                origin.shareable.pop(connection, None)
                 return
-        most = min(site.pipelining, slot.left)
-        while slot.depth < most and site.waiters and self._may_begin(site):
-            if next(iter(site.waiters.values())):
-                # Who is first wants a connection for itself: this one is let run empty.
-                site.room.pop(slot, None)
+        most = min(origin.pipelining, connection.exchanges_left)
+        while connection.in_flight < most and origin.waiters and self._may_begin(origin):
+            if next(iter(origin.waiters.values())):
+                # The first waiter wants a connection for itself: this one runs empty.
+                origin.shareable.pop(connection, None)
                 return
-            slot.depth += 1
-            site.streak += 1
-            self._hand(site, slot)
-        if slot.depth < most:
-            site.room[slot] = None
+            connection.in_flight += 1
+            origin.reuse_streak += 1
+            self._assign(origin, connection)
+        if connection.in_flight < most:
+            origin.shareable[connection] = None
         else:
-            site.room.pop(slot, None)
+            origin.shareable.pop(connection, None)
 
-    def remove(self, slot: Slot) -> None:
-        """*slot* is gone: its connection has ended, or could not be made. Harmless if repeated."""
-        if slot.gone:
+    def remove(self, connection: PooledConnection) -> None:
+        """Count *connection* no more: it has ended, or could not be made. Harmless if repeated."""
+        if connection.removed:
             return
-        self._forget(slot)
-        self._seek_turn(slot.site)
-        self._serve_turns()
+        self._take_out(connection)
+        self._queue_origin(connection.origin_pool)
+        self._serve_waiting_origins()
 
-    def close_idle(self, slot: Slot) -> None:
+    def close_idle(self, connection: PooledConnection) -> None:
         """Close an idle connection."""
-        self._forget(slot)
-        self.keeper.close(slot)
-        if self.turns:
-            self._serve_turns()
+        self._take_out(connection)
+        self.delegate.close_socket(connection)
+        if self.waiting_origins:
+            self._serve_waiting_origins()
 
-    def _keep(self, slot: Slot) -> None:
-        """*slot* is idle, and nobody wants it."""
+    def _keep_idle(self, connection: PooledConnection) -> None:
+        """Keep *connection*, which no request wants now."""
         if len(self.idle) >= self.max_idle:
             if not self.idle:  # max_idle=0
-                self.close_idle(slot)
+                self.close_idle(connection)
                 return
             self.close_idle(next(iter(self.idle)))
-        slot.site.idle[slot] = self.idle[slot] = None
+        connection.origin_pool.idle[connection] = self.idle[connection] = None
 
-    def _forget(self, slot: Slot) -> None:
-        """Take *slot* out of the books."""
-        site = slot.site
-        slot.gone = True
-        self.all.discard(slot)
-        if slot in self.idle:
-            del self.idle[slot], site.idle[slot]
-        site.room.pop(slot, None)
-        site.open -= 1
-        self.open -= 1
-        if not site.open and not site.waiters:
-            self._leave(site)
+    def _take_out(self, connection: PooledConnection) -> None:
+        """Count *connection* no more, in none of the places where it stands."""
+        origin = connection.origin_pool
+        connection.removed = True
+        self.connections.discard(connection)
+        if connection in self.idle:
+            del self.idle[connection], origin.idle[connection]
+        origin.shareable.pop(connection, None)
+        origin.connection_count -= 1
+        self.connection_count -= 1
+        if not origin.connection_count and not origin.waiters:
+            self._mark_unused(origin)
 
-    def _hand(self, site: Site, slot: Slot) -> None:
-        """Give *slot* to who has waited longest in *site*."""
-        waiter, _ = site.waiters.popitem(last=False)
+    def _assign(self, origin: OriginPool, connection: PooledConnection) -> None:
+        """Give *connection* to the request that has waited longest in *origin*."""
+        waiter, _ = origin.waiters.popitem(last=False)
         self.queued -= 1
-        if site.pace is not None:
-            site.pace.begin(monotonic())
-        slot.depth = slot.depth or 1
-        if not site.waiters:
-            self.turns.pop(site, None)
-        waiter.set_result(slot)
+        if origin.rate_limit is not None:
+            origin.rate_limit.begin(monotonic())
+        connection.in_flight = connection.in_flight or 1
+        if not origin.waiters:
+            self.waiting_origins.pop(origin, None)
+        waiter.set_result(connection)
 
-    def _following(self, site: Site | None = None) -> Site | None:
-        """Return the site whose turn it is, if it is not *site* but another."""
-        turns = self.turns
-        while turns:
-            following = next(iter(turns))
-            if following is site:
-                if len(turns) == 1:
+    def _next_waiting(self, origin: OriginPool | None = None) -> OriginPool | None:
+        """Return the origin whose turn it is, unless it is *origin* alone."""
+        waiting_origins = self.waiting_origins
+        while waiting_origins:
+            waiting = next(iter(waiting_origins))
+            if waiting is origin:
+                if len(waiting_origins) == 1:
                     break
-                turns.move_to_end(site)
-            elif self._may_begin(following):
-                return following
+                waiting_origins.move_to_end(origin)
+            elif self._may_begin(waiting):
+                return waiting
         return None
 
-    def _must_yield(self, site: Site, following: Site) -> bool:
-        """Whether a connection of *site*, where others wait for it, goes to *following*.
+    def _must_yield(self, origin: OriginPool, waiting: OriginPool) -> bool:
+        """Whether a connection of *origin*, where requests wait for it, goes to *waiting*.
 
-        Yes if *following* is better off then and *site* not worse than it. With one connection
-        less than *site* it only changes places with it: that is for each of them to have, but a
-        handshake for each request serves nobody.
+        Yes if *waiting* is better off then and *origin* not worse than it. With one connection
+        less than *origin* it only changes places with it: each of them is to have that in turn,
+        but a handshake for each request serves neither.
         """
-        more = site.open - following.open
+        more = origin.connection_count - waiting.connection_count
         if more <= 0:
             # It is no worse off. Another may be: it is looked at next time.
-            self.turns.move_to_end(following)
+            self.waiting_origins.move_to_end(waiting)
             return False
-        return more > 1 or site.streak >= STREAK * site.open
+        return more > 1 or origin.reuse_streak >= STREAK * origin.connection_count
 
-    # ------------------------------------------------------------------ waiting
+    # ---------------------------------------------------------------------- waiting
 
     def enqueue(
-        self, site: Site, waiter: Waiter, exclusive: bool = True, *, first: bool = False
+        self, origin: OriginPool, waiter: Waiter, exclusive: bool = True, *, first: bool = False
     ) -> None:
-        """Let *waiter* get a slot when it is its turn, after ``take`` has returned None.
+        """Let *waiter* have a connection in its turn, after ``acquire_nowait`` returned None.
 
         *exclusive*: it wants the connection for itself. *first*: it had its turn already.
         """
-        if not site.open:
-            self._use(site)
-        site.waiters[waiter] = exclusive
-        site.waiters.move_to_end(waiter, last=not first)
+        if not origin.connection_count:
+            self._mark_used(origin)
+        origin.waiters[waiter] = exclusive
+        origin.waiters.move_to_end(waiter, last=not first)
         self.queued += 1
-        if len(site.waiters) == 1:
-            # Others would wait for the same. Something may be free since ``take``: a clock moves.
-            self.serve(site)
+        if len(origin.waiters) == 1:
+            # Others would wait for the same. One may be free since then: a clock moves.
+            self.serve(origin)
 
-    def cancel(self, site: Site, waiter: Waiter) -> bool:
-        """Take *waiter* out of the queue; False if it is there no more, so has got its slot."""
-        if waiter not in site.waiters:
+    def cancel(self, origin: OriginPool, waiter: Waiter) -> bool:
+        """Take *waiter* out of the queue; False if it is not there: it got its connection."""
+        if waiter not in origin.waiters:
             return False
-        del site.waiters[waiter]
+        del origin.waiters[waiter]
         self.queued -= 1
-        if not site.waiters:
-            self.turns.pop(site, None)
-            if not site.open:
-                self._leave(site)
-        elif site.room:
+        if not origin.waiters:
+            self.waiting_origins.pop(origin, None)
+            if not origin.connection_count:
+                self._mark_unused(origin)
+        elif origin.shareable:
             # The one that wanted a connection for itself may have been in the way.
-            self.serve(site)
+            self.serve(origin)
         return True
 
-    def serve(self, site: Site) -> None:
-        """Give slots to those who wait in *site*, as far as may be."""
-        while site.waiters and self._may_begin(site):
-            if next(iter(site.waiters.values())):
-                slot = site._idle_or_new()
+    def serve(self, origin: OriginPool) -> None:
+        """Give connections to the requests that wait in *origin*, as far as the limits allow."""
+        while origin.waiters and self._may_begin(origin):
+            if next(iter(origin.waiters.values())):
+                connection = origin.idle_or_new()
             else:
-                slot = site._shared_or_idle_or_new()
-            if slot is None:
-                self._seek_turn(site)
+                connection = origin.shared_or_idle_or_new()
+            if connection is None:
+                self._queue_origin(origin)
                 return
-            self._hand(site, slot)
+            self._assign(origin, connection)
 
-    def _serve_turns(self) -> None:
-        while self.open < self.limit and (site := self._following()) is not None:
-            del self.turns[site]
-            slot = self.new(site)
-            assert slot is not None, "in turns is who may have one more"
-            site.streak = 0
-            self._hand(site, slot)
-            self._seek_turn(site)
+    def _serve_waiting_origins(self) -> None:
+        while self.connection_count < self.limit and (origin := self._next_waiting()) is not None:
+            del self.waiting_origins[origin]
+            connection = self.new(origin)
+            assert connection is not None, "an origin that waits may have one more"
+            origin.reuse_streak = 0
+            self._assign(origin, connection)
+            self._queue_origin(origin)
 
-    def _seek_turn(self, site: Site) -> None:
-        """Let *site* wait for a slot of the pool, if it wants one and may have it."""
-        if site.waiters and site.open < self.limit_per_host:
-            self.turns[site] = None  # where it stands already, if it does
+    def _queue_origin(self, origin: OriginPool) -> None:
+        """Let *origin* wait for a connection of the pool, if it wants one and may have it."""
+        if origin.waiters and origin.connection_count < self.limit_per_host:
+            self.waiting_origins[origin] = None  # where it stands already, if it does
 
-    def _may_begin(self, site: Site) -> bool:
-        """Whether the pace of *site* allows a request now; if not, it is served later."""
-        if site.pace is None:
+    def _may_begin(self, origin: OriginPool) -> bool:
+        """Whether the rate limit of *origin* allows a request now; if not, it is served later."""
+        if origin.rate_limit is None:
             return True
-        delay = site.pace.delay(monotonic())
+        delay = origin.rate_limit.delay(monotonic())
         if delay <= 0:
             return True
-        self.turns.pop(site, None)
-        self.keeper.wake_later(site, delay)
+        self.waiting_origins.pop(origin, None)
+        self.delegate.wake_later(origin, delay)
         return False

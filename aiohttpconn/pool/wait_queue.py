@@ -1,6 +1,6 @@
-"""Requests that wait for a slot of a pool: until it is their turn, their time is over, or the pool.
+"""Requests waiting for a connection, until one is free, their timeout passes, or the pool closes.
 
-Whose turn it is, scheduler.py says. Layer: pool.
+The scheduler says whose turn it is. Layer: pool.
 """
 
 from __future__ import annotations
@@ -15,58 +15,58 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..net.timeouts import Timeout
-    from .scheduler import Site, Slot, Slots
+    from .scheduler import OriginPool, PooledConnection, Scheduler
 
-__all__ = ["Queue"]
+__all__ = ["WaitQueue"]
 
 
 class _Waiter:
-    """Who waits for a slot. The slot is here even if the future was cancelled a moment before."""
+    """A waiting request. It has its connection even if its future was cancelled just before."""
 
-    __slots__ = ("future", "slot")
+    __slots__ = ("connection", "future")
 
     def __init__(self, future: asyncio.Future[None]) -> None:
         self.future = future
-        self.slot: Slot | None = None
+        self.connection: PooledConnection | None = None
 
-    def set_result(self, slot: Slot) -> None:
-        self.slot = slot
+    def set_result(self, connection: PooledConnection) -> None:
+        self.connection = connection
         if not self.future.done():
             self.future.set_result(None)
 
 
-class Queue:
-    """Those who wait for one of *slots*.
+class WaitQueue:
+    """The requests that wait for a connection of *scheduler*.
 
-    *bind* returns the running loop, or raises because the pool may not be used. *give_back* takes a
-    slot from who was cancelled with it in his hands.
+    *bind* returns the running loop, or raises because the pool may not be used. *release* is
+    called with a connection whose request was cancelled after it was assigned.
     """
 
     def __init__(
         self,
-        slots: Slots,
+        scheduler: Scheduler,
         bind: Callable[[], asyncio.AbstractEventLoop],
-        give_back: Callable[[Slot], None],
+        release: Callable[[PooledConnection], None],
     ) -> None:
-        self._slots = slots
+        self._scheduler = scheduler
         self._bind = bind
-        self._give_back = give_back
-        self._waiting: dict[_Waiter, Site] = {}
+        self._release = release
+        self._waiting: dict[_Waiter, OriginPool] = {}
 
     async def acquire(
         self,
-        site: Site,
+        origin: OriginPool,
         timeout: Timeout,
         deadline: float | None,
         method: str,
         target: str,
         *,
         exclusive: bool = True,
-    ) -> Slot:
-        """Wait for a slot of *site*, after ``take`` gave none; the caller owns it then.
+    ) -> PooledConnection:
+        """Wait for a connection of *origin*, after ``acquire_nowait`` gave none; return it.
 
         *method* and *target* are for errors. Raises ``PoolTimeout``, ``TotalTimeout``,
-        ``PoolClosed``. Cancelled, it leaves the slot to others, also if it just got one.
+        ``PoolClosed``. Cancelled, it leaves the connection to others, also if it just got one.
         """
         loop = self._bind()
         began = loop.time()
@@ -77,59 +77,65 @@ class Queue:
             when, kind = deadline, TotalTimeout
         while True:
             waiter = _Waiter(loop.create_future())
-            self._waiting[waiter] = site
-            self._slots.enqueue(site, waiter, exclusive, first=again)
+            self._waiting[waiter] = origin
+            self._scheduler.enqueue(origin, waiter, exclusive, first=again)
             timer = None
             if when < inf:
                 timer = loop.call_at(when, _expire, waiter, kind)
             try:
                 await waiter.future
             except BaseException as exc:
-                if not self._slots.cancel(site, waiter) and waiter.slot is not None:
-                    self._give_back(waiter.slot)
+                if not self._scheduler.cancel(origin, waiter) and waiter.connection is not None:
+                    self._release(waiter.connection)
                 if isinstance(exc, (PoolTimeout, TotalTimeout, PoolClosed)):
                     describe(
                         exc,
                         str(exc) or f"no connection was free within {max(when - began, 0):.3g} s",
                         method=method,
-                        url=f"{site.key.origin}{target}",
+                        url=f"{origin.url}{target}",
                         phase="waiting for a connection",
                         elapsed=loop.time() - began,
-                        notes="" if isinstance(exc, PoolClosed) else self._crowd(site),
+                        notes="" if isinstance(exc, PoolClosed) else self._counts(origin),
                     )
                 raise
             finally:
                 self._waiting.pop(waiter, None)
                 if timer is not None:
                     timer.cancel()
-            slot = waiter.slot
-            assert slot is not None, "woken without a slot"
-            if not slot.gone:
-                return slot
-            # Its connection has ended in the turn between: that costs no place in the queue.
+            connection = waiter.connection
+            assert connection is not None, "woken without a connection"
+            if not connection.removed:
+                return connection
+            # It has ended in the turn between: that costs no place in the queue.
             again = True
             self._bind()  # and the pool may be closed by now
 
-    def _crowd(self, site: Site) -> str:
-        """Return who has the connections, and how many wait: for a timeout's text."""
-        slots = self._slots
-        here, all_ = (
+    def _counts(self, origin: OriginPool) -> str:
+        """Return how many connections there are, and how many requests wait: for an error."""
+        scheduler = self._scheduler
+        here, in_all = (
             f"{n} of {most}" if most < inf else f"{n}"
-            for n, most in ((site.open, slots.limit_per_host), (slots.open, slots.limit))
+            for n, most in (
+                (origin.connection_count, scheduler.limit_per_host),
+                (scheduler.connection_count, scheduler.limit),
+            )
         )
-        return f"{here} connections to {site.authority}, {all_} in all, {slots.queued} more waiting"
+        return (
+            f"{here} connections to {origin.authority}, {in_all} in all, "
+            f"{scheduler.queued} more waiting"
+        )
 
     def close(self) -> None:
-        """Tell all who wait that the pool was closed."""
+        """Tell all waiting requests that the pool was closed."""
         for waiter in self._waiting:
             if not waiter.future.done():
                 waiter.future.set_exception(PoolClosed("the pool was closed"))
         self.forget()
 
     def forget(self) -> None:
-        """Take all who wait out of the books, without waking them."""
-        for waiter, site in self._waiting.items():
-            self._slots.cancel(site, waiter)
+        """Take all requests out of the queue, without waking them."""
+        for waiter, origin in self._waiting.items():
+            self._scheduler.cancel(origin, waiter)
         self._waiting.clear()
 
 

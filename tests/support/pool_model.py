@@ -1,21 +1,23 @@
-"""A model of the pool around its books (``client/slots.py``): every step is a call, none waits.
+"""A model of the pool around its scheduler: every step is a call, none waits.
 
-The books decide who gets which connection, and do no I/O. The model stands for all that is around
-them: ``Clock`` is the time, ``Pool`` is the books' keeper and the users' side of the pool, and a
-``Waiter`` is one request, from when it asks for a slot until its exchange ends:
+The scheduler decides which request gets which connection, and does no I/O. The model stands for
+all that is around it: ``Clock`` is the time, ``Pool`` the scheduler's delegate and the users' side
+of the pool, ``Connection`` is a pooled connection, and a ``Waiter`` is one request, from when it asks
+for a connection until its exchange ends:
 
     pool = Pool(clock, limit=1)
-    first = used(pool, "a")                 # asks at site "a", gets a slot, connects it
-    second = pool.ask(pool.site("a"))       # a second request, which has to wait
-    pool.finish(first)                      # the exchange ends: the slot goes to the second
+    first = used(pool, "a")                # asks at origin "a", gets a connection, connects it
+    second = pool.ask(pool.origin("a"))    # a second request, which has to wait
+    pool.finish(first)                     # the exchange ends: the connection goes to the second
     assert served(first, second) == [True, True]
     pool.check()
 
-While it runs, the model asserts that each waiter gets one slot, in the order of its site's queue;
-that a slot is shared only by requests that allow it, and by no more than may share it; and that a
-connection is closed once, and only when it has left the books. ``Pool.check`` compares the books
-with what the model knows: the counters and limits; each connection idle or used, never both; and
-nobody waiting for what is free. A test may call it whenever no method of the books is running.
+While it runs, the model asserts that each waiter gets one connection, in the order of its origin's
+queue; that a connection is shared only by requests that allow it, and by no more than may share it;
+and that a connection is closed once, and only after the scheduler has removed it. ``Pool.check``
+compares the scheduler with what the model knows: the counters and limits; each connection idle or
+used, never both; and no request waiting for a connection that is free. A test may call it whenever
+no method of the scheduler is running.
 
 A connection ends, connects or lingers when the test says so (``lose``, ``connect``, ``run_on``),
 and time passes only in ``turn`` or where a test moves ``clock.now``. The test patches the module's
@@ -28,10 +30,10 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from aiohttpconn.pool.scheduler import Site, Slot, Slots
+from aiohttpconn.pool.scheduler import OriginPool, Scheduler
 
 if TYPE_CHECKING:
-    from aiohttpconn.pool.rate_limit import Pace
+    from aiohttpconn.pool.rate_limit import RateLimiter
 
 __all__ = ["Clock", "Pool", "Waiter", "served", "used"]
 
@@ -46,25 +48,39 @@ class Clock:
         return self.now
 
 
+class Connection:
+    """The part of a ``PooledConnection`` that the scheduler uses, without a protocol."""
+
+    def __init__(self, origin: OriginPool) -> None:
+        self.origin_pool = origin
+        self.connected = False
+        self.idle_since = 0.0
+        self.exchanges_left = inf
+        self.fast_release = False
+        self.in_flight = 0
+        self.removed = False
+
+
 class Waiter:
-    """A request; ``slot`` is the slot that it was given, None while it waits."""
+    """A request; ``connection`` is the connection that it was given, None while it waits."""
 
-    def __init__(self, pool: Pool, site: Site, shared: bool) -> None:
+    def __init__(self, pool: Pool, origin: OriginPool, shared: bool) -> None:
         self.pool = pool
-        self.site = site
+        self.origin = origin
         self.shared = shared
-        self.slot: Slot | None = None
+        self.connection: Connection | None = None
 
-    def set_result(self, slot: Slot, /) -> None:
-        assert self.slot is None, "given two slots"
-        self.slot = slot
+    def set_result(self, connection: Connection, /) -> None:
+        assert self.connection is None, "given two connections"
+        self.connection = connection
         self.pool.granted(self)
 
 
 class Pool:
-    """The keeper of the books, and the steps of the pool's users.
+    """The delegate of the scheduler, and the steps of the pool's users.
 
-    A user is a ``Waiter`` that has a slot; ``users`` has the users of each slot that is not gone.
+    A user is a ``Waiter`` that has a connection; ``users`` has the users of each connection that
+    was not removed.
     """
 
     def __init__(
@@ -78,216 +94,233 @@ class Pool:
     ) -> None:
         self.clock = clock
         self.max_exchanges = max_exchanges
-        self.slots = Slots(self, limit, limit_per_host, max_idle)
+        self.scheduler = Scheduler(self, limit, limit_per_host, max_idle)
         self.pipelining = pipelining
-        self.users: dict[Slot, list[Waiter]] = {}
-        # The waiters of each site, the first one first.
-        self.queues: dict[Site, deque[Waiter]] = {}
-        # The time at which each site is to be served, because it may begin then.
-        self.timers: dict[Site, float] = {}
-        # The connections that the books had closed, in order.
-        self.closed: list[Slot] = []
-        # Idle connections that another site waits for, and since when they are idle.
-        self.lingering: dict[Slot, float] = {}
+        self.users: dict[Connection, list[Waiter]] = {}
+        # The waiters of each origin, the first one first.
+        self.queues: dict[OriginPool, deque[Waiter]] = {}
+        # The time at which each origin is to be served, because it may begin then.
+        self.timers: dict[OriginPool, float] = {}
+        # The connections that the scheduler had closed, in order.
+        self.closed: list[Connection] = []
+        # Idle connections that another origin waits for, and since when they are idle.
+        self.lingering: dict[Connection, float] = {}
         # The waiters that were served, in order.
         self.log: list[Waiter] = []
 
-    # ------------------------------------------------------------- the keeper
+    # ------------------------------------------------------------- the delegate
 
-    def close(self, slot: Slot) -> None:
-        assert slot.gone, "closed while it is in the books"
-        assert slot not in self.closed, "closed twice"
-        self.closed.append(slot)
+    def new_connection(self, origin: OriginPool) -> Connection:
+        return Connection(origin)
 
-    def linger(self, slot: Slot) -> None:
-        assert slot in self.slots.idle
-        self.lingering[slot] = slot.idle_since
+    def close_socket(self, connection: Connection) -> None:
+        assert connection.removed, "closed while it is in the scheduler"
+        assert connection not in self.closed, "closed twice"
+        self.closed.append(connection)
+
+    def defer_eviction(self, connection: Connection) -> None:
+        assert connection in self.scheduler.idle
+        self.lingering[connection] = connection.idle_since
 
     def run_on(self) -> None:
-        """The requests that were answered have run: expel the connections that still linger."""
+        """The requests that were answered have run: evict the connections that still linger."""
         lingering, self.lingering = self.lingering, {}
-        for slot, since in lingering.items():
-            self.slots.expel(slot, since)
+        for connection, since in lingering.items():
+            self.scheduler.evict(connection, since)
 
-    def wake_later(self, site: Site, delay: float) -> None:
+    def wake_later(self, origin: OriginPool, delay: float) -> None:
         assert delay > 0
-        self.timers.setdefault(site, self.clock.now + delay)
+        self.timers.setdefault(origin, self.clock.now + delay)
 
-    def exchange_ended(self, slot: Slot, response: Any, count: int) -> None:
-        slot.left -= count
-        if slot.depth > count:
-            slot.depth -= count
-            self.slots.share(slot)
-        elif slot.left <= 0:
-            self.slots.remove(slot)
+    def exchange_ended(self, connection: Connection, response: Any, count: int) -> None:
+        connection.exchanges_left -= count
+        if connection.in_flight > count:
+            connection.in_flight -= count
+            self.scheduler.share(connection)
+        elif connection.exchanges_left <= 0:
+            self.scheduler.remove(connection)
         else:
-            self.slots.put(slot)
+            self.scheduler.release(connection)
 
-    def connection_ended(self, slot: Slot) -> None:
-        self.slots.remove(slot)
+    def connection_ended(self, connection: Connection) -> None:
+        self.scheduler.remove(connection)
 
     # -------------------------------------------------------------- the users
 
-    def site(self, key: object = "a", pace: Pace | None = None) -> Site:
-        """Return the site *key*; a new one has *pace*."""
-        site = self.slots.sites.get(key)
-        if site is None:
-            site = self.slots.add_site(key)
-            site.pipelining = self.pipelining
-            site.pace = pace
-        return site
+    def origin(self, key: object = "a", pace: RateLimiter | None = None) -> OriginPool:
+        """Return the origin *key*; a new one has *pace*."""
+        origin = self.scheduler.origins.get(key)
+        if origin is None:
+            origin = self.scheduler.add_origin(key)
+            origin.pipelining = self.pipelining
+            origin.rate_limit = pace
+        return origin
 
-    def ask(self, site: Site, shared: bool = False) -> Waiter:
-        """Ask for a slot, and wait if there is none; return the waiter."""
-        asking = Waiter(self, site, shared)
-        slot = site.take_shared() if shared else site.take()
-        if slot is not None:
-            asking.slot = slot
+    def ask(self, origin: OriginPool, shared: bool = False) -> Waiter:
+        """Ask for a connection, and wait if there is none; return the waiter."""
+        asking = Waiter(self, origin, shared)
+        connection = origin.acquire_shared_nowait() if shared else origin.acquire_nowait()
+        if connection is not None:
+            asking.connection = connection
             self.served(asking)
         else:
-            self.queues.setdefault(site, deque()).append(asking)
-            self.slots.enqueue(site, asking, not shared)
+            self.queues.setdefault(origin, deque()).append(asking)
+            self.scheduler.enqueue(origin, asking, not shared)
         return asking
 
     def granted(self, waiter: Waiter) -> None:
-        """*waiter* has got a slot from the books; assert that it was the first in its queue."""
-        assert self.queues[waiter.site].popleft() is waiter, "out of turn"
+        """*waiter* has got a connection; assert that it was the first in its queue."""
+        assert self.queues[waiter.origin].popleft() is waiter, "out of turn"
         self.served(waiter)
 
     def served(self, user: Waiter) -> None:
-        """*user* has got a slot; assert that it may use it beside the others."""
-        slot = user.slot
-        assert slot is not None
-        assert slot.site is user.site
-        assert not slot.gone
-        users = self.users.setdefault(slot, [])
+        """*user* has got a connection; assert that it may use it beside the others."""
+        connection = user.connection
+        assert connection is not None
+        assert connection.origin_pool is user.origin
+        assert not connection.removed
+        users = self.users.setdefault(connection, [])
         assert not users or (user.shared and all(other.shared for other in users))
-        assert len(users) < min(user.site.pipelining, slot.left) or not users
+        assert len(users) < min(user.origin.pipelining, connection.exchanges_left) or not users
         users.append(user)
         self.log.append(user)
 
     def cancel(self, waiter: Waiter) -> None:
-        """Give up waiting, or give back the slot that was granted and not used."""
-        if waiter.slot is None:
-            self.queues[waiter.site].remove(waiter)
-        if self.slots.cancel(waiter.site, waiter):
-            assert waiter.slot is None
-        elif waiter.slot is not None and waiter.slot.protocol is None:
-            self.lose(waiter.slot)
+        """Give up waiting, or give back the connection that was granted and not used."""
+        if waiter.connection is None:
+            self.queues[waiter.origin].remove(waiter)
+        if self.scheduler.cancel(waiter.origin, waiter):
+            assert waiter.connection is None
+        elif waiter.connection is not None and not waiter.connection.connected:
+            self.lose(waiter.connection)
         else:
             self.finish(waiter)
 
-    def connect(self, slot: Slot) -> None:
-        """The connection of *slot* is made."""
-        slot.protocol = self  # type: ignore[assignment]
-        slot.left = self.max_exchanges
-        slot.plain = self.pipelining == 1 and slot.left == inf
-        if self.users[slot][0].shared:
-            self.slots.share(slot)
+    def connect(self, connection: Connection) -> None:
+        """The connection of *connection* is made."""
+        connection.connected = True
+        connection.exchanges_left = self.max_exchanges
+        connection.fast_release = self.pipelining == 1 and connection.exchanges_left == inf
+        if self.users[connection][0].shared:
+            self.scheduler.share(connection)
 
     def finish(self, user: Waiter) -> None:
         """The exchange of *user* ends."""
-        slot = user.slot
-        assert slot is not None
-        self.users[slot].remove(user)
-        if not self.users[slot]:
-            del self.users[slot]
-        slot.exchange_ended(None, None)
+        connection = user.connection
+        assert connection is not None
+        self.users[connection].remove(user)
+        if not self.users[connection]:
+            del self.users[connection]
+        connection.origin_pool.exchange_ended(connection, None)
 
-    def lose(self, slot: Slot) -> None:
-        """The connection of *slot* ends, or could not be made."""
-        self.users.pop(slot, None)
-        slot.connection_ended()
-        slot.connection_ended()
+    def lose(self, connection: Connection) -> None:
+        """The connection of *connection* ends, or could not be made."""
+        self.users.pop(connection, None)
+        connection.origin_pool.connection_ended(connection)
+        connection.origin_pool.connection_ended(connection)
 
     def lose_unused(self, user: Waiter) -> Waiter:
-        """The slot of *user* ends before it is used: ask again, and return the new waiter."""
-        assert user.slot is not None
-        self.lose(user.slot)
-        waiter = Waiter(self, user.site, user.shared)
-        self.queues.setdefault(user.site, deque()).append(waiter)
-        self.slots.enqueue(user.site, waiter, not user.shared)
+        """The connection of *user* ends before it is used: ask again, and return the new waiter."""
+        assert user.connection is not None
+        self.lose(user.connection)
+        waiter = Waiter(self, user.origin, user.shared)
+        self.queues.setdefault(user.origin, deque()).append(waiter)
+        self.scheduler.enqueue(user.origin, waiter, not user.shared)
         return waiter
 
     def turn(self, seconds: float) -> None:
         """Let time pass, and timers fire."""
         self.clock.now += seconds
-        while due := [site for site, when in self.timers.items() if when <= self.clock.now]:
-            for site in due:
-                del self.timers[site]
-                self.slots.serve(site)
+        while due := [origin for origin, when in self.timers.items() if when <= self.clock.now]:
+            for origin in due:
+                del self.timers[origin]
+                self.scheduler.serve(origin)
 
     # ------------------------------------------------------------- what holds
 
     def check(self) -> None:
         """Assert what must hold whenever no method runs."""
-        slots = self.slots
-        sites = {slot.site for slot in slots.all} | {*slots.sites.values()} | {*self.queues}
-        assert slots.open == len(slots.all) == sum(site.open for site in sites)
-        assert slots.open <= slots.limit
-        assert slots.queued == sum(len(site.waiters) for site in sites)
-        assert len(slots.idle) <= slots.max_idle
-        assert {*slots.idle} == {slot for site in sites for slot in site.idle}
-        assert {*slots.idle} == slots.all - {*self.users}
-        assert {*self.users} <= slots.all
-        assert [slot.idle_since for slot in slots.idle] == sorted(
-            slot.idle_since for slot in slots.idle
+        scheduler = self.scheduler
+        origins = (
+            {connection.origin_pool for connection in scheduler.connections}
+            | {*scheduler.origins.values()}
+            | {*self.queues}
         )
-        for slot in slots.all:
-            assert not slot.gone
-        for slot, users in self.users.items():
-            assert len(users) == (slot.depth or 1)
-        for site in sites:
-            assert site.open == sum(slot.site is site for slot in slots.all)
-            assert site.open <= slots.limit_per_host
-            assert list(site.waiters) == list(self.queues.get(site, ()))
-            for slot in site.room:
-                assert slot in self.users
-                assert slot.depth < min(site.pipelining, slot.left)
-            self.check_nobody_waits_in_vain(site)
-            if site.open or site.waiters:
-                # Two sites of one key: a user has kept the forgotten one, and another was made.
-                assert slots.sites[site.key] is site or site.retired
-                assert site not in slots._unused
+        assert (
+            scheduler.connection_count
+            == len(scheduler.connections)
+            == sum(origin.connection_count for origin in origins)
+        )
+        assert scheduler.connection_count <= scheduler.limit
+        assert scheduler.queued == sum(len(origin.waiters) for origin in origins)
+        assert len(scheduler.idle) <= scheduler.max_idle
+        assert {*scheduler.idle} == {connection for origin in origins for connection in origin.idle}
+        assert {*scheduler.idle} == scheduler.connections - {*self.users}
+        assert {*self.users} <= scheduler.connections
+        assert [connection.idle_since for connection in scheduler.idle] == sorted(
+            connection.idle_since for connection in scheduler.idle
+        )
+        for connection in scheduler.connections:
+            assert not connection.removed
+        for connection, users in self.users.items():
+            assert len(users) == (connection.in_flight or 1)
+        for origin in origins:
+            assert origin.connection_count == sum(
+                connection.origin_pool is origin for connection in scheduler.connections
+            )
+            assert origin.connection_count <= scheduler.limit_per_host
+            assert list(origin.waiters) == list(self.queues.get(origin, ()))
+            for connection in origin.shareable:
+                assert connection in self.users
+                assert connection.in_flight < min(origin.pipelining, connection.exchanges_left)
+            self.check_nobody_waits_in_vain(origin)
+            if origin.connection_count or origin.waiters:
+                # Two origins of one key: a user has kept the forgotten one, and another was made.
+                assert scheduler.origins[origin.key] is origin or origin.evicted
+                assert origin not in scheduler._unused
             else:
-                assert (site in slots._unused) != site.retired
-        for site in slots.sites.values():
-            assert not site.retired
-        assert not slots.turns or (slots.open >= slots.limit and not self.kept_idle)
-        for site in slots.turns:
-            assert site.waiters
-            assert site.open < slots.limit_per_host
+                assert (origin in scheduler._unused) != origin.evicted
+        for origin in scheduler.origins.values():
+            assert not origin.evicted
+        assert not scheduler.waiting_origins or (
+            scheduler.connection_count >= scheduler.limit and not self.kept_idle
+        )
+        for origin in scheduler.waiting_origins:
+            assert origin.waiters
+            assert origin.connection_count < scheduler.limit_per_host
 
     @property
-    def kept_idle(self) -> set[Slot]:
-        """Idle connections that do not linger."""
-        return {*self.slots.idle} - {*self.lingering}
+    def kept_idle(self) -> set[Connection]:
+        """Idle connections that do not defer_eviction."""
+        return {*self.scheduler.idle} - {*self.lingering}
 
-    def check_nobody_waits_in_vain(self, site: Site) -> None:
-        """Assert that *site* has no waiter that could be served, or a timer for when it may be."""
-        slots = self.slots
-        if not site.waiters:
-            assert site not in slots.turns
+    def check_nobody_waits_in_vain(self, origin: OriginPool) -> None:
+        """Assert that *origin* has no waiter that could be served, or a timer for it."""
+        scheduler = self.scheduler
+        if not origin.waiters:
+            assert origin not in scheduler.waiting_origins
             return
-        may_open = site.open < slots.limit_per_host
-        exclusive = next(iter(site.waiters.values()))
-        free = site.idle or (site.room and not exclusive) or (may_open and self.kept_idle)
-        free = free or (may_open and slots.open < slots.limit)
-        if site.pace is None or site.pace.delay(self.clock.now) <= 0:
+        may_open = origin.connection_count < scheduler.limit_per_host
+        exclusive = next(iter(origin.waiters.values()))
+        free = origin.idle or (origin.shareable and not exclusive) or (may_open and self.kept_idle)
+        free = free or (may_open and scheduler.connection_count < scheduler.limit)
+        if origin.rate_limit is None or origin.rate_limit.delay(self.clock.now) <= 0:
             assert not free
-            assert not may_open or site in slots.turns
+            assert not may_open or origin in scheduler.waiting_origins
         else:
-            assert not free or site in self.timers
+            assert not free or origin in self.timers
 
 
-def used(pool: Pool, key: object = "a", shared: bool = False, pace: Pace | None = None) -> Waiter:
-    """Ask for a slot, which must be free, and connect it."""
-    user = pool.ask(pool.site(key, pace), shared)
-    assert user.slot is not None, "has to wait"
-    pool.connect(user.slot)
+def used(
+    pool: Pool, key: object = "a", shared: bool = False, pace: RateLimiter | None = None
+) -> Waiter:
+    """Ask for a connection, which must be free, and connect it."""
+    user = pool.ask(pool.origin(key, pace), shared)
+    assert user.connection is not None, "has to wait"
+    pool.connect(user.connection)
     return user
 
 
 def served(*waiters: Waiter) -> list[bool]:
-    """Return of each whether it has got a slot."""
-    return [waiter.slot is not None for waiter in waiters]
+    """Return of each whether it has got a connection."""
+    return [waiter.connection is not None for waiter in waiters]

@@ -1,4 +1,4 @@
-"""client/slots.py: limits, turns and idle connections, with a clock that a test moves.
+"""client/scheduler.py: limits, turns and idle connections, with a clock that a test moves.
 
 The tests ask the books for connections through ``Pool``, the model in ``support/pool_model.py``:
 it stands for the pool and its users, and ``pool.check()`` asserts what must always hold. Here are
@@ -27,10 +27,10 @@ from hypothesis.stateful import (
 )
 
 from aiohttpconn.pool import scheduler as module
-from aiohttpconn.pool.rate_limit import Pace
-from aiohttpconn.pool.scheduler import MAX_UNUSED, STREAK, Site, Slot, Slots
+from aiohttpconn.pool.rate_limit import RateLimiter
+from aiohttpconn.pool.scheduler import MAX_UNUSED, STREAK, OriginPool, Scheduler
 
-from .support.pool_model import Clock, Pool, Waiter, served, used
+from .support.pool_model import Clock, Connection, Pool, Waiter, served, used
 
 # Limits, idle connections ------------------------------------------------------------------
 
@@ -44,16 +44,16 @@ def clock(monkeypatch):
 
 def test_a_site_has_limit_per_host_slots_and_the_pool_has_limit(clock):
     pool = Pool(clock, limit=5, limit_per_host=2)
-    waiters = [pool.ask(pool.site(key)) for key in "aaabbbccc"]
+    waiters = [pool.ask(pool.origin(key)) for key in "aaabbbccc"]
     assert served(*waiters) == [True, True, False, True, True, False, True, False, False]
-    assert list(pool.slots.turns) == [pool.site("c")]
-    assert (pool.slots.open, pool.slots.queued) == (5, 4)
+    assert list(pool.scheduler.waiting_origins) == [pool.origin("c")]
+    assert (pool.scheduler.connection_count, pool.scheduler.queued) == (5, 4)
     pool.check()
 
 
 def test_without_limits_nobody_waits(clock):
     pool = Pool(clock)
-    assert all(served(*[pool.ask(pool.site(n % 7)) for n in range(500)]))
+    assert all(served(*[pool.ask(pool.origin(n % 7)) for n in range(500)]))
     pool.check()
 
 
@@ -63,8 +63,8 @@ def test_the_connection_that_became_idle_last_is_taken_first(clock):
     for user in (users[1], users[2], users[0]):
         pool.finish(user)
         clock.now += 1
-    assert [used(pool).slot for _ in range(4)][:3] == [
-        user.slot for user in (users[0], users[2], users[1])
+    assert [used(pool).connection for _ in range(4)][:3] == [
+        user.connection for user in (users[0], users[2], users[1])
     ]
     pool.check()
 
@@ -73,11 +73,11 @@ def test_the_connection_that_became_idle_last_is_taken_first(clock):
 def test_a_connection_knows_since_when_it_is_idle(clock, plain):
     pool = Pool(clock)
     user = used(pool)
-    user.slot.plain = plain
+    user.connection.fast_release = plain
     clock.now += 5
     pool.finish(user)
-    assert user.slot.idle_since == clock.now
-    assert list(pool.slots.idle) == [user.slot]
+    assert user.connection.idle_since == clock.now
+    assert list(pool.scheduler.idle) == [user.connection]
 
 
 def test_the_connection_that_is_idle_longest_is_closed_for_another_site(clock):
@@ -86,7 +86,7 @@ def test_the_connection_that_is_idle_longest_is_closed_for_another_site(clock):
     for user in (users[1], users[2], users[0]):
         pool.finish(user)
     used(pool, "d")
-    assert pool.closed == [users[1].slot]
+    assert pool.closed == [users[1].connection]
     pool.check()
 
 
@@ -95,24 +95,24 @@ def test_of_too_many_idle_connections_the_oldest_are_closed(clock, max_idle, clo
     pool = Pool(clock, max_idle=max_idle)
     users = [used(pool) for _ in range(3)]
     for user in users:
-        user.slot.plain = True
+        user.connection.fast_release = True
         pool.finish(user)
         pool.check()
-    assert pool.closed == [users[n].slot for n in closed]
+    assert pool.closed == [users[n].connection for n in closed]
 
 
 def test_a_connection_that_ended_is_told_once(clock):
     pool = Pool(clock)
     told = []
     user = used(pool)
-    pool.slots.keeper.connection_ended = told.append
-    user.slot.transport_lost(None)
-    assert told == [user.slot]
-    pool.slots.remove(user.slot)
-    pool.slots.remove(user.slot)
-    user.slot.connection_ended()
-    assert told == [user.slot]
-    assert (pool.slots.open, pool.site().open) == (0, 0)
+    pool.scheduler.delegate.connection_ended = told.append
+    pool.origin().connection_ended(user.connection)
+    assert told == [user.connection]
+    pool.scheduler.remove(user.connection)
+    pool.scheduler.remove(user.connection)
+    pool.origin().transport_lost(user.connection)
+    assert told == [user.connection]
+    assert (pool.scheduler.connection_count, pool.origin().connection_count) == (0, 0)
 
 
 # Waiting -----------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_a_connection_that_ended_is_told_once(clock):
 def test_who_waits_longest_is_served_first(clock):
     pool = Pool(clock, limit_per_host=1)
     first = used(pool)
-    waiters = [pool.ask(pool.site()) for _ in range(4)]
+    waiters = [pool.ask(pool.origin()) for _ in range(4)]
     pool.cancel(waiters[1])
     pool.finish(first)
     for waiter in (waiters[0], waiters[2], waiters[3]):
@@ -133,11 +133,11 @@ def test_who_waits_longest_is_served_first(clock):
 def test_a_connection_that_ends_makes_room_for_who_waits(clock):
     pool = Pool(clock, limit=2, limit_per_host=1)
     a, b = used(pool, "a"), used(pool, "b")
-    waiters = [pool.ask(pool.site(key)) for key in "cab"]
-    pool.lose(b.slot)
+    waiters = [pool.ask(pool.origin(key)) for key in "cab"]
+    pool.lose(b.connection)
     assert served(*waiters) == [True, False, False]
-    # Its own site waits again, after the other.
-    pool.lose(a.slot)
+    # Its own origin waits again, after the other.
+    pool.lose(a.connection)
     assert served(*waiters) == [True, False, True]
     pool.check()
 
@@ -145,7 +145,7 @@ def test_a_connection_that_ends_makes_room_for_who_waits(clock):
 def test_who_loses_a_connection_before_using_it_gets_another(clock):
     pool = Pool(clock, limit=1)
     first = used(pool)
-    second = pool.ask(pool.site())
+    second = pool.ask(pool.origin())
     pool.finish(first)
     again = pool.lose_unused(second)
     assert served(again) == [True]
@@ -155,10 +155,10 @@ def test_who_loses_a_connection_before_using_it_gets_another(clock):
 def test_who_had_its_turn_already_is_first(clock):
     pool = Pool(clock, limit=1)
     first = used(pool)
-    waiters = [pool.ask(pool.site()) for _ in range(2)]
-    again = Waiter(pool, pool.site(), shared=False)
-    pool.queues[pool.site()].appendleft(again)
-    pool.slots.enqueue(pool.site(), again, first=True)
+    waiters = [pool.ask(pool.origin()) for _ in range(2)]
+    again = Waiter(pool, pool.origin(), shared=False)
+    pool.queues[pool.origin()].appendleft(again)
+    pool.scheduler.enqueue(pool.origin(), again, first=True)
     pool.finish(first)
     assert served(again, *waiters) == [True, False, False]
     pool.check()
@@ -167,7 +167,7 @@ def test_who_had_its_turn_already_is_first(clock):
 def test_who_gives_back_what_was_granted_leaves_it_to_the_next(clock):
     pool = Pool(clock, limit=1)
     first = used(pool)
-    second, third = pool.ask(pool.site()), pool.ask(pool.site("b"))
+    second, third = pool.ask(pool.origin()), pool.ask(pool.origin("b"))
     pool.finish(first)
     assert served(second, third) == [True, False]
     pool.cancel(second)
@@ -178,14 +178,14 @@ def test_who_gives_back_what_was_granted_leaves_it_to_the_next(clock):
 def test_a_cancelled_waiter_leaves_nothing_behind(clock):
     pool = Pool(clock, limit=1)
     user = used(pool, "a")
-    waiter = pool.ask(pool.site("b"))
+    waiter = pool.ask(pool.origin("b"))
     dead = weakref.ref(waiter)
-    assert pool.slots.cancel(waiter.site, waiter)
-    assert not pool.slots.cancel(waiter.site, waiter)
+    assert pool.scheduler.cancel(waiter.origin, waiter)
+    assert not pool.scheduler.cancel(waiter.origin, waiter)
     pool.queues.clear()
     del waiter
     assert dead() is None
-    assert (pool.slots.queued, list(pool.slots.turns)) == (0, [])
+    assert (pool.scheduler.queued, list(pool.scheduler.waiting_origins)) == (0, [])
     pool.finish(user)
     pool.check()
 
@@ -196,20 +196,20 @@ def test_a_cancelled_waiter_leaves_nothing_behind(clock):
 def test_a_connection_is_filled_before_another_is_made(clock):
     pool = Pool(clock, pipelining=3)
     users = [used(pool, shared=True) for _ in range(7)]
-    slots = list(dict.fromkeys(user.slot for user in users))
-    assert [slots.index(user.slot) for user in users] == [0, 0, 0, 1, 1, 1, 2]
-    assert list(pool.site().room) == [users[6].slot]
+    scheduler = list(dict.fromkeys(user.connection for user in users))
+    assert [scheduler.index(user.connection) for user in users] == [0, 0, 0, 1, 1, 1, 2]
+    assert list(pool.origin().shareable) == [users[6].connection]
     pool.finish(users[1])
-    assert list(pool.site().room) == [users[6].slot, users[1].slot]
-    assert used(pool, shared=True).slot is users[1].slot
+    assert list(pool.origin().shareable) == [users[6].connection, users[1].connection]
+    assert used(pool, shared=True).connection is users[1].connection
     pool.check()
 
 
 def test_a_new_connection_is_shared_from_when_it_is_there(clock):
     pool = Pool(clock, limit=1, pipelining=3)
-    waiters = [pool.ask(pool.site(), shared=True) for _ in range(5)]
+    waiters = [pool.ask(pool.origin(), shared=True) for _ in range(5)]
     assert served(*waiters) == [True, False, False, False, False]
-    pool.connect(waiters[0].slot)
+    pool.connect(waiters[0].connection)
     assert served(*waiters) == [True, True, True, False, False]
     pool.finish(waiters[0])
     assert served(*waiters) == [True, True, True, True, False]
@@ -219,12 +219,12 @@ def test_a_new_connection_is_shared_from_when_it_is_there(clock):
 def test_who_wants_a_connection_alone_gets_the_one_that_runs_empty(clock):
     pool = Pool(clock, limit=1, pipelining=3)
     users = [used(pool, shared=True), used(pool, shared=True)]
-    assert list(pool.site().room) == [users[0].slot]
-    alone = pool.ask(pool.site())
-    behind = pool.ask(pool.site(), shared=True)
+    assert list(pool.origin().shareable) == [users[0].connection]
+    alone = pool.ask(pool.origin())
+    behind = pool.ask(pool.origin(), shared=True)
     pool.finish(users[0])
     assert served(alone, behind) == [False, False]
-    assert not pool.site().room
+    assert not pool.origin().shareable
     pool.finish(users[1])
     assert served(alone, behind) == [True, False]
     pool.finish(alone)
@@ -235,8 +235,8 @@ def test_who_wants_a_connection_alone_gets_the_one_that_runs_empty(clock):
 def test_when_who_wants_a_connection_alone_gives_up_the_others_share(clock):
     pool = Pool(clock, limit=1, pipelining=2)
     used(pool, shared=True)
-    alone = pool.ask(pool.site())
-    behind = pool.ask(pool.site(), shared=True)
+    alone = pool.ask(pool.origin())
+    behind = pool.ask(pool.origin(), shared=True)
     assert served(alone, behind) == [False, False]
     pool.cancel(alone)
     assert served(behind) == [True]
@@ -246,7 +246,7 @@ def test_when_who_wants_a_connection_alone_gives_up_the_others_share(clock):
 def test_a_connection_is_shared_by_no_more_than_it_may_still_serve(clock):
     pool = Pool(clock, limit=1, pipelining=3, max_exchanges=4)
     first = used(pool, shared=True)
-    waiters = [pool.ask(pool.site(), shared=True) for _ in range(5)]
+    waiters = [pool.ask(pool.origin(), shared=True) for _ in range(5)]
     assert served(*waiters) == [True, True, False, False, False]
     pool.finish(first)
     assert served(*waiters) == [True, True, True, False, False]
@@ -256,15 +256,15 @@ def test_a_connection_is_shared_by_no_more_than_it_may_still_serve(clock):
     # It has served four: another is made.
     pool.finish(waiters[2])
     assert served(*waiters) == [True, True, True, True, False]
-    assert waiters[3].slot is not first.slot
+    assert waiters[3].connection is not first.connection
     pool.check()
 
 
 def test_beyond_that_another_is_made(clock):
     pool = Pool(clock, pipelining=3, max_exchanges=2)
     users = [used(pool, shared=True) for _ in range(4)]
-    assert [user.slot is users[0].slot for user in users] == [True, True, False, False]
-    assert users[2].slot is users[3].slot
+    assert [user.connection is users[0].connection for user in users] == [True, True, False, False]
+    assert users[2].connection is users[3].connection
     pool.check()
 
 
@@ -272,69 +272,71 @@ def test_a_connection_that_may_serve_fewer_than_was_thought_is_shared_no_more(cl
     pool = Pool(clock, pipelining=4)
     user = used(pool, shared=True)
     used(pool, shared=True)
-    assert list(pool.site().room) == [user.slot]
-    user.slot.left = 2  # its first response says so
+    assert list(pool.origin().shareable) == [user.connection]
+    user.connection.exchanges_left = 2  # its first response says so
     pool.finish(user)
-    assert list(pool.site().room) == []
+    assert list(pool.origin().shareable) == []
 
 
 def test_a_connection_that_ended_is_shared_no_more(clock):
     pool = Pool(clock, pipelining=2)
-    pool.lose(used(pool, shared=True).slot)
-    assert not pool.site().room
+    pool.lose(used(pool, shared=True).connection)
+    assert not pool.origin().shareable
     used(pool, shared=True)
 
 
 def test_an_exchange_that_was_not_begun_makes_room_for_another(clock):
     pool = Pool(clock, limit=1, pipelining=2)
     users = [used(pool, shared=True), used(pool, shared=True)]
-    waiter = pool.ask(pool.site(), shared=True)
+    waiter = pool.ask(pool.origin(), shared=True)
     pool.cancel(users[1])
     assert served(waiter) == [True]
-    assert waiter.slot.depth == 2
+    assert waiter.connection.in_flight == 2
     pool.check()
 
 
 # Turns -------------------------------------------------------------------------------------
 
 
-def work(pool: Pool, sites: list[Site], steps: int, shared: bool = False) -> list[Site]:
-    """Finish *steps* exchanges, the oldest first, where each site always wants more.
+def work(
+    pool: Pool, origins: list[OriginPool], steps: int, shared: bool = False
+) -> list[OriginPool]:
+    """Finish *steps* exchanges, the oldest first, where each origin always wants more.
 
-    Return the sites that were served, in order.
+    Return the origins that were served, in order.
     """
     log = len(pool.log)
     for _ in range(steps):
-        for site in sites:
-            while len(site.waiters) < 3:
-                pool.ask(site, shared)
-        slot, users = next(iter(pool.users.items()))
-        pool.users[slot] = pool.users.pop(slot)
-        if slot.protocol is None:
-            pool.connect(slot)
+        for origin in origins:
+            while len(origin.waiters) < 3:
+                pool.ask(origin, shared)
+        connection, users = next(iter(pool.users.items()))
+        pool.users[connection] = pool.users.pop(connection)
+        if not connection.connected:
+            pool.connect(connection)
         pool.finish(users[0])
         pool.clock.now += 0.01
     pool.check()
-    return [user.site for user in pool.log[log:]]
+    return [user.origin for user in pool.log[log:]]
 
 
 def test_a_new_site_gets_the_next_connection_of_one_that_has_many(clock):
-    # A slow host has 20 slots and 200 queued requests: a fast host waits for one slot to come back.
+    # A slow host has 20 connections and 200 queued requests: a fast host waits for one of them.
     pool = Pool(clock, limit=20)
-    slow = [pool.ask(pool.site("slow")) for _ in range(200)]
-    fast = pool.ask(pool.site("fast"))
+    slow = [pool.ask(pool.origin("slow")) for _ in range(200)]
+    fast = pool.ask(pool.origin("fast"))
     assert served(fast) == [False]
-    pool.connect(slow[7].slot)
+    pool.connect(slow[7].connection)
     pool.finish(slow[7])
     assert served(fast, slow[20]) == [True, False]
-    assert pool.closed == [slow[7].slot]
+    assert pool.closed == [slow[7].connection]
     pool.check()
 
 
 def test_a_site_that_has_two_gives_one_to_a_site_that_has_none(clock):
     pool = Pool(clock, limit=2)
     users = [used(pool, "a"), used(pool, "a")]
-    waiters = [pool.ask(pool.site(key)) for key in "ab"]
+    waiters = [pool.ask(pool.origin(key)) for key in "ab"]
     pool.finish(users[0])
     assert served(*waiters) == [False, True]
     pool.check()
@@ -342,7 +344,7 @@ def test_a_site_that_has_two_gives_one_to_a_site_that_has_none(clock):
 
 def test_a_site_whose_last_connection_is_gone_begins_anew(clock):
     pool = Pool(clock, limit=1)
-    a, b = pool.site("a"), pool.site("b")
+    a, b = pool.origin("a"), pool.origin("b")
     work(pool, [a], 20)
     while a.waiters:
         pool.cancel(next(iter(a.waiters)))
@@ -358,21 +360,21 @@ def test_a_site_that_is_served_does_not_keep_the_others_from_their_turn(clock):
     pool = Pool(clock, limit=2)
     used(pool, "b")
     a = used(pool, "a")
-    pool.ask(pool.site("b"))
-    c = pool.ask(pool.site("c"))
+    pool.ask(pool.origin("b"))
+    c = pool.ask(pool.origin("c"))
     for _ in range(STREAK + 1):
-        following = pool.ask(pool.site("a"))
+        waiting_origin = pool.ask(pool.origin("a"))
         pool.finish(a)
-        a = following
-        assert served(c) == [a.slot is None]
+        a = waiting_origin
+        assert served(c) == [a.connection is None]
     assert served(c) == [True]
 
 
 def test_a_connection_goes_on_to_serve_8_requests_before_another_site_gets_its_first(clock):
     pool = Pool(clock, limit=1)
-    sites = [pool.site(key) for key in "abc"]
+    origins = [pool.origin(key) for key in "abc"]
     assert STREAK == 8
-    order = "".join(site.key for site in work(pool, sites, 54))
+    order = "".join(origin.key for origin in work(pool, origins, 54))
     assert order == 2 * f"{9 * 'a'}{9 * 'b'}{9 * 'c'}" + "a"
 
 
@@ -380,37 +382,37 @@ def test_a_connection_goes_on_to_serve_8_requests_before_another_site_gets_its_f
 @pytest.mark.parametrize("pipelining", [1, 3])
 def test_what_cannot_be_shared_out_evenly_is_not_passed_to_and_fro(clock, limit, keys, pipelining):
     pool = Pool(clock, limit=limit, pipelining=pipelining)
-    sites = [pool.site(key) for key in keys]
-    order = work(pool, sites, 1000, shared=pipelining > 1)
+    origins = [pool.origin(key) for key in keys]
+    order = work(pool, origins, 1000, shared=pipelining > 1)
     made = len(pool.closed)
     assert made <= len(order) / STREAK
-    # And it is not always the same site that has one more.
-    counts = [order.count(site) for site in sites]
+    # And it is not always the same origin that has one more.
+    counts = [order.count(origin) for origin in origins]
     assert max(counts) < 1.3 * min(counts)
 
 
 @pytest.mark.parametrize("pipelining", [1, 3])
 def test_what_is_shared_out_evenly_stays_so(clock, pipelining):
     pool = Pool(clock, limit=4, pipelining=pipelining)
-    work(pool, [pool.site("a"), pool.site("b")], 500, shared=pipelining > 1)
+    work(pool, [pool.origin("a"), pool.origin("b")], 500, shared=pipelining > 1)
     assert len(pool.closed) <= 4
 
 
 def test_others_in_their_turns_do_not_end_sharing(clock):
     pool = Pool(clock, limit=1, pipelining=3)
     alone = used(pool, "a")
-    pool.ask(pool.site("b"), shared=True)
-    waiters = [pool.ask(pool.site("a"), shared=True) for _ in range(3)]
+    pool.ask(pool.origin("b"), shared=True)
+    waiters = [pool.ask(pool.origin("a"), shared=True) for _ in range(3)]
     pool.finish(alone)
     assert served(*waiters) == [True, False, False]
-    pool.connect(waiters[0].slot)
+    pool.connect(waiters[0].connection)
     assert served(*waiters) == [True] * 3
     pool.check()
 
 
 def test_a_site_that_shares_its_connection_lets_it_go_when_others_wait(clock):
     pool = Pool(clock, limit=1, pipelining=3)
-    a, b = pool.site("a"), pool.site("b")
+    a, b = pool.origin("a"), pool.origin("b")
     work(pool, [a], 50, shared=True)
     waiter = pool.ask(b, shared=True)
     for _ in range(STREAK + 3):
@@ -421,11 +423,11 @@ def test_a_site_that_shares_its_connection_lets_it_go_when_others_wait(clock):
 def test_a_site_whose_requests_need_not_wait_lets_its_shared_connection_go(clock):
     pool = Pool(clock, limit=1, pipelining=4)
     users = deque([used(pool, "a", shared=True), used(pool, "a", shared=True)])
-    waiter = pool.ask(pool.site("b"), shared=True)
+    waiter = pool.ask(pool.origin("b"), shared=True)
     for _ in range(3):
         # There is always an exchange on its way, and never anybody in its queue.
-        users.append(pool.ask(pool.site("a"), shared=True))
-        if users[-1].slot is None:
+        users.append(pool.ask(pool.origin("a"), shared=True))
+        if users[-1].connection is None:
             pool.cancel(users.pop())
         if users:
             pool.finish(users.popleft())
@@ -438,58 +440,62 @@ def test_no_site_starves(clock, seed):
     limit, pipelining = chance.choice([1, 2, 3, 5, 8]), chance.choice([1, 1, 2, 3])
     per_host, count = chance.choice([1, 2, 4, inf]), chance.choice([2, 3, 5, 12, 30])
     pool = Pool(clock, limit, per_host, pipelining=pipelining)
-    sites = [pool.site(key) for key in range(count)]
+    origins = [pool.origin(key) for key in range(count)]
     for _ in range(1500):
-        for site in sites:
-            while len(site.waiters) < 1 + site.key % 3:
-                pool.ask(site, pipelining > 1 and chance.random() < 0.8)
-        slot = chance.choice(list(pool.users))
-        if slot.protocol is None:
-            pool.connect(slot)
+        for origin in origins:
+            while len(origin.waiters) < 1 + origin.key % 3:
+                pool.ask(origin, pipelining > 1 and chance.random() < 0.8)
+        connection = chance.choice(list(pool.users))
+        if not connection.connected:
+            pool.connect(connection)
         else:
-            pool.finish(pool.users[slot][0])
+            pool.finish(pool.users[connection][0])
     pool.check()
     bound = count * (STREAK + 1) * limit + limit * pipelining
-    for site in sites:
-        turns = [-1, *[n for n, user in enumerate(pool.log) if user.site is site], len(pool.log)]
+    for origin in origins:
+        turns = [
+            -1,
+            *[n for n, user in enumerate(pool.log) if user.origin is origin],
+            len(pool.log),
+        ]
         assert max(later - sooner for sooner, later in itertools.pairwise(turns)) <= bound
 
 
 def test_a_thousand_sites_with_five_slots_are_served_in_order(clock):
     pool = Pool(clock, limit=5)
-    waiters = [pool.ask(pool.site(n)) for n in range(1000)]
+    waiters = [pool.ask(pool.origin(n)) for n in range(1000)]
     while pool.users:
-        slot = next(iter(pool.users))
-        pool.connect(slot)
-        pool.finish(pool.users[slot][0])
+        connection = next(iter(pool.users))
+        pool.connect(connection)
+        pool.finish(pool.users[connection][0])
     assert pool.log == waiters
     # None was closed that could be kept.
-    assert len(pool.slots.idle) == 5
+    assert len(pool.scheduler.idle) == 5
     pool.check()
 
 
-# Connections that linger -------------------------------------------------------------------
+# Connections that linger ------------------------------------------------------------------
 
 
 def test_who_asks_again_at_once_keeps_its_connection_though_others_wait(clock):
     pool = Pool(clock, limit=3)
     slow = [used(pool, "slow") for _ in range(2)]
     fast = used(pool, "fast")
-    queued = [pool.ask(pool.site("slow")) for _ in range(5)]
+    queued = [pool.ask(pool.origin("slow")) for _ in range(5)]
     for _ in range(3 * STREAK):
-        slot = fast.slot
+        connection = fast.connection
         pool.finish(fast)
-        assert pool.lingering == {slot: clock.now}
+        assert pool.lingering == {connection: clock.now}
         pool.check()
         fast = used(pool, "fast")
-        assert fast.slot is slot
+        assert fast.connection is connection
         clock.now += 1
         # This expels only a connection that has been idle since its last request.
         pool.run_on()
         pool.check()
     pool.finish(fast)
     pool.run_on()
-    assert pool.closed == [fast.slot]
+    assert pool.closed == [fast.connection]
     assert served(*queued) == [True, False, False, False, False]
     pool.check()
     assert served(*slow) == [True, True]
@@ -499,9 +505,9 @@ def test_what_lingers_is_not_for_who_comes_behind_those_that_wait(clock):
     pool = Pool(clock, limit=2)
     used(pool, "a")
     fast = used(pool, "b")
-    first = pool.ask(pool.site("a"))
+    first = pool.ask(pool.origin("a"))
     pool.finish(fast)
-    second = pool.ask(pool.site("c"))
+    second = pool.ask(pool.origin("c"))
     assert served(first, second) == [False, False]
     pool.run_on()
     assert served(first, second) == [True, False]
@@ -513,10 +519,10 @@ def test_a_lingering_connection_that_is_closed_or_lost_serves_who_waits(clock):
         pool = Pool(clock, limit=2)
         used(pool, "a")
         fast = used(pool, "b")
-        waiting = pool.ask(pool.site("a"))
+        waiting = pool.ask(pool.origin("a"))
         pool.finish(fast)
-        getattr(pool.slots, end)(fast.slot)
-        assert waiting.slot is not None
+        getattr(pool.scheduler, end)(fast.connection)
+        assert waiting.connection is not None
         pool.run_on()
         pool.check()
 
@@ -526,17 +532,17 @@ def test_a_lingering_connection_that_is_closed_or_lost_serves_who_waits(clock):
 
 def test_a_site_with_a_pace_is_served_when_it_may_begin(clock):
     pool = Pool(clock)
-    first = used(pool, pace=Pace(2.0))
-    second, third = pool.ask(pool.site()), pool.ask(pool.site())
+    first = used(pool, pace=RateLimiter(2.0))
+    second, third = pool.ask(pool.origin()), pool.ask(pool.origin())
     pool.finish(first)
     assert served(second, third) == [False, False]
-    assert pool.timers == {pool.site(): clock.now + 2.0}
+    assert pool.timers == {pool.origin(): clock.now + 2.0}
     pool.check()
     pool.turn(1.9)
     assert served(second, third) == [False, False]
     pool.turn(0.2)
     assert served(second, third) == [True, False]
-    assert second.slot is first.slot
+    assert second.connection is first.connection
     pool.turn(2.0)
     assert served(second, third) == [True, True]
     pool.check()
@@ -545,14 +551,14 @@ def test_a_site_with_a_pace_is_served_when_it_may_begin(clock):
 def test_who_asks_a_moment_before_it_may_begin_is_served(clock):
     # The clock goes on between take() and enqueue().
     pool = Pool(clock)
-    site = pool.site("a", Pace(1.0))
+    origin = pool.origin("a", RateLimiter(1.0))
     pool.finish(used(pool))
     clock.now += 0.9999
-    assert site.take() is None
+    assert origin.acquire_nowait() is None
     clock.now += 0.0002
-    waiter = Waiter(pool, site, shared=False)
-    pool.queues[site] = deque([waiter])
-    pool.slots.enqueue(site, waiter)
+    waiter = Waiter(pool, origin, shared=False)
+    pool.queues[origin] = deque([waiter])
+    pool.scheduler.enqueue(origin, waiter)
     assert served(waiter) == [True]
     pool.check()
 
@@ -560,10 +566,10 @@ def test_who_asks_a_moment_before_it_may_begin_is_served(clock):
 @pytest.mark.parametrize("shared", [False, True])
 def test_who_comes_when_it_may_begin_does_not_overtake_who_waits_for_that(clock, shared):
     pool = Pool(clock, pipelining=2)
-    used(pool, pace=Pace(1.0), shared=shared)
-    waiter = pool.ask(pool.site(), shared)
+    used(pool, pace=RateLimiter(1.0), shared=shared)
+    waiter = pool.ask(pool.origin(), shared)
     clock.now += 1.0  # the timer is late
-    later = pool.ask(pool.site(), shared)
+    later = pool.ask(pool.origin(), shared)
     assert served(waiter, later) == [False, False]
     pool.turn(0)
     assert served(waiter, later) == [True, False]
@@ -572,9 +578,9 @@ def test_who_comes_when_it_may_begin_does_not_overtake_who_waits_for_that(clock,
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_request_may_begin_at_the_moment_itself(clock, shared):
     pool = Pool(clock, pipelining=2)
-    used(pool, pace=Pace(1.0), shared=shared)
-    site = pool.site()
-    take = site.take_shared if shared else site.take
+    used(pool, pace=RateLimiter(1.0), shared=shared)
+    origin = pool.origin()
+    take = origin.acquire_shared_nowait if shared else origin.acquire_nowait
     clock.now += 0.5
     assert take() is None
     clock.now += 0.5
@@ -585,45 +591,45 @@ def test_a_request_may_begin_at_the_moment_itself(clock, shared):
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_request_that_has_to_wait_for_a_connection_does_not_begin(clock, shared):
     pool = Pool(clock, limit=1)
-    user = used(pool, pace=Pace(1.0), shared=shared)
+    user = used(pool, pace=RateLimiter(1.0), shared=shared)
     clock.now += 1.0
-    waiter = pool.ask(pool.site(), shared)
+    waiter = pool.ask(pool.origin(), shared)
     clock.now += 0.5
     pool.finish(user)
     assert served(waiter) == [True]
     # The request begins now, and no other has begun in the meantime.
-    assert pool.site().pace.delay(clock.now) == 1.0
+    assert pool.origin().rate_limit.delay(clock.now) == 1.0
 
 
 def test_a_site_that_may_not_begin_yet_costs_no_other_its_connection(clock):
     pool = Pool(clock, limit=2)
-    paced = used(pool, "paced", pace=Pace(10.0))
+    paced = used(pool, "paced", pace=RateLimiter(10.0))
     other = used(pool, "other")
     clock.now += 10.0
-    waiters = [pool.ask(pool.site("paced")), pool.ask(pool.site("paced"))]
+    waiters = [pool.ask(pool.origin("paced")), pool.ask(pool.origin("paced"))]
     pool.finish(paced)
     assert served(*waiters) == [True, False]
-    # If it stood in turns, it would be given a slot that it cannot use.
+    # If it stood in turns, it would be given a connection that it cannot use.
     pool.finish(other)
     assert pool.closed == []
-    assert list(pool.slots.idle) == [other.slot]
+    assert list(pool.scheduler.idle) == [other.connection]
     pool.check()
     pool.turn(10.0)
     assert served(*waiters) == [True, True]
-    assert pool.closed == [other.slot]
+    assert pool.closed == [other.connection]
     pool.check()
 
 
 def test_a_pause_ends_the_turn_of_a_site_and_begins_it_anew(clock):
     pool = Pool(clock, limit=1)
     first = used(pool, "a")
-    paused, other = pool.ask(pool.site("b")), pool.ask(pool.site("c"))
-    pool.site("b").pace = Pace()
-    pool.site("b").pace.pause(clock.now + 5)
+    paused, other = pool.ask(pool.origin("b")), pool.ask(pool.origin("c"))
+    pool.origin("b").rate_limit = RateLimiter()
+    pool.origin("b").rate_limit.pause(clock.now + 5)
     pool.finish(first)
     assert served(paused, other) == [False, True]
     pool.turn(5)
-    pool.connect(other.slot)
+    pool.connect(other.connection)
     pool.finish(other)
     assert served(paused) == [True]
     pool.check()
@@ -631,10 +637,10 @@ def test_a_pause_ends_the_turn_of_a_site_and_begins_it_anew(clock):
 
 def test_a_shared_connection_keeps_the_pace(clock):
     pool = Pool(clock, pipelining=4)
-    pace = Pace(rate="2/1s")
+    pace = RateLimiter(rate="2/1s")
     users = [used(pool, "a", shared=True, pace=pace) for _ in range(2)]
-    assert users[0].slot is users[1].slot
-    waiters = [pool.ask(pool.site("a"), shared=True) for _ in range(4)]
+    assert users[0].connection is users[1].connection
+    waiters = [pool.ask(pool.origin("a"), shared=True) for _ in range(4)]
     pool.finish(users[0])
     assert served(*waiters) == [False] * 4
     pool.turn(1.0)
@@ -649,24 +655,24 @@ def test_a_shared_connection_keeps_the_pace(clock):
 
 def test_1024_unused_sites_are_remembered(clock):
     pool = Pool(clock)
-    kept = pool.site("kept")
+    kept = pool.origin("kept")
     user = used(pool, "used")
     for n in range(MAX_UNUSED):
-        pool.site(n)
-    assert kept.retired
-    assert "kept" not in pool.slots.sites
-    assert len(pool.slots.sites) == MAX_UNUSED + 1
-    assert not user.site.retired
+        pool.origin(n)
+    assert kept.evicted
+    assert "kept" not in pool.scheduler.origins
+    assert len(pool.scheduler.origins) == MAX_UNUSED + 1
+    assert not user.origin.evicted
     pool.check()
 
 
 def test_the_site_without_use_for_longest_is_forgotten_first(clock, monkeypatch):
     monkeypatch.setattr(module, "MAX_UNUSED", 2)
     pool = Pool(clock)
-    a, b = pool.site("a"), pool.site("b")
-    pool.lose(used(pool, "a").slot)
-    c = pool.site("c")
-    assert (a.retired, b.retired, c.retired) == (False, True, False)
+    a, b = pool.origin("a"), pool.origin("b")
+    pool.lose(used(pool, "a").connection)
+    c = pool.origin("c")
+    assert (a.evicted, b.evicted, c.evicted) == (False, True, False)
     pool.check()
 
 
@@ -674,13 +680,13 @@ def test_a_site_with_a_pace_is_remembered_until_it_may_begin(clock, monkeypatch)
     monkeypatch.setattr(module, "MAX_UNUSED", 2)
     pool = Pool(clock)
     for n in range(6):
-        pool.lose(used(pool, n, pace=Pace(0.5)).slot)
-    assert len(pool.slots.sites) == 6
+        pool.lose(used(pool, n, pace=RateLimiter(0.5)).connection)
+    assert len(pool.scheduler.origins) == 6
     clock.now += 0.5
     for key in "abcd":
-        pool.site(key)
-    # The sites that could not be forgotten in time are forgotten now.
-    assert list(pool.slots.sites) == ["c", "d"]
+        pool.origin(key)
+    # The origins that could not be forgotten in time are forgotten now.
+    assert list(pool.scheduler.origins) == ["c", "d"]
     pool.check()
 
 
@@ -689,34 +695,34 @@ def test_making_room_for_a_site_does_not_forget_it(clock, monkeypatch):
     pool = Pool(clock, limit=1)
     pool.finish(used(pool, "a"))
     used(pool, "b")  # a is unused now
-    assert list(pool.slots._unused) == [pool.site("a")]
+    assert list(pool.scheduler._unused) == [pool.origin("a")]
     pool.finish(pool.users[next(iter(pool.users))][0])
     used(pool, "a")
-    assert not pool.site("a").retired
-    assert list(pool.slots.sites) == ["a", "b"]
+    assert not pool.origin("a").evicted
+    assert list(pool.scheduler.origins) == ["a", "b"]
     pool.check()
 
 
 def test_who_has_kept_a_site_that_was_forgotten_can_use_it(clock, monkeypatch):
     monkeypatch.setattr(module, "MAX_UNUSED", 1)
     pool = Pool(clock, limit_per_host=1)
-    kept = pool.site("a")
-    pool.site("b")
-    assert kept.retired
+    kept = pool.origin("a")
+    pool.origin("b")
+    assert kept.evicted
     user = pool.ask(kept)
-    assert not kept.retired
-    assert pool.site("a") is kept
-    assert served(pool.ask(pool.site("a"))) == [False]
+    assert not kept.evicted
+    assert pool.origin("a") is kept
+    assert served(pool.ask(pool.origin("a"))) == [False]
     pool.check()
-    # A forgotten site stays retired if there is another of its key.
+    # A forgotten origin stays retired if there is another of its key.
     pool.cancel(user)
     pool.cancel(pool.log[-1])
-    pool.site("c")
-    assert kept.retired
-    other = pool.site("a")
+    pool.origin("c")
+    assert kept.evicted
+    other = pool.origin("a")
     assert served(pool.ask(kept)) == [True]
-    assert kept.retired
-    assert pool.site("a") is other
+    assert kept.evicted
+    assert pool.origin("a") is other
     pool.check()
 
 
@@ -724,98 +730,101 @@ def test_who_has_kept_a_site_that_was_forgotten_can_use_it(clock, monkeypatch):
 
 
 class Mute:
-    """A waiter that only keeps its slot."""
+    """A waiter that only keeps its connection."""
 
-    slot: Slot
+    connection: Connection
 
-    def set_result(self, slot: Slot, /) -> None:
-        self.slot = slot
+    def set_result(self, connection: Connection, /) -> None:
+        self.connection = connection
 
 
 class Idler:
-    """A keeper that does nothing."""
+    """A delegate that does nothing."""
 
-    def close(self, slot: Slot) -> None:
+    def new_connection(self, origin: OriginPool) -> Connection:
+        return Connection(origin)
+
+    def close_socket(self, connection: Connection) -> None:
         pass
 
-    wake_later = exchange_ended = connection_ended = close  # type: ignore[assignment]
+    wake_later = exchange_ended = connection_ended = close_socket  # type: ignore[assignment]
 
 
 def waiters(n: int) -> Any:
     """Let *n* wait; a step serves one, enqueues two, and cancels one of these."""
-    pool = Slots(Idler(), 1, 1)
-    site = pool.add_site("a")
-    slot = site.take()
+    pool = Scheduler(Idler(), 1, 1)
+    origin = pool.add_origin("a")
+    connection = origin.acquire_nowait()
     for _ in range(n):
-        pool.enqueue(site, Mute())
+        pool.enqueue(origin, Mute())
 
     def step() -> None:
-        pool.put(slot)
+        pool.release(connection)
         first = Mute()
-        pool.enqueue(site, first)
-        pool.enqueue(site, Mute())
-        pool.cancel(site, first)
+        pool.enqueue(origin, first)
+        pool.enqueue(origin, Mute())
+        pool.cancel(origin, first)
 
     return step
 
 
 def idle_connections(n: int) -> Any:
-    """Let *n* sites have an idle one; a step takes one for another site, and gives it back."""
-    pool = Slots(Idler(), n, 1)
-    sites = [pool.add_site(key) for key in range(n)]
-    for slot in [site.take() for site in sites]:
-        pool.put(slot)
-    another = pool.add_site("another")
-    turn = itertools.cycle(sites)
+    """Let *n* origins have an idle one; a step takes one for another origin, and gives it back."""
+    pool = Scheduler(Idler(), n, 1)
+    origins = [pool.add_origin(key) for key in range(n)]
+    for connection in [origin.acquire_nowait() for origin in origins]:
+        pool.release(connection)
+    another = pool.add_origin("another")
+    turn = itertools.cycle(origins)
 
     def step() -> None:
-        pool.put(another.take())
+        pool.release(another.acquire_nowait())
         pool.close_idle(next(iter(another.idle)))
-        pool.put(next(turn).take())
+        pool.release(next(turn).acquire_nowait())
 
     return step
 
 
 def turns(n: int) -> Any:
-    """Let *n* sites wait for one slot; a step passes it on, and its last site waits again."""
-    pool = Slots(Idler(), 1, 1)
-    sites = [pool.add_site(key) for key in range(n)]
-    current = [sites[0].take()]
+    """Let *n* origins wait for one connection; a step passes it on, its last origin waits again."""
+    pool = Scheduler(Idler(), 1, 1)
+    origins = [pool.add_origin(key) for key in range(n)]
+    current = [origins[0].acquire_nowait()]
     queue = deque()
-    for site in sites[1:]:
+    for origin in origins[1:]:
         queue.append(Mute())
-        pool.enqueue(site, queue[-1])
+        pool.enqueue(origin, queue[-1])
 
     def step() -> None:
-        slot = current[0]
+        connection = current[0]
         queue.append(Mute())
-        pool.put(slot)
-        current[0] = queue.popleft().slot
-        pool.enqueue(slot.site, queue[-1])
+        pool.release(connection)
+        current[0] = queue.popleft().connection
+        pool.enqueue(connection.origin_pool, queue[-1])
 
     return step
 
 
 def unused_sites(n: int) -> Any:
-    """Let *n* sites be remembered, the most that may be; a step adds one, and one is forgotten."""
-    pool = Slots(Idler(), n, 1)
+    """Let *n* origins be remembered, the most that may be; a step adds one and forgets one."""
+    pool = Scheduler(Idler(), n, 1)
     keys = itertools.count()
     for _ in range(n):
-        pool.add_site(next(keys))
-    return lambda: pool.add_site(next(keys))
+        pool.add_origin(next(keys))
+    return lambda: pool.add_origin(next(keys))
 
 
 def shared_connections(n: int) -> Any:
     """Let *n* connections have room for one more exchange; a step takes that of one."""
-    pool = Slots(Idler(), n, n)
-    site = pool.add_site("a")
-    site.pipelining = 2
-    for slot in [site.take() for _ in range(n)]:
-        slot.depth = 1
-        pool.share(slot)
+    pool = Scheduler(Idler(), n, n)
+    origin = pool.add_origin("a")
+    origin.pipelining = 2
+    for connection in [origin.acquire_nowait() for _ in range(n)]:
+        connection.in_flight = 1
+        pool.share(connection)
     for _ in range(n // 3):
-        site.take_shared()
-    return site.take_shared
+        origin.acquire_shared_nowait()
+    return origin.acquire_shared_nowait
 
 
 @pytest.mark.parametrize(
@@ -851,7 +860,7 @@ class Books(RuleBasedStateMachine):
         self.patch.setattr(module, "monotonic", self.clock)
         self.patch.setattr(module, "MAX_UNUSED", self.MAX_UNUSED)
         self.pool = Pool(self.clock)
-        self.kept: dict[int, Site] = {}
+        self.kept: dict[int, OriginPool] = {}
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -875,23 +884,27 @@ class Books(RuleBasedStateMachine):
     def ask(self, number, shared, times, kept):
         pace = self.paces[number]
         if not kept or number not in self.kept:
-            self.kept[number] = self.pool.site(number, pace and Pace(*pace))
+            self.kept[number] = self.pool.origin(number, pace and RateLimiter(*pace))
         for _ in range(times):
             self.pool.ask(self.kept[number], shared and self.pool.pipelining > 1)
 
-    @precondition(lambda self: any(slot.protocol is None for slot in self.pool.users))
+    @precondition(lambda self: any(not connection.connected for connection in self.pool.users))
     @rule(data=st.data())
     def connect(self, data):
         self.pool.connect(
-            self.pick(data, [slot for slot in self.pool.users if slot.protocol is None])
+            self.pick(
+                data, [connection for connection in self.pool.users if not connection.connected]
+            )
         )
 
-    @precondition(lambda self: any(slot.protocol for slot in self.pool.users))
+    @precondition(lambda self: any(connection.connected for connection in self.pool.users))
     @rule(data=st.data())
     def finish(self, data):
-        slot = self.pick(data, [slot for slot in self.pool.users if slot.protocol])
+        connection = self.pick(
+            data, [connection for connection in self.pool.users if connection.connected]
+        )
         # Responses come in order.
-        self.pool.finish(self.pool.users[slot][0])
+        self.pool.finish(self.pool.users[connection][0])
 
     @precondition(lambda self: self.pool.users)
     @rule(data=st.data())
@@ -904,10 +917,10 @@ class Books(RuleBasedStateMachine):
         waiting = [waiter for queue in self.pool.queues.values() for waiter in queue]
         self.pool.cancel(self.pick(data, waiting))
 
-    @precondition(lambda self: self.pool.slots.all)
+    @precondition(lambda self: self.pool.scheduler.connections)
     @rule(data=st.data())
     def lose(self, data):
-        self.pool.lose(self.pick(data, [*self.pool.users, *self.pool.slots.idle]))
+        self.pool.lose(self.pick(data, [*self.pool.users, *self.pool.scheduler.idle]))
 
     @precondition(lambda self: self.pool.users)
     @rule(data=st.data())
@@ -915,10 +928,10 @@ class Books(RuleBasedStateMachine):
         users = self.pool.users[self.pick(data, self.pool.users)]
         self.pool.lose_unused(self.pick(data, users))
 
-    @precondition(lambda self: self.pool.slots.idle)
+    @precondition(lambda self: self.pool.scheduler.idle)
     @rule(data=st.data())
     def close_idle(self, data):
-        self.pool.slots.close_idle(self.pick(data, self.pool.slots.idle))
+        self.pool.scheduler.close_idle(self.pick(data, self.pool.scheduler.idle))
 
     @rule(seconds=st.sampled_from([0.25, 0.5, 1.0, 10.0]))
     def wait(self, seconds):
@@ -930,10 +943,10 @@ class Books(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 4), seconds=st.sampled_from([0.5, 5.0]))
     def pause(self, number, seconds):
-        site = self.pool.slots.sites.get(number)
-        if site is not None:
-            site.pace = site.pace or Pace()
-            site.pace.pause(self.clock.now + seconds)
+        origin = self.pool.scheduler.origins.get(number)
+        if origin is not None:
+            origin.rate_limit = origin.rate_limit or RateLimiter()
+            origin.rate_limit.pause(self.clock.now + seconds)
 
     @invariant()
     def holds(self):
