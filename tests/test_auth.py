@@ -10,7 +10,7 @@ from base64 import b64decode
 import pytest
 
 from aiohttpconn.client.auth.digest import Digest
-from aiohttpconn.client.auth.schemes import Auth, Basic, Bearer, Netrc, of
+from aiohttpconn.client.auth.schemes import Auth, Basic, Bearer, Netrc, as_auth
 from aiohttpconn.client.fields import Fields
 
 from .support.auth import Request, Response, authorized
@@ -33,7 +33,7 @@ from .support.auth import Request, Response, authorized
 )
 def test_basic(username, password, value):
     assert authorized(Basic(username, password)) == value
-    assert authorized(of((username, password))) == value
+    assert authorized(as_auth((username, password))) == value
 
 
 @pytest.mark.parametrize("token", ["mF_9.B5f-4.1JqM", "a~+/b==", "x"])
@@ -49,18 +49,18 @@ def test_a_function_is_called_for_each_request(value):
         seen.append(request.url)
         return value
 
-    given = of(function)
+    given = as_auth(function)
     assert authorized(given, url="http://a.test/1") == "Custom xyz"
     assert authorized(given, url="http://a.test/2") == "Custom xyz"
     assert seen == ["http://a.test/1", "http://a.test/2"]
-    assert authorized(of(lambda request: None)) is None
+    assert authorized(as_auth(lambda request: None)) is None
 
 
 def made() -> list[Auth]:
     """Return one of each, the Digest with a challenge to answer."""
     digest = Digest("user", "s3cret")
     assert digest.challenged(Request(), Response.of('Digest realm="r", nonce="n"'))
-    return [Basic("user", "s3cret"), Bearer("s3cret"), of(lambda request: "s3cret"), digest]
+    return [Basic("user", "s3cret"), Bearer("s3cret"), as_auth(lambda request: "s3cret"), digest]
 
 
 def test_the_callers_own_authorization_stays():
@@ -111,18 +111,20 @@ def test_only_digest_answers_challenges():
         (lambda: Bearer("s3cret\n"), ValueError, "a bearer token may have no control character"),
         (lambda: Bearer(b"s3cret"), TypeError, "a bearer token must be a str, not bytes"),
         (
-            lambda: authorized(of(functools.partial(lambda secret, request: secret, "s3cret\r\n"))),
+            lambda: authorized(
+                as_auth(functools.partial(lambda secret, request: secret, "s3cret\r\n"))
+            ),
             ValueError,
             "partial() gave a str that cannot be sent as Authorization; it must return None or a "
             "str or bytes of ISO-8859-1 without control characters",
         ),
         (
-            lambda: authorized(of(lambda request: "s3cret€")),
+            lambda: authorized(as_auth(lambda request: "s3cret€")),
             ValueError,
             "<lambda>() gave a str that cannot be sent as Authorization; ",
         ),
         (
-            lambda: authorized(of(lambda request: ("s3cret",))),
+            lambda: authorized(as_auth(lambda request: ("s3cret",))),
             ValueError,
             "<lambda>() gave a tuple that cannot be sent as Authorization; ",
         ),
@@ -146,7 +148,7 @@ async def _async_function(request):
 )
 def test_what_is_no_auth_is_refused_and_not_shown(value):
     with pytest.raises(TypeError) as info:
-        of(value)
+        as_auth(value)
     assert str(info.value) == (
         "auth must be None, (user, password), an Auth such as Bearer(token), or a function, no "
         f"async one, from a request to its Authorization, not {type(value).__name__}"
@@ -155,8 +157,8 @@ def test_what_is_no_auth_is_refused_and_not_shown(value):
 
 def test_of_gives_what_is_one_already():
     given = Bearer("x")
-    assert of(given) is given
-    assert of(None) is None
+    assert as_auth(given) is given
+    assert as_auth(None) is None
 
 
 # netrc

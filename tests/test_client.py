@@ -739,7 +739,7 @@ async def test_what_leaves_http_is_refused(client):
 
 async def test_what_a_client_has_unless_it_is_told():
     async with Client() as client:
-        settings = client._context.settings
+        settings = client._state.settings
         assert settings.timeout == Timeout(connect=10, read=30, write=30, pool=60)
         assert (settings.follow_redirects, settings.max_redirects) == (True, 10)
         assert (settings.decompress, settings.max_body, settings.retry) == (True, None, None)

@@ -293,7 +293,7 @@ async def test_c6_a_proxys_challenge_gets_no_credentials_of_the_origin(status, c
     )
     async with ConnectProxy(refuse=refusal) as proxy:
         async with Client(trust_env=False, proxy=proxy.url, auth=Digest("me", "secret")) as client:
-            for auth in (client._context.settings.auth, ("me", "secret")):
+            for auth in (client._state.settings.auth, ("me", "secret")):
                 with pytest.raises(TunnelError, match=status.decode()[:3]):
                     await client.get("https://origin.example/", auth=auth)
         assert all(b"uthorization" not in head for head in proxy.heads)

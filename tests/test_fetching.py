@@ -821,4 +821,4 @@ def test_only_requests_with_the_same_limits_share_connections():
             client._derived({"timeout": timeout})._derived({"headers": {"X-A": "b"}}),
         ):
             assert bool(each._plain.shared_methods) == shares, timeout
-            assert each._context.pipelining == (4 if shares else 1), timeout
+            assert each._state.pipelining == (4 if shares else 1), timeout

@@ -78,6 +78,7 @@ ORDER = [
     "client.content.encode",
     "client.content.charsets",
     "client.links",
+    "client.content.reading",
     "client.response",
     "client.auth",
     "client.auth.schemes",

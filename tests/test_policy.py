@@ -21,8 +21,8 @@ from aiohttpconn.client.policy import (
     Retry,
     RetryBudget,
     backoff,
-    follow,
     may_retry,
+    redirect_target,
     strip_body,
     strip_secrets,
 )
@@ -49,33 +49,33 @@ METHODS = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", 
 @pytest.mark.parametrize("status", [301, 302])
 def test_301_and_302_make_a_get_of_post_alone(status, method):
     expected = ("GET", False) if method == "POST" else (method, True)
-    redirect = follow(status, method, HERE, ["/v"])
+    redirect = redirect_target(status, method, HERE, ["/v"])
     assert redirect == Redirect(split_url("http://a.test/v"), *expected, False)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_303_makes_a_get_of_everything_but_head(method):
-    redirect = follow(303, method, HERE, ["/v"])
+    redirect = redirect_target(303, method, HERE, ["/v"])
     assert (redirect.method, redirect.keeps_body) == ("HEAD" if method == "HEAD" else "GET", False)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("status", [307, 308])
 def test_307_and_308_keep_method_and_body(status, method):
-    redirect = follow(status, method, HERE, ["/v"])
+    redirect = redirect_target(status, method, HERE, ["/v"])
     assert (redirect.method, redirect.keeps_body) == (method, True)
 
 
 @pytest.mark.parametrize("status", [*range(200, 301), 304, 305, 306, *range(309, 600)])
 def test_no_other_status_leads_elsewhere(status):
     assert status not in REDIRECTS
-    assert follow(status, "GET", HERE, ["/v"]) is None
+    assert redirect_target(status, "GET", HERE, ["/v"]) is None
 
 
 @pytest.mark.parametrize("locations", [[], [""], ["", ""]])
 @pytest.mark.parametrize("status", sorted(REDIRECTS))
 def test_without_a_location_no_status_leads_elsewhere(status, locations):
-    assert follow(status, "GET", HERE, locations) is None
+    assert redirect_target(status, "GET", HERE, locations) is None
 
 
 @pytest.mark.parametrize(
@@ -103,26 +103,26 @@ def test_without_a_location_no_status_leads_elsewhere(status, locations):
     ],
 )
 def test_another_scheme_host_or_port_is_another_origin(here, location, there, crosses):
-    redirect = follow(302, "GET", split_url(here), [location])
+    redirect = redirect_target(302, "GET", split_url(here), [location])
     assert (redirect.url.text, redirect.crosses) == (there, crosses)
 
 
 @pytest.mark.parametrize("location", ["/y", "y", "//[fe80::1]/y", "http://[FE80::1]:80/y"])
 def test_an_address_keeps_its_zone_which_no_server_knows(location):
-    redirect = follow(302, "GET", split_url("http://[fe80::1%25a]/x"), [location])
+    redirect = redirect_target(302, "GET", split_url("http://[fe80::1%25a]/x"), [location])
     assert redirect.url == split_url("http://[fe80::1%25a]/y")
     assert not redirect.crosses
 
 
 def test_user_and_password_of_a_location_are_dropped():
-    redirect = follow(302, "GET", split_url("http://u:p@a.test/"), ["//v:q@a.test/y"])
+    redirect = redirect_target(302, "GET", split_url("http://u:p@a.test/"), ["//v:q@a.test/y"])
     assert redirect.url == split_url("http://a.test/y")
-    redirect = follow(302, "GET", split_url("http://u:p@a.test/"), ["/y"])
+    redirect = redirect_target(302, "GET", split_url("http://u:p@a.test/"), ["/y"])
     assert redirect.url.userinfo == ""
 
 
 def test_the_same_location_several_times_is_one():
-    assert follow(302, "GET", HERE, ["/v", "/v"]).url.text == "http://a.test/v"
+    assert redirect_target(302, "GET", HERE, ["/v", "/v"]).url.text == "http://a.test/v"
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ def test_the_same_location_several_times_is_one():
 @pytest.mark.parametrize("status", sorted(REDIRECTS))
 def test_a_redirect_that_is_not_followed_is_refused(status, here, locations, text):
     with pytest.raises(RedirectRefused) as info:
-        follow(status, "GET", split_url(here), locations)
+        redirect_target(status, "GET", split_url(here), locations)
     assert type(info.value) is RedirectRefused
     assert str(info.value) == text
     assert info.value.__cause__ is None or type(info.value.__cause__) is InvalidURL
 
 
 def test_from_https_to_http_is_followed_when_it_is_allowed():
-    redirect = follow(
+    redirect = redirect_target(
         302, "GET", split_url("https://a.test/"), ["http://a.test/"], allow_downgrade=True
     )
     assert (redirect.url.text, redirect.crosses) == ("http://a.test/", True)
@@ -197,7 +197,7 @@ def test_from_https_to_http_is_followed_when_it_is_allowed():
 @given(st.sampled_from(sorted(REDIRECTS)), st.sampled_from(METHODS), st.binary(max_size=30))
 def test_whatever_a_server_says_is_followed_or_refused(status, method, location):
     try:
-        redirect = follow(status, method, HERE, [location.decode("latin-1")])
+        redirect = redirect_target(status, method, HERE, [location.decode("latin-1")])
     except RedirectRefused:
         return
     assert redirect is None or redirect.url.scheme in ("http", "https")

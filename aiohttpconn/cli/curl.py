@@ -31,7 +31,7 @@ from .. import (
 )
 from ..client.content.codecs import accept_encoding
 from ..client.content.decoding import ContentDecoder, split_codings
-from ..client.policy import REDIRECTS, follow, strip_body, strip_secrets
+from ..client.policy import REDIRECTS, redirect_target, strip_body, strip_secrets
 from ..connection import connection_to
 from ..http11.semantics import BODY_METHODS
 from ..net.threads import DaemonThreads
@@ -265,7 +265,7 @@ class _Transfer:
             check_scheme("Location", location, PORTS, UNSUPPORTED_PROTOCOL)
         schemes = options.redirect_schemes
         downgrade = schemes is not None and "http" in schemes
-        redirect = follow(
+        redirect = redirect_target(
             response.status, self._method, self._url, locations, allow_downgrade=downgrade
         )
         if redirect is None:

@@ -37,16 +37,17 @@ from ..pool.routes import Route
 from ..urls import SplitURL, add_params, join_base, split_url
 from .auth.schemes import Basic
 from .content.encode import encode_content
+from .content.reading import codings_of, decode_body, read_body
 from .cookies.jar import cookie_header
 from .policy import (
     REDIRECTS,
     backoff,
-    follow,
     may_retry,
+    redirect_target,
     strip_body,
     strip_secrets,
 )
-from .response import Response, codings_of, decode_body, read_body
+from .response import Response
 from .settings import Request, check_options, merge_params
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from .content.encode import Content
     from .cookies.store import CookieStore
     from .policy import Redirect, Retry
-    from .settings import Context, Settings
+    from .settings import ClientState, Settings
 
 __all__ = ["Call", "give_up", "keep_cookies", "route_for"]
 
@@ -72,7 +73,7 @@ class Call:
 
     def __init__(
         self,
-        context: Context,
+        state: ClientState,
         method: str,
         url: str,
         options: Mapping[str, Any],
@@ -81,19 +82,19 @@ class Call:
         began: float,
     ) -> None:
         check_options(options)
-        self._context = context
+        self._state = state
         self._stream = stream
-        self._settings = settings = context.settings.changed(options)
+        self._settings = settings = state.settings.changed(options)
         self._began = began
         # Whether all is as other requests of the client have it, so that it may share. A stream
         # may not: those behind it would wait for its reader.
-        self._shares = context.pipelining > 1 and "timeout" not in options and not stream
+        self._shares = state.pipelining > 1 and "timeout" not in options and not stream
         upper = method.upper()
         # Methods are case-sensitive, and nobody means another one than these
         # (https://fetch.spec.whatwg.org does the same).
         self._method = upper if upper in COMMON_METHODS else method
         self._url = self._target_url(url, options.get("params"))
-        self._fields = context.fields_for(settings, options.get("headers"))
+        self._fields = state.fields_for(settings, options.get("headers"))
         self._content = self._encode(options)
         self._auth = settings.auth
         if self._url.userinfo:
@@ -102,7 +103,7 @@ class Call:
             self._url = self._url._replace(userinfo="")
         own = options.get("cookies", {})
         self._own_cookies = cookie_header(own)
-        self._cookies = None if own is None else context.cookies
+        self._cookies = None if own is None else state.cookies
         self._began_sending = False
         # When the request that is under way was first wanted.
         self._asked = began
@@ -116,10 +117,10 @@ class Call:
         return self._url.text
 
     def _target_url(self, url: str, params: ParamsLike | None) -> SplitURL:
-        context = self._context
-        if context.base_url and isinstance(url, str):
-            url = join_base(context.base_url, url)
-        pairs = merge_params(context.params, params)
+        state = self._state
+        if state.base_url and isinstance(url, str):
+            url = join_base(state.base_url, url)
+        pairs = merge_params(state.params, params)
         if pairs and isinstance(url, str):
             url = add_params(url, pairs)
         return split_url(url)
@@ -152,7 +153,7 @@ class Call:
             self._deadline = loop.time() + settings.timeout.total
         retry = settings.retry
         if retry is not None and retry.budget is not None:
-            self._context.budget.earn(retry.budget)
+            self._state.budget.earn(retry.budget)
         attempt = 1
         while True:
             raw: HTTPResponse | None = None
@@ -207,7 +208,7 @@ class Call:
 
     async def _send(self) -> tuple[HTTPResponse, Request, float]:
         """Send one request; return its response, the request, and when it was sent."""
-        settings, connections = self._settings, self._context.connections
+        settings, connections = self._settings, self._state.connections
         connections.bind()
         request = Request(self._method, self._url.text, self._fields.copy())
         self._add_cookies(request)
@@ -221,7 +222,7 @@ class Call:
 
     async def _exchange(self, request: Request, origin: OriginPool) -> tuple[HTTPResponse, float]:
         """Send *request* on a connection of *origin*; return its response, and when it was sent."""
-        settings, connections = self._settings, self._context.connections
+        settings, connections = self._settings, self._state.connections
         send = SendOptions(settings.timeout, self._deadline, settings.resend_stale)
         target, method = self._url.target, self._method
         body = self._body()
@@ -330,7 +331,7 @@ class Call:
             return None
         locations = [value for name, value in raw.raw_headers if name.lower() == "location"]
         try:
-            redirect = follow(
+            redirect = redirect_target(
                 raw.status,
                 self._method,
                 self._url,
@@ -420,7 +421,7 @@ class Call:
         late = asyncio.get_running_loop().time() + wait
         if self._deadline is not None and late >= self._deadline:
             return None
-        if retry.budget is not None and not self._context.budget.spend():
+        if retry.budget is not None and not self._state.budget.spend():
             return None
         return wait
 

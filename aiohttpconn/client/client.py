@@ -26,7 +26,7 @@ from ..proxies import ProxyRules, from_environment
 from ..types import UNSET, Unset
 from ..urls import split_url
 from ..version import __version__
-from .auth.schemes import of as as_auth
+from .auth.schemes import as_auth
 from .calls import Call
 from .content.decoding import MAX_RATIO
 from .cookies.jar import store_of
@@ -36,7 +36,7 @@ from .policy import RetryBudget
 from .response import Response
 from .settings import (
     DEFAULT_TIMEOUT,
-    Context,
+    ClientState,
     Settings,
     as_pairs,
     as_timeout,
@@ -155,7 +155,7 @@ class Client:
         if headers:
             fields.override(headers)
         self._prepare(
-            Context(
+            ClientState(
                 connections=self._connections,
                 settings=settings,
                 fields=fields,
@@ -167,34 +167,34 @@ class Client:
             )
         )
 
-    def _prepare(self, context: Context) -> None:
-        self._context = context
-        self._plain = PlainRequests(context)
+    def _prepare(self, state: ClientState) -> None:
+        self._state = state
+        self._plain = PlainRequests(state)
 
     def _derived(self, options: RequestOptions) -> Client:
         """Return a client on the same pool that makes each request with *options*.
 
         What they cost is paid once. It need not be closed. A body and cookies are no settings.
         """
-        context = self._context
-        settings = context.settings.changed(options)
+        state = self._state
+        settings = state.settings.changed(options)
         made = copy(self)
-        old, new = context.settings.timeout, settings.timeout
+        old, new = state.settings.timeout, settings.timeout
         # The limits of a connection that is shared are those of all who share it.
         shares = (old.read, old.write) == (new.read, new.write)
         made._prepare(
             replace(
-                context,
+                state,
                 settings=settings,
-                pipelining=context.pipelining if shares else 1,
-                fields=context.fields_for(settings, options.get("headers")),
-                params=merge_params(context.params, options.get("params")),
+                pipelining=state.pipelining if shares else 1,
+                fields=state.fields_for(settings, options.get("headers")),
+                params=merge_params(state.params, options.get("params")),
             )
         )
         return made
 
     def __repr__(self) -> str:
-        base_url = self._context.base_url
+        base_url = self._state.base_url
         base = f"{redact(base_url)} " if base_url else ""
         return f"<Client {base}{self._connections!r}>"
 
@@ -208,7 +208,7 @@ class Client:
     @property
     def cookies(self) -> CookieStore | None:
         """The cookies that are kept; None if they are off."""
-        return self._context.cookies
+        return self._state.cookies
 
     @property
     def pool(self) -> ConnectionPool:
@@ -292,7 +292,7 @@ class Client:
         return Response(raw, url, content, began, raw.started, head_at, head_at)
 
     def _call(self, method: str, url: str, options: RequestOptions, began: float) -> Call:
-        return Call(self._context, method, url, options, stream=False, began=began)
+        return Call(self._state, method, url, options, stream=False, began=began)
 
     # What they return is request()'s coroutine: one around it would cost as much again.
 
@@ -332,7 +332,7 @@ class Client:
         The response's body is for the block to read: ``iter_bytes()``, ``iter_lines()``,
         ``read()``. What is not read there is given up. Arguments and errors are ``request``'s.
         """
-        return _Stream(Call(self._context, method, url, options, stream=True, began=monotonic()))
+        return _Stream(Call(self._state, method, url, options, stream=True, began=monotonic()))
 
     def fetch_many(
         self,
@@ -360,7 +360,7 @@ class Client:
         client = self
         if not isinstance(options.get("timeout"), Timeout):
             # They wait for each other: that is no failure.
-            patience = replace(self._context.settings.timeout, pool=None)
+            patience = replace(self._state.settings.timeout, pool=None)
             client = self._derived({"timeout": patience})
         own: Any = {
             name: options.pop(name)
@@ -391,7 +391,7 @@ class Client:
         check_options(options)
         # An iterator can be read once, and each attempt is a request.
         options["params"] = params = as_pairs(options.get("params"))
-        whole = Call(self._context, "GET", url, {"params": params}, stream=True, began=0.0).url
+        whole = Call(self._state, "GET", url, {"params": params}, stream=True, began=0.0).url
         return await download(self, url, path, resume, progress, options, whole)
 
 

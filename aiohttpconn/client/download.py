@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
 
 from ..exceptions import HTTPException, StatusError, cut_url
 from ..http11.grammar import FIELD_VALUE
+from .content.reading import too_large
 from .fields import field_pairs
 from .policy import Retry, backoff, may_retry
-from .response import too_large
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -21,14 +21,15 @@ from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
 from .auth.schemes import FixedAuth
 from .calls import give_up, keep_cookies, route_for
 from .content.encode import encode_content
+from .content.reading import codings_of, decode_body, read_body
 from .policy import REDIRECTS
-from .response import Response, codings_of, decode_body, read_body
+from .response import Response
 from .settings import Request, as_timeout
 
 if TYPE_CHECKING:
     from ..pool.scheduler import OriginPool
     from ..response import HTTPResponse
-    from .settings import Context, RequestOptions
+    from .settings import ClientState, RequestOptions
 
 __all__ = ["PlainRequests", "match_target"]
 
@@ -91,7 +92,7 @@ class PlainRequests:
         "shared_methods",
     )
 
-    def __init__(self, state: Context) -> None:
+    def __init__(self, state: ClientState) -> None:
         settings = state.settings
         self._state = state
         self.connections = state.connections

@@ -38,8 +38,8 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "backoff",
-    "follow",
     "may_retry",
+    "redirect_target",
     "strip_body",
     "strip_secrets",
 ]
@@ -61,7 +61,7 @@ class Redirect(NamedTuple):
     """Whether it leads to another origin."""
 
 
-def follow(
+def redirect_target(
     status: int,
     method: str,
     url: SplitURL,

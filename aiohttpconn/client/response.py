@@ -7,20 +7,18 @@ it stands between the socket and the bytes. Content is decoded, as text too. Lay
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import (
     MAX_SHOWN,
     BodyTooLarge,
-    ContentDecodingError,
     StatusError,
     cut_url,
-    describe,
     quote,
 )
 from ..pool.requests import abandon
 from .content.charsets import BOM, TextDecoder, charset_of, header_charset
-from .content.decoding import ContentDecoder, decode, split_codings
+from .content.reading import PIECE, decode_body, decoded_pieces, read_body, too_large
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -32,11 +30,6 @@ __all__ = ["Response", "Timings", "codings_of", "decode_body", "read_body", "too
 
 MAX_LINE = 16 * 1024 * 1024
 """Characters of a line of ``iter_lines`` by default: a server may never send a line's end."""
-
-PIECE = 256 * 1024
-"""Bytes that are decoded at once from a stream."""
-
-E = TypeVar("E", bound=BaseException)
 
 
 class Timings(NamedTuple):
@@ -293,11 +286,8 @@ class Response:
                     raise too_large(self.raw, max_body)
                 yield piece
         else:
-            try:
-                async for piece in _decoded_pieces(self.raw, codings, self._limits):
-                    yield piece
-            except DECODING_ERRORS as exc:
-                raise _told(exc, self.raw, self.url) from exc.__cause__
+            async for piece in decoded_pieces(self.raw, codings, self.url, self._limits):
+                yield piece
         self._ended = monotonic()
 
     async def iter_lines(self, *, max_line: int = MAX_LINE) -> AsyncIterator[str]:
@@ -369,103 +359,3 @@ class Response:
         """Let the body be read by the caller."""
         self._limits = max_body, max_ratio
         self._codings = codings
-
-
-def codings_of(raw: HTTPResponse, url: str) -> list[str]:
-    """Return the content codings of *raw*, a response for *url*, in the order of their use."""
-    values = [value for name, value in raw.raw_headers if name.lower() == "content-encoding"]
-    if not values:
-        return values
-    try:
-        return split_codings(values)
-    except ContentDecodingError as exc:
-        raise _told(exc, raw, url) from None
-
-
-def decode_body(
-    raw: HTTPResponse,
-    data: bytes,
-    codings: Sequence[str],
-    url: str,
-    limits: tuple[int | None, float | None],
-) -> bytes:
-    """Return *data*, the body of *raw*, without *codings*; *limits* are (max_body, max_ratio)."""
-    if not codings or not data:
-        return data
-    max_body, max_ratio = limits
-    try:
-        return decode(data, codings, max_body=max_body, max_ratio=max_ratio)
-    except DECODING_ERRORS as exc:
-        raise _told(exc, raw, url) from exc.__cause__
-
-
-async def _decoded_pieces(
-    raw: HTTPResponse, codings: Sequence[str], limits: tuple[int | None, float | None]
-) -> AsyncIterator[bytes]:
-    """Iterate over the body of *raw* as it comes, without *codings*."""
-    max_body, max_ratio = limits
-    decoder = ContentDecoder(codings, max_body=max_body, max_ratio=max_ratio)
-    empty = True
-    async for piece in raw.iter_bytes():
-        empty = False
-        if out := decoder.feed(piece, PIECE):
-            yield out
-        while decoder.pending:
-            if out := decoder.feed(b"", PIECE):
-                yield out
-    if not empty:
-        decoder.finish()
-
-
-DECODING_ERRORS = (BodyTooLarge, ContentDecodingError)
-
-
-def _told(exc: E, raw: HTTPResponse, url: str) -> E:
-    """Give *exc*, of the body of *raw*, the details of the exchange."""
-    return describe(
-        exc,
-        method=raw.method,
-        url=url,
-        phase="decoding the body",
-        elapsed=monotonic() - raw.started,
-        peer=str(raw.peername or ""),
-        request_sent=True,
-        response_started=True,
-    )
-
-
-async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
-    """Read the rest of *raw* as it comes over the wire, *max_body* bytes at most.
-
-    *coded*: it is decoded then, and *max_body* is for what comes out.
-    """
-    if max_body is None:
-        return await raw.read()
-    # Coded content that does not compress is a little larger than it is.
-    most = max_body + max_body // 8 + 1024 if coded else max_body
-    length = raw.length
-    if length is not None:
-        if length > most:
-            raise too_large(raw, max_body)
-        return await raw.read()
-    data = await raw.read(most + 1)
-    if len(data) > most:
-        raise too_large(raw, max_body)
-    # What ended it too early, if it did.
-    return data + await raw.read() if not raw.complete else data
-
-
-def too_large(raw: HTTPResponse, max_body: int) -> BodyTooLarge:
-    """Return the error for a body beyond *max_body*; its connection is over."""
-    announced = f", {raw.received + raw.remaining} announced" if raw.remaining is not None else ""
-    raw.close()
-    return describe(
-        BodyTooLarge(f"a body of more than max_body={max_body} bytes{announced}"),
-        method=raw.method,
-        url=raw.url,
-        phase="receiving the body",
-        elapsed=monotonic() - raw.started,
-        peer=str(raw.peername or ""),
-        request_sent=True,
-        response_started=True,
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..net.timeouts import Timeout
 from ..proxies import ProxyRules
-from .auth.schemes import of as as_auth
+from .auth.schemes import as_auth
 from .content.codecs import accept_encoding
 from .content.decoding import MAX_RATIO
 from .policy import Retry
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_TIMEOUT",
-    "Context",
+    "ClientState",
     "OnRequest",
     "OnResponse",
     "Request",
@@ -220,7 +220,7 @@ def merge_params(params: list[tuple[str, Any]], own: ParamsLike | None) -> list[
 
 
 @dataclass(slots=True)
-class Context:
+class ClientState:
     """What the calls of a client share."""
 
     connections: ConnectionManager

@@ -33,8 +33,8 @@ __all__ = [
     "Bearer",
     "FixedAuth",
     "Netrc",
+    "as_auth",
     "encode_credential",
-    "of",
 ]
 
 TOKEN68 = r"[A-Za-z0-9\-._~+/]++=*+"
@@ -194,7 +194,7 @@ class Netrc(Auth):
             Basic(*entry).authorize(request)
 
 
-def of(value: AuthLike) -> Auth | None:
+def as_auth(value: AuthLike) -> Auth | None:
     """Return the ``Auth`` that a caller means by *value*; ``TypeError`` if it can mean none."""
     given: Any = value
     if given is None or isinstance(given, Auth):
