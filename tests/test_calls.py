@@ -152,8 +152,8 @@ async def test_a_body_that_is_gone_cannot_be_sent_again(status, client):
             with pytest.raises(RedirectRefused) as caught:
                 await client.post(server.url, content=content)
             assert str(caught.value).startswith(
-                f"POST {server.url}: {server.url}next wants the body once more, and it was read "
-                f"while it was sent (status {status}, "
+                f"POST {server.url}: the redirect to {server.url}next needs the body again, but it "
+                f"came from an iterator or stream that has been consumed (status {status}, "
             )
             assert caught.value.history == []
         assert [request.path for request in server.requests] == ["/", "/"]

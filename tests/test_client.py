@@ -914,8 +914,7 @@ async def test_params_are_not_a_query(params, client):
     with pytest.raises(TypeError) as caught:
         await client.get("http://h/", params=params)
     assert str(caught.value) == (
-        f"params must be a mapping or pairs, not {params!r}: a query that is encoded already "
-        "goes into the URL"
+        f"params must be a mapping or pairs, not {params!r}: an encoded query goes into the URL"
     )
     with pytest.raises(TypeError, match="params must be a mapping or pairs"):
         Client(params=params)
@@ -1234,7 +1233,7 @@ def test_a_cookie_may_be_a_number():
 
 
 def test_cookies_that_are_none():
-    with pytest.raises(ValueError, match="cookies= a dict needs base_url="):
+    with pytest.raises(ValueError, match="cookies= as a dict needs base_url="):
         Client(cookies={"a": "b"})
     assert list(Client(cookies={}).cookies) == []
     for wrong in ("a=b", [("a", "b")], 5):

@@ -461,8 +461,8 @@ async def test_a_line_that_is_too_long_is_an_error(content, cut):
             with pytest.raises(BodyTooLarge) as caught:
                 await all_lines(response, max_line=10)
             assert str(caught.value) == (
-                f"GET {url}: a line of more than 10 characters: give iter_lines(max_line=...) "
-                "for longer ones"
+                f"GET {url}: a line has more than 10 characters: iter_lines(max_line=...) "
+                "allows longer ones"
             )
         async with client.stream("GET", url) as response:
             assert "x" * 11 in await all_lines(response, max_line=11)
@@ -559,7 +559,7 @@ async def test_a_stream_is_iterated_over_once(read, fields):
             with pytest.raises(RuntimeError) as caught:
                 await READS[read](response)
             assert str(caught.value) == (
-                f"{response!r}: the stream was iterated over, which can be done once"
+                f"{response!r}: the stream can be iterated over once, and has been"
             )
             with pytest.raises(RuntimeError, match="iterated over"):
                 response.content  # noqa: B018
@@ -573,8 +573,8 @@ async def test_a_stream_that_was_closed_says_so(read):
         with pytest.raises(RuntimeError) as caught:
             await READS[read](response)
         assert str(caught.value) == (
-            f"{response!r}: the stream was closed, at the end of 'async with client.stream()' or "
-            "by close(), before it was read"
+            f"{response!r}: the stream was closed before it was read, by the end of "
+            "'async with client.stream()' or by close()"
         )
         with pytest.raises(RuntimeError, match="the stream was closed"):
             response.content  # noqa: B018

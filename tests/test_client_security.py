@@ -529,7 +529,7 @@ async def test_e8_without_a_body_there_is_no_transfer_encoding(method, client):
             with pytest.raises(ValueError, match="Transfer-Encoding") as info:
                 await send(method, server.url, headers=headers)
             assert str(info.value) == (
-                f"{method} {server.url}: Transfer-Encoding is given, and no body that could have it"
+                f"{method} {server.url}: the request has a Transfer-Encoding but no body"
             )
         assert server.connections == 0
 

@@ -14,9 +14,9 @@ __all__ = ["delete", "get", "head", "options", "patch", "post", "put", "request"
 
 
 async def request(method: str, url: str, **options: Unpack[RequestOptions]) -> Response:
-    """Send a request on a connection of its own, which is closed then; see ``Client.request``.
+    """Send a request on a new connection, and close that; arguments as for ``Client.request``.
 
-    For more than a few, a ``Client`` keeps connections, TLS sessions and names.
+    For more than a few requests use a ``Client``: it keeps connections, TLS sessions and names.
     """
     async with Client() as client:
         return await client.request(method, url, **options)

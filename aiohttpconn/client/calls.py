@@ -1,8 +1,8 @@
-"""One call of a client's, from its arguments to a response: redirects, auth, retries, cookies.
+"""One call of a client, from its arguments to a response: redirects, auth, retries, cookies.
 
-A ``Call`` is made for one call and holds what changes on the way: the URL, the method, the fields,
-the body. What leaves an origin's trust, a redirect to another one, takes its secrets away for good.
-Layer: client.
+A ``Call`` is made for one call. It holds everything that changes on the way: the URL, the method,
+the header fields, the body. A redirect to another origin removes the secrets for the rest of the
+call. Layer: client.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ if TYPE_CHECKING:
 __all__ = ["Call", "give_up", "keep_cookies", "route_for"]
 
 MAX_CHALLENGES = 10
-"""Times that a call is authorized anew: an ``Auth`` of the caller's may do so after any 401."""
+"""How often a call is authorized again: the caller's ``Auth`` may ask for it after any 401."""
 
 _BODIES = ("content", "json", "data", "files")
 
 
 class Call:
-    """One call: make it, ``await run()``, drop it. Raises at once for what cannot be sent."""
+    """One call: make it, ``await run()``, drop it. Raises at once if the request cannot be sent."""
 
     def __init__(
         self,
@@ -86,12 +86,12 @@ class Call:
         self._stream = stream
         self._settings = settings = state.settings.changed(options)
         self._began = began
-        # Whether all is as other requests of the client have it, so that it may share. A stream
-        # may not: those behind it would wait for its reader.
+        # Whether the request may share a connection. Its limits must be those of the client's
+        # other requests. A stream may not: the requests after it would wait for its reader.
         self._shares = state.pipelining > 1 and "timeout" not in options and not stream
         upper = method.upper()
-        # Methods are case-sensitive, and nobody means another one than these
-        # (https://fetch.spec.whatwg.org does the same).
+        # Methods are case-sensitive, but a caller who writes "get" means GET
+        # (https://fetch.spec.whatwg.org normalizes the same way).
         self._method = upper if upper in COMMON_METHODS else method
         self._url = self._target_url(url, options.get("params"))
         self._fields = state.fields_for(settings, options.get("headers"))
@@ -105,7 +105,7 @@ class Call:
         self._own_cookies = cookie_header(own)
         self._cookies = None if own is None else state.cookies
         self._began_sending = False
-        # When the request that is under way was first wanted.
+        # When the call asked for the request that is under way.
         self._asked = began
         self._history: list[Response] = []
         self._challenges = 0
@@ -113,7 +113,7 @@ class Call:
 
     @property
     def url(self) -> str:
-        """What is asked for next, without user and password."""
+        """The URL of the next request, without user and password."""
         return self._url.text
 
     def _target_url(self, url: str, params: ParamsLike | None) -> SplitURL:
@@ -126,7 +126,7 @@ class Call:
         return split_url(url)
 
     def _encode(self, options: Mapping[str, Any]) -> Content | None:
-        """Return the body, if one is given, and put what describes it into the fields."""
+        """Return the body if the caller gave one; add the header fields that describe it."""
         given = {name: options[name] for name in _BODIES if options.get(name) is not None}
         if not given:
             return None
@@ -143,9 +143,9 @@ class Call:
     # ----------------------------------------------------------------- the call
 
     async def run(self, first: HTTPResponse | None = None) -> Response:
-        """Send the request, and those that follow from its responses; return the last response.
+        """Send the request and all that its responses lead to; return the last response.
 
-        *first*: the response to the first one, where that was sent already.
+        *first*: the response to the first request, if that has been sent already.
         """
         settings = self._settings
         if settings.timeout.total is not None:
@@ -173,7 +173,7 @@ class Call:
                 if not again:
                     wait = self._wait_before_retry(raw, attempt)
                 if again or wait is not None:
-                    # Nobody gets its body: it is not even decoded.
+                    # Nobody reads this body, so it is not decoded.
                     abandon(raw)
                     response = Response(
                         raw, self._url.text, b"", self._asked, sent, head_at, head_at
@@ -207,7 +207,7 @@ class Call:
             self._asked = monotonic()
 
     async def _send(self) -> tuple[HTTPResponse, Request, float]:
-        """Send one request; return its response, the request, and when it was sent."""
+        """Send one request; return its response, the request, and the time of sending."""
         settings, connections = self._settings, self._state.connections
         connections.bind()
         request = Request(self._method, self._url.text, self._fields.copy())
@@ -258,7 +258,7 @@ class Call:
         )
 
     async def _call_hook(self, name: str, hook: Callable[[Any], Any], argument: Any) -> None:
-        """Call *hook*, and await what it returns if that can be, until the call's time is over."""
+        """Call *hook*; await its result, if that is awaitable, until the total timeout."""
         result = hook(argument)
         if not inspect.isawaitable(result):
             return
@@ -289,7 +289,7 @@ class Call:
         )
 
     def _body(self) -> Any:
-        """Return what is sent as the body, from its beginning."""
+        """Return the body to send, from its beginning."""
         content = self._content
         if content is None:
             return None
@@ -299,7 +299,7 @@ class Call:
         return content.body
 
     async def _finish(self, raw: HTTPResponse, sent: float, head_at: float) -> Response:
-        """Return the call's response: whole, or as a stream."""
+        """Return the call's response: with its whole body, or as a stream."""
         settings, url = self._settings, self._url.text
         codings = codings_of(raw, url) if settings.decompress else []
         if self._stream:
@@ -314,7 +314,7 @@ class Call:
     # ------------------------------------------------------------------ cookies
 
     def _add_cookies(self, request: Request) -> None:
-        """Add a Cookie field, unless the caller has one."""
+        """Add a Cookie field, unless the caller has set one."""
         if "cookie" in request.headers:
             return
         store = self._cookies
@@ -325,7 +325,7 @@ class Call:
     # --------------------------------------------------------------- what follows
 
     def _redirect(self, raw: HTTPResponse) -> Redirect | None:
-        """Return where *raw* leads, if it is followed. Raises ``RedirectRefused``."""
+        """Return the redirect to follow, None if *raw* is none. Raises ``RedirectRefused``."""
         settings = self._settings
         if raw.status not in REDIRECTS or not settings.follow_redirects:
             return None
@@ -354,21 +354,22 @@ class Call:
         return redirect
 
     def _check(self, redirect: Redirect) -> None:
-        """Raise ``RedirectRefused`` if *redirect* goes too far, or cannot be sent."""
+        """Raise ``RedirectRefused`` for one redirect too many, or a body that is consumed."""
         most = self._settings.max_redirects
         if len(self._history) >= most:
             way = [*(response.url for response in self._history), self._url.text, redirect.url.text]
-            # The end shows whether they go round in a circle; "history" has all of them.
+            # The last ones show whether they form a loop; "history" has all of them.
             shown = [*way[:1], "...", *way[-3:]] if len(way) > 4 else way
             raise TooManyRedirects(f"more than max_redirects={most}: {' → '.join(shown)}")
         content = self._content
         if redirect.keeps_body and content is not None and not content.can_replay:
             raise RedirectRefused(
-                f"{redirect.url.text} wants the body once more, and it was read while it was sent"
+                f"the redirect to {redirect.url.text} needs the body again, but it came from an "
+                "iterator or stream that has been consumed"
             )
 
     def _follow(self, redirect: Redirect) -> None:
-        """Make the next request the one that *redirect* wants."""
+        """Turn the call to the request that *redirect* asks for."""
         if not redirect.keeps_body:
             self._content = None
             strip_body(self._fields)
@@ -380,7 +381,7 @@ class Call:
         self._url = redirect.url
 
     def _challenged(self, request: Request | None, raw: HTTPResponse) -> bool:
-        """Whether the request goes out once more with what the 401 has asked for."""
+        """Whether the request goes out again, with the credentials that the 401 asks for."""
         if raw.status != 401 or self._auth is None or request is None:
             return False
         content = self._content
@@ -413,7 +414,7 @@ class Call:
         return self._allowed(retry, attempt, backoff(retry, attempt))
 
     def _allowed(self, retry: Retry, attempt: int, wait: float) -> float | None:
-        """Return *wait*, or None if there must be no other attempt."""
+        """Return *wait*, or None if no other attempt is allowed."""
         if attempt >= retry.attempts:
             return None
         if self._content is not None and not self._content.can_replay:
@@ -427,14 +428,14 @@ class Call:
 
 
 def route_for(url: SplitURL, settings: Settings) -> Route:
-    """Return the way to the origin of *url*."""
+    """Return the route to the origin of *url*."""
     proxy = settings.proxies.proxy_for(*url.origin) if settings.proxies is not None else None
     forward = proxy is not None and forwards(proxy, url.scheme)
     return Route(*url.origin, proxy, settings.context, None, forward)
 
 
 def give_up(raw: HTTPResponse, shared: bool) -> None:
-    """Close *raw*; if its connection is *shared*, only drop what is not read."""
+    """Close *raw*; if its connection is *shared*, only discard the unread body."""
     if shared:
         abandon(raw)
     else:
@@ -442,14 +443,14 @@ def give_up(raw: HTTPResponse, shared: bool) -> None:
 
 
 def keep_cookies(store: CookieStore, url: SplitURL, raw: HTTPResponse) -> None:
-    """Keep the cookies that *raw*, a response for *url*, sets."""
+    """Store the cookies that *raw*, a response for *url*, sets."""
     lines = [value for name, value in raw.raw_headers if name.lower() == "set-cookie"]
     if lines:
         store.extract(url, lines)
 
 
 def _basic(userinfo: str) -> Basic:
-    """Return what the user and password of a URL stand for."""
+    """Return the Basic authentication of a URL's user and password."""
     user, _, password = userinfo.partition(":")
-    # Escaped bytes keep their values.
+    # Percent-encoded bytes that are not UTF-8 keep their values.
     return Basic(*(unquote(text, errors="surrogateescape") for text in (user, password)))

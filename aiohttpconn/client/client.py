@@ -1,4 +1,4 @@
-"""Client: requests made as programs want them, on the connections of a pool.
+"""Client: complete requests, with redirects, cookies and decoding, on pooled connections.
 
 A plain request (plain.py) is one ``exchange`` and one look at its response's head:
 ``Client.request``. Every other request, and every redirect, goes through a ``Call`` (calls.py),
@@ -61,35 +61,39 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 CLIENT_LIMITS = Limits(max_fields=1000, max_line=256 * 1024, max_head_bytes=256 * 1024)
-"""What a response may make a client hold: some sites set hundreds of fields."""
+"""How large a response head may be for a client: some sites send hundreds of fields."""
 
 
 class Client:
-    """An HTTP client: what a browser does between a program and the connections of a pool.
+    """An HTTP client: follows redirects, keeps cookies, decodes bodies, reuses connections.
 
-    Redirects are followed, cookies kept, bodies decoded, within limits. Belongs to the event loop
-    that it is first used in. Close it: ``async with``, or ``close()``.
+    All of it within limits. A client belongs to the event loop in which it is first used. Close
+    it: ``async with``, or ``close()``.
 
-    Arguments, all by keyword; each that is about requests can be given to a request too:
-        base_url: what URLs without a scheme are below.
-        headers, params: sent with every request; a request's own replace those of their names.
-        timeout: a ``Timeout``, or seconds for each operation; 10 s to connect, 30 s to read and
-            write by default. None waits for ever. A number leaves the wait for a connection as it
-            is: 60 s, or what ``Timeout(pool=)`` of the client says.
-        follow_redirects, max_redirects: whether, and how many; ``TooManyRedirects`` beyond.
+    Arguments, all by keyword; a request takes each one that is about requests, too:
+        base_url: the URL below which URLs without a scheme lie.
+        headers, params: sent with every request; a request's own replace those of the same name.
+        timeout: a ``Timeout``, or seconds for each operation; by default 10 s to connect, 30 s to
+            read and to write. None waits for ever. A number does not change how long a request
+            waits for a connection: 60 s, or the ``Timeout(pool=)`` of the client.
+        follow_redirects, max_redirects: whether to follow redirects, and how many before
+            ``TooManyRedirects``.
         allow_downgrade: whether a redirect may lead from https to http.
-        decompress: decode gzip, deflate, and what is installed of br and zstd; ask for it.
-        max_body: bytes of a body, decoded, at most; ``BodyTooLarge`` beyond. None is no limit.
-        max_ratio: bytes that each byte of an encoded body may decode to, beyond the first 8 MiB.
+        decompress: ask for and decode gzip and deflate, and br and zstd if they are installed.
+        max_body: the most bytes of a decoded body; more is ``BodyTooLarge``. None is no limit.
+        max_ratio: the most bytes that each byte of an encoded body may decode to, after the first
+            8 MiB.
         cookies: kept by default; None keeps and sends none. A dict is sent to the host of
-            *base_url*; an ``http.cookiejar.CookieJar`` of the caller's is used, and can be saved.
+            *base_url*. An ``http.cookiejar.CookieJar`` is used in place of the client's own store,
+            and the caller can save it.
         auth: (user, password), ``Bearer``, ``Digest``, ``Netrc`` or a callable.
-        retry: a ``Retry``; by default only a request that a stale connection has swallowed is sent
-            again.
-        proxy: a URL, or a dict by scheme or origin; None is none. By default the environment's.
-        trust_env: whether the environment names proxies.
-        on_request, on_response: called, and awaited if need be, with each ``Request`` before it
-            is sent, and each ``Response``, redirects among them.
+        retry: a ``Retry``; by default the client resends only a request that a stale connection
+            has swallowed.
+        proxy: a URL, or a dict by scheme or origin; None is no proxy. By default the proxies of
+            the environment.
+        trust_env: whether to read proxies from the environment.
+        on_request, on_response: called with each ``Request`` before it is sent, and with each
+            ``Response``, including redirects; an awaitable result is awaited.
         resend_stale, limit, limit_per_host, keepalive_timeout, pipelining, context, cafile,
             resolver and others: as ``ConnectionPool`` has them.
     """
@@ -174,13 +178,14 @@ class Client:
     def _derived(self, options: RequestOptions) -> Client:
         """Return a client on the same pool that makes each request with *options*.
 
-        What they cost is paid once. It need not be closed. A body and cookies are no settings.
+        The options are merged once, not for each request. The derived client need not be closed.
+        *options* must not have a body or cookies.
         """
         state = self._state
         settings = state.settings.changed(options)
         made = copy(self)
         old, new = state.settings.timeout, settings.timeout
-        # The limits of a connection that is shared are those of all who share it.
+        # All requests on a shared connection have its limits.
         shares = (old.read, old.write) == (new.read, new.write)
         made._prepare(
             replace(
@@ -207,7 +212,7 @@ class Client:
 
     @property
     def cookies(self) -> CookieStore | None:
-        """The cookies that are kept; None if they are off."""
+        """The client's cookies; None if it keeps none."""
         return self._state.cookies
 
     @property
@@ -216,11 +221,11 @@ class Client:
         return self._pool
 
     def stats(self) -> PoolStats:
-        """Return how many connections there are, and what they do."""
+        """Return how many connections are idle, in use and waited for."""
         return self._pool.stats()
 
     async def close(self) -> None:
-        """Close all connections, and wait until their sockets are gone; see the pool's."""
+        """Close all connections and wait until their sockets are closed."""
         await self._pool.close()
 
     # ------------------------------------------------------------------ requests
@@ -294,7 +299,7 @@ class Client:
     def _call(self, method: str, url: str, options: RequestOptions, began: float) -> Call:
         return Call(self._state, method, url, options, stream=False, began=began)
 
-    # What they return is request()'s coroutine: one around it would cost as much again.
+    # They return request()'s coroutine itself: a wrapping coroutine would double the cost.
 
     def get(self, url: str, **options: Unpack[RequestOptions]) -> Coroutine[Any, Any, Response]:
         """``await request("GET", url, ...)``."""
@@ -329,8 +334,8 @@ class Client:
     ) -> AbstractAsyncContextManager[Response]:
         """Send a request: ``async with client.stream("GET", url) as response``.
 
-        The response's body is for the block to read: ``iter_bytes()``, ``iter_lines()``,
-        ``read()``. What is not read there is given up. Arguments and errors are ``request``'s.
+        The block reads the response's body with ``iter_bytes()``, ``iter_lines()`` or ``read()``;
+        its end discards the rest. Arguments and errors are those of ``request``.
         """
         return _Stream(Call(self._state, method, url, options, stream=True, began=monotonic()))
 
@@ -344,22 +349,22 @@ class Client:
     ) -> FetchMany:
         """Fetch many URLs: ``async for result in client.fetch_many(urls)``.
 
-        *items*: an iterable or async iterable of URLs, or of (method, URL), or of (method, URL,
-        options); without an end if need be, as no more than 2 × *concurrency* are taken before
-        their results are. Each result is a ``Fetched``: its ``item``, and its ``response`` or its
-        ``error``. They come as they are finished, or, if *ordered*, as the items came. *options*
-        are ``request``'s, for all. Requests wait for a connection for as long as it takes, unless
-        a ``Timeout(pool=)`` is given.
+        *items*: an iterable or async iterable of URLs, of (method, URL), or of (method, URL,
+        options). It may be endless: at most 2 × *concurrency* items are taken ahead of their
+        results. Each result is a ``Fetched`` with its ``item`` and its ``response`` or ``error``.
+        Results come as they finish, or in the order of the items if *ordered*. *options* are
+        those of ``request``, for all items. A request waits for a connection without a limit,
+        unless the caller gives a ``Timeout(pool=)``.
 
-        Leaving the loop ends what is under way. An error of *items* is raised when the results
-        before it have been given.
+        Leaving the loop cancels the requests under way. An error of *items* is raised after the
+        results of the items before it.
         """
         from .fetching import FetchMany
 
         check_options(options)
         client = self
         if not isinstance(options.get("timeout"), Timeout):
-            # They wait for each other: that is no failure.
+            # The requests wait for each other: that is no failure.
             patience = replace(self._state.settings.timeout, pool=None)
             client = self._derived({"timeout": patience})
         own: Any = {
@@ -380,23 +385,24 @@ class Client:
     ) -> Response:
         """Download *url* to the file *path*; return the response, whose body is in the file.
 
-        Until it is whole it is in ``path.part``. With *resume*, a part that is there already, of
-        this URL and not changed since, is continued, and so is a download that breaks off; the
-        response is then the last one: a 206.
-        *progress*: called, and awaited if need be, with (bytes there, bytes in all or None).
-        Raises ``StatusError`` for all but 2xx, ``OSError`` of the file, and what ``request`` does.
+        An incomplete download is in ``path.part``. With *resume*, the download continues such a
+        part if it is of this URL and of the same version, and continues after the connection
+        breaks; the response is then the last one, a 206.
+        *progress*: called with (bytes written, total bytes or None); an awaitable result is
+        awaited. Raises ``StatusError`` for all but 2xx, the ``OSError`` of the file, and the
+        errors of ``request``.
         """
         from .download import download
 
         check_options(options)
-        # An iterator can be read once, and each attempt is a request.
+        # An iterator can be read once, but each attempt is a request of its own.
         options["params"] = params = as_pairs(options.get("params"))
         whole = Call(self._state, "GET", url, {"params": params}, stream=True, began=0.0).url
         return await download(self, url, path, resume, progress, options, whole)
 
 
 class _Stream(AbstractAsyncContextManager[Response]):
-    """A response whose body is read by a block."""
+    """The context manager of ``Client.stream``: sends the request, closes the response."""
 
     def __init__(self, call: Call) -> None:
         self._call: Call | None = call

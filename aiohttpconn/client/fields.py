@@ -1,6 +1,6 @@
-"""Header fields that a program may change: ordered, named in any case, repeated ones kept.
+"""Fields: a request's header fields, mutable, ordered, case-insensitive, repeatable.
 
-What a response has is ``http.client.HTTPMessage``; this is the request's side. Pure. Layer: client.
+The fields of a response are an ``http.client.HTTPMessage``. Pure. Layer: client.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["Fields", "field_pairs"]
 class Fields(MutableMapping[str, str]):
     """Header fields, a mapping from names in any case to values.
 
-    Setting a name replaces every field of it, in the place of the first; ``add`` adds one.
-    Reading a name that is there several times gives the values joined by ``, ``, of Cookie by
-    ``; ``. It equals a mapping that has the same values, whatever the order and case of the names.
-    Raises ``ValueError`` or ``TypeError`` for what may not be sent.
+    Setting a name replaces every field of that name, in the place of the first; ``add`` adds one.
+    Reading a repeated name returns its values joined by ``, ``, those of Cookie by ``; ``. Equal
+    to a mapping with the same values, regardless of the order and case of the names. Raises
+    ``ValueError`` or ``TypeError`` for a name or value that must not be sent.
     """
 
     __slots__ = ("_items",)
@@ -35,7 +35,7 @@ class Fields(MutableMapping[str, str]):
             self.add(name, value)
 
     def __repr__(self) -> str:
-        # What is shown ends up in logs and bug reports.
+        # A repr ends up in logs and bug reports, so it has no credentials.
         shown = [(name, "***" if low in CREDENTIALS else value) for low, name, value in self._items]
         return f"Fields({shown!r})"
 
@@ -46,7 +46,7 @@ class Fields(MutableMapping[str, str]):
         values = self.get_all(name)
         if not values:
             raise KeyError(name)
-        # RFC 6265 §5.4: the one field whose values no comma may part.
+        # RFC 6265 §5.4: the one field whose values must not be separated by a comma.
         return ("; " if name.lower() == "cookie" else ", ").join(values)
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -95,7 +95,7 @@ class Fields(MutableMapping[str, str]):
         return [(name, value) for _, name, value in self._items]
 
     def copy(self) -> Fields:
-        """Return a copy that can be changed by itself."""
+        """Return an independent copy."""
         made = Fields()
         made._items = self._items.copy()
         return made
@@ -103,7 +103,7 @@ class Fields(MutableMapping[str, str]):
     __copy__ = copy
 
     def override(self, headers: HeadersLike) -> None:
-        """Let *headers* replace the fields of their names; a value of None takes a field away."""
+        """Replace the fields that *headers* name; a value of None removes the field."""
         seen: set[str] = set()
         for given, value in field_pairs(headers):
             name, text = check_field(given, "" if value is None else value)
@@ -116,7 +116,7 @@ class Fields(MutableMapping[str, str]):
 
 
 def field_pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the fields of what a caller gives for headers, repeated ones by themselves."""
+    """Return *headers*, as a caller gives them, as pairs; a repeated field gives several."""
     if isinstance(headers, Fields):
         return headers.pairs()
     if hasattr(headers, "items"):
@@ -127,7 +127,7 @@ def field_pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
     pairs = list(headers)
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            # Not the value: it may be secret.
+            # Do not show the value: it may be secret.
             raise TypeError(
                 "headers must be a mapping or pairs of a name and a value, "
                 f"got a {type(pair).__name__} among them"

@@ -1,4 +1,4 @@
-"""Link fields (RFC 8288): where else a response says there is something. Pure. Layer: client."""
+"""Link fields (RFC 8288): the links that a response's head announces. Pure. Layer: client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..http11.grammar import TOKEN
 __all__ = ["parse_links"]
 
 MAX_LINKS = 1000
-"""Links of a response that are looked at."""
+"""Links of a response that are read."""
 
 MAX_LENGTH = 4 * 1024 * 1024
 """Characters of all their URLs, *base* and reference: each may be as long as *base*, which a
@@ -30,9 +30,9 @@ _ESCAPE = re.compile(r"\\(.)")
 def parse_links(values: Iterable[str], base: str) -> dict[str, dict[str, str]]:
     """Return the links of all Link fields by their ``rel``, each with its parameters.
 
-    ``url`` is its URL, absolute: it is relative to *base*. A link without ``rel`` is found by its
-    URL, and of several with the same ``rel`` the first. What follows a mistake is not read, nor
-    what is beyond ``MAX_LINKS`` or ``MAX_LENGTH``.
+    ``url`` is its absolute URL, resolved against *base*. The key of a link without ``rel`` is its
+    URL. Of several links with the same ``rel`` the first counts. Reading a field stops at its
+    first syntax error, and reading all of them at ``MAX_LINKS`` and ``MAX_LENGTH``.
     """
     found: dict[str, dict[str, str]] = {}
     links_left, length_left = MAX_LINKS, MAX_LENGTH
@@ -49,7 +49,7 @@ def parse_links(values: Iterable[str], base: str) -> dict[str, dict[str, str]]:
                 at = param.end()
                 name, quoted, plain = param.groups("")
                 if name:
-                    # RFC 8288 §3: of several the first counts.
+                    # RFC 8288 §3: the first of several counts.
                     link.setdefault(name.lower(), _ESCAPE.sub(r"\1", quoted) or plain.strip())
             try:
                 link["url"] = urljoin(base, match[1])

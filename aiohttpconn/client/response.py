@@ -1,7 +1,8 @@
-"""Response: what a client's request gives. Around the ``HTTPResponse`` that came over the wire.
+"""Response: the result of a client's request, around the ``HTTPResponse`` from the wire.
 
-One object for each response, made when the body is here, or the head if it is streamed: nothing of
-it stands between the socket and the bytes. Content is decoded, as text too. Layer: client.
+The client makes one ``Response`` when the body has arrived, or when the head of a stream has: no
+layer of its own lies between the socket and the bytes. It decodes content codings and charsets.
+Layer: client.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["Response", "Timings", "codings_of", "decode_body", "read_body", "too_large"]
 
 MAX_LINE = 16 * 1024 * 1024
-"""Characters of a line of ``iter_lines`` by default: a server may never send a line's end."""
+"""Default limit of ``iter_lines`` for a line, in characters: a server may never send its end."""
 
 
 class Timings(NamedTuple):
-    """Seconds of each phase of the last request of a response.
+    """Seconds of each phase of a response's last request.
 
-    ``queue``: until a connection was free. ``dns``, ``connect``, ``proxy``, ``tls``: of making
-    one, None where there was nothing to do. ``send``: until the request was handed to the kernel.
-    ``wait``: for the head. ``receive``: for the body; None of a stream that has not ended.
+    ``queue``: until a connection was free. ``dns``, ``connect``, ``proxy``, ``tls``: the phases of
+    a new connection, None for those that it did not need. ``send``: until the kernel had the
+    request. ``wait``: for the head. ``receive``: for the body; None until a stream has ended.
     """
 
     queue: float
@@ -56,13 +57,14 @@ class Timings(NamedTuple):
 
 
 class Response:
-    """A response of ``Client``. After ``request``, ``get`` and the like its body is here.
+    """A response of a ``Client``. After ``request``, ``get`` and the like it has its whole body.
 
-    Of ``Client.stream`` it is read by ``read()``, ``iter_bytes()`` or ``iter_lines()``.
+    The body of a response of ``Client.stream`` is read with ``read()``, ``iter_bytes()`` or
+    ``iter_lines()``.
 
-    Attributes: ``status`` (int), ``url`` (str, that of the last request), ``history`` (the
-    responses that redirected to this one), ``raw`` (the ``HTTPResponse``: its body is as it came
-    over the wire, and read already).
+    Attributes: ``status`` (int), ``url`` (str, of the last request), ``history`` (the responses
+    that redirected to this one), ``raw`` (the ``HTTPResponse``; its body is not decoded, and has
+    been read already).
     """
 
     __slots__ = (
@@ -95,13 +97,13 @@ class Response:
         self.status = raw.status
         self.url = url
         self.history: Sequence[Response] = ()
-        # None: a stream that was not read whole.
+        # None for a stream that has not been read whole.
         self._content = content
         self._text: str | None = None
-        # The codings of a stream, None once it is iterated over; and (max_body, max_ratio).
+        # The codings of a stream, None after iteration has begun; and (max_body, max_ratio).
         self._codings: Sequence[str] | None = ()
         self._limits: tuple[int | None, float | None] = (None, None)
-        # time.monotonic(): the call began, the request was sent, head and body were here.
+        # By monotonic(): when the call began, the request was sent, head and body had arrived.
         self._began = began
         self._sent = sent
         self._head_at = head_at
@@ -111,7 +113,7 @@ class Response:
         return f"<Response [{self._shown_status()}] {self._context()}>"
 
     def _shown_status(self) -> str:
-        """Return status and reason, which is the peer's, as they may stand in a text."""
+        """Return status and reason for a text, the server's reason cut and escaped."""
         reason = self.reason[:MAX_SHOWN].encode("ascii", "backslashreplace").decode()
         return f"{self.status} {reason}".rstrip()
 
@@ -119,7 +121,7 @@ class Response:
 
     @property
     def reason(self) -> str:
-        """The reason phrase; it means nothing to programs."""
+        """The reason phrase; it has no meaning for programs."""
         return self.raw.reason
 
     @property
@@ -139,17 +141,17 @@ class Response:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """What this response sets, by name."""
+        """The cookies that this response sets, by name."""
         from .cookies.store import cookie_pairs
 
         return cookie_pairs(self.headers.get_all("Set-Cookie", []))
 
     @property
     def links(self) -> dict[str, dict[str, str]]:
-        """The Link fields (RFC 8288) by their ``rel``: ``links["next"]["url"]`` is absolute.
+        """The links of the Link fields (RFC 8288) by ``rel``: ``links["next"]["url"]`` is absolute.
 
-        A link without ``rel`` is found by its URL, and of several with the same the first. After
-        1,000 links, or 4 Mi characters of URLs, the rest is ignored.
+        The key of a link without ``rel`` is its URL. Of several links with the same key the first
+        counts. The rest after 1,000 links, or 4 Mi characters of URLs, is ignored.
         """
         from .links import parse_links
 
@@ -157,17 +159,17 @@ class Response:
 
     @property
     def peername(self) -> Any:
-        """What ``socket.getpeername`` gave: (address, port, ...); a proxy's, if there is one."""
+        """The result of ``socket.getpeername``: (address, port, ...) of the server or its proxy."""
         return self.raw.peername
 
     @property
     def reused(self) -> bool:
-        """Whether the connection had served a request before."""
+        """Whether the connection had served another request before."""
         return self.raw.number > 1
 
     @property
     def timings(self) -> Timings:
-        """How long each phase took; see ``Timings``."""
+        """The seconds of each phase."""
         dialed = self.raw.dialed
         phases = dialed.durations if dialed is not None else {}
         started = self.raw.started
@@ -195,7 +197,7 @@ class Response:
 
     @property
     def content(self) -> bytes:
-        """The body, decoded. Raises ``RuntimeError`` of a stream that ``read()`` has not read."""
+        """The decoded body. Raises ``RuntimeError`` for a stream before ``read()``."""
         if self._content is None:
             self._unread_codings()
             raise RuntimeError(f"{self!r} is a stream: await response.read() first")
@@ -203,14 +205,14 @@ class Response:
 
     @property
     def encoding(self) -> str:
-        """What ``text`` decodes with: the header's charset, a BOM, what HTML says, UTF-8."""
+        """The charset of ``text``: from the header, a BOM or the HTML itself; else UTF-8."""
         return charset_of(self.raw.getheader("Content-Type", ""), self.content)
 
     @property
     def text(self) -> str:
-        """The body as text; what cannot be decoded is U+FFFD. See ``encoding``.
+        """The body as text, decoded with ``encoding``; undecodable bytes become U+FFFD.
 
-        UTF-16 and UTF-32 without a byte order mark are little-endian, as for browsers.
+        UTF-16 and UTF-32 without a byte order mark are little-endian, as in browsers.
         """
         if self._text is None:
             text = TextDecoder(self.encoding).decode(self.content, True)
@@ -224,23 +226,23 @@ class Response:
         try:
             return json.loads(self.content, **options)
         except ValueError as exc:
-            exc.add_note(self._told_json())
+            exc.add_note(self._json_details())
             raise
         except RecursionError:
             raise ValueError(
-                f"{self._told_json()}: its lists and objects are nested too deep for json.loads"
+                f"{self._json_details()}: its lists and objects are nested too deep for json.loads"
             ) from None
 
-    def _told_json(self) -> str:
-        """Return what came, of which JSON was expected."""
+    def _json_details(self) -> str:
+        """Return the request, and the beginning of the body that is not JSON."""
         kind = self.raw.getheader("Content-Type", "no Content-Type")
         return f"{self._context()}: {self.status}, {kind}, {quote(self.content)}"
 
     async def read(self) -> bytes:
-        """Return the body, decoded, which a stream has still to receive; then ``content`` has it.
+        """Receive the rest of a stream; return the decoded body, which ``content`` then has too.
 
         Raises ``BodyTooLarge``, ``ContentDecodingError``, ``IncompleteRead``, ``RequestTimeout``,
-        and ``RuntimeError`` if a stream was closed, or if an iteration over it has begun.
+        and ``RuntimeError`` if the stream is closed or an iteration over it has begun.
         """
         if self._content is None:
             codings = self._unread_codings()
@@ -250,9 +252,10 @@ class Response:
         return self._content
 
     async def iter_bytes(self, n: int | None = None) -> AsyncIterator[bytes]:
-        """Iterate over the body, decoded: in pieces of *n* bytes, or as they come.
+        """Iterate over the decoded body in pieces of *n* bytes, or as they arrive.
 
-        Of a stream once. Raises what ``read`` raises, after the pieces before it.
+        A stream can be iterated over once. Raises the errors of ``read``, after the pieces that
+        arrived before the error.
         """
         if n is not None and n <= 0:
             raise ValueError(f"iter_bytes(n) needs n above 0, got {n}")
@@ -276,7 +279,7 @@ class Response:
                 yield bytes(kept)
 
     async def _pieces(self) -> AsyncIterator[bytes]:
-        """Iterate over the body as it comes, decoded."""
+        """Iterate over the decoded body as it arrives."""
         codings = self._unread_codings()
         self._codings = None
         max_body = self._limits[0]
@@ -293,8 +296,8 @@ class Response:
     async def iter_lines(self, *, max_line: int = MAX_LINE) -> AsyncIterator[str]:
         r"""Iterate over the lines of the body as text, without their ends: ``\n`` or ``\r\n``.
 
-        As ``text`` has them, but of a stream the charset is the header's, or UTF-8. Raises
-        ``BodyTooLarge`` for a line of more than *max_line* characters, and what ``read`` raises.
+        Decodes as ``text`` does, but the charset of a stream is the header's, or UTF-8. Raises
+        ``BodyTooLarge`` for a line of more than *max_line* characters, and the errors of ``read``.
         """
         if self._content is not None:
             name = self.encoding
@@ -327,12 +330,12 @@ class Response:
 
     def _line_too_long(self, max_line: int) -> BodyTooLarge:
         return BodyTooLarge(
-            f"{self._context()}: a line of more than {max_line} characters: give "
-            "iter_lines(max_line=...) for longer ones"
+            f"{self._context()}: a line has more than {max_line} characters: "
+            "iter_lines(max_line=...) allows longer ones"
         )
 
     def close(self) -> None:
-        """Give up what was not read. If it is little, the connection may be used again."""
+        """Discard the unread body. If little is left, the connection is used again."""
         if not self.raw.ended:
             abandon(self.raw)
         else:
@@ -342,20 +345,20 @@ class Response:
         return f"{self.method} {cut_url(self.url)}"
 
     def _unread_codings(self) -> Sequence[str]:
-        """Return the codings of a stream that can still be read."""
+        """Return the codings of a stream; raise ``RuntimeError`` if it can no longer be read."""
         codings = self._codings
         if codings is None:
-            raise RuntimeError(f"{self!r}: the stream was iterated over, which can be done once")
+            raise RuntimeError(f"{self!r}: the stream can be iterated over once, and has been")
         if self.raw.closed:
             raise RuntimeError(
-                f"{self!r}: the stream was closed, at the end of 'async with client.stream()' or "
-                "by close(), before it was read"
+                f"{self!r}: the stream was closed before it was read, by the end of "
+                "'async with client.stream()' or by close()"
             )
         return codings
 
     def _begin_stream(
         self, codings: Sequence[str], max_body: int | None, max_ratio: float | None
     ) -> None:
-        """Let the body be read by the caller."""
+        """Prepare for the caller to read the body."""
         self._limits = max_body, max_ratio
         self._codings = codings

@@ -1,4 +1,4 @@
-"""What a client and its requests may be told, and what comes of it. Layer: client."""
+"""Options of clients and requests: types, checks, defaults, merging. Layer: client."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ __all__ = [
 ]
 
 POOL_SECONDS = 60.0
-"""Until a request that waits for a connection has failed, where the caller gives no ``Timeout``."""
+"""How long a request waits for a connection, unless the caller gives a ``Timeout``."""
 
 DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS)
-"""A client's, unless it is given one."""
+"""A client's timeout, unless the caller gives one."""
 
 
 class Request:
-    """What is about to be sent, for ``on_request`` and for auth; ``headers`` may be changed.
+    """A request that is about to be sent, for ``on_request`` and auth; ``headers`` may be changed.
 
-    Method and URL may not: the connection, cookies and credentials are chosen by them.
+    Method and URL may not: they have already selected the connection, cookies and credentials.
     """
 
     __slots__ = ("_method", "_url", "headers")
@@ -68,7 +68,7 @@ class Request:
 
     @property
     def method(self) -> str:
-        """The method, as it is sent."""
+        """The method, as it goes out."""
         return self._method
 
     @property
@@ -78,14 +78,14 @@ class Request:
 
 
 OnRequest = Callable[[Request], Any]
-"""Called, and awaited if it can be, before each request of a call."""
+"""Called before each request of a call; an awaitable result is awaited."""
 
 OnResponse = Callable[[Response], Any]
-"""Called, and awaited if it can be, with each response of a call, those that redirect too."""
+"""Called with each response of a call, including redirects; an awaitable result is awaited."""
 
 
 class RequestOptions(TypedDict, total=False):
-    """What a single request may be given; most of it replaces the client's own setting."""
+    """Options of a single request; most of them replace the client's own setting."""
 
     headers: HeadersLike | None
     params: ParamsLike | None
@@ -112,7 +112,7 @@ class RequestOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a call is made, as the client has it or as the call's options change it."""
+    """The settings of a call: the client's, with the changes of the call's own options."""
 
     timeout: Timeout = DEFAULT_TIMEOUT
     auth: Auth | None = None
@@ -147,7 +147,7 @@ class Settings:
                 raise TypeError(f"{name} must be None or a callable, not {type(hook).__name__}")
 
     def changed(self, options: Mapping[str, Any]) -> Settings:
-        """Return the settings with those that *options* has replaced."""
+        """Return these settings with the replacements that *options* has."""
         given = {name: options[name] for name in _SETTINGS if name in options}
         if "timeout" in given:
             given["timeout"] = as_timeout(given["timeout"], self.timeout.pool)
@@ -168,7 +168,7 @@ def _check_count(name: str, value: object, expected: str) -> None:
 _SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
 _KNOWN = frozenset(RequestOptions.__annotations__)
 
-# What requests, httpx and aiohttp call it.
+# Names that requests, httpx and aiohttp use.
 _HINTS = {
     "allow_redirects": "follow_redirects=",
     "body": "content=",
@@ -180,7 +180,7 @@ _HINTS = {
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ``TypeError`` for options that no request has."""
+    """Raise ``TypeError`` for unknown options."""
     if unknown := options.keys() - _KNOWN:
         named = [
             f"{name} (here: {_HINTS[name]})" if name in _HINTS else name for name in sorted(unknown)
@@ -191,9 +191,9 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def as_timeout(value: float | Timeout | None, pool: float | None = POOL_SECONDS) -> Timeout:
-    """Return a caller's *timeout*: a number is for each operation, but not for the pool's queue.
+    """Return the ``Timeout`` for *value*; a number is the limit of connect, read and write.
 
-    *pool*: the seconds of that, where it is a number.
+    *pool*: the limit of the wait for a connection that goes with a number.
     """
     if isinstance(value, Timeout) or value is None:
         return Timeout.of(value)
@@ -201,17 +201,16 @@ def as_timeout(value: float | Timeout | None, pool: float | None = POOL_SECONDS)
 
 
 def as_pairs(params: ParamsLike | None) -> list[tuple[str, Any]]:
-    """Return query parameters as pairs: an iterator can be read once."""
+    """Return query parameters as a list of pairs, which can be read more than once."""
     if isinstance(params, (str, bytes)):
         raise TypeError(
-            f"params must be a mapping or pairs, not {params!r}: a query that is encoded already "
-            "goes into the URL"
+            f"params must be a mapping or pairs, not {params!r}: an encoded query goes into the URL"
         )
     return list(params.items() if isinstance(params, Mapping) else params or ())
 
 
 def merge_params(params: list[tuple[str, Any]], own: ParamsLike | None) -> list[tuple[str, Any]]:
-    """Return a client's *params* with a request's *own*, which replace those of their names."""
+    """Return a client's *params* with a request's *own*, which replace those of the same name."""
     if not own:
         return params
     pairs = as_pairs(own)
@@ -221,7 +220,7 @@ def merge_params(params: list[tuple[str, Any]], own: ParamsLike | None) -> list[
 
 @dataclass(slots=True)
 class ClientState:
-    """What the calls of a client share."""
+    """The state that all calls of a client share."""
 
     connections: ConnectionManager
     settings: Settings
@@ -233,13 +232,13 @@ class ClientState:
     pipelining: int
 
     def fields_for(self, settings: Settings, headers: HeadersLike | None) -> Fields:
-        """Return the fields of a request: the client's, and before them its own *headers*."""
+        """Return the fields of a request: the client's, overridden by its own *headers*."""
         fields = self.fields.copy()
         if headers:
             fields.override(headers)
         coding = fields.get("Accept-Encoding")
         if coding == default_coding(self.settings.decompress):
-            # Nobody else has chosen it. A part of what is encoded could not be decoded.
+            # It is still the default. A range of an encoded body cannot be decoded.
             wanted = default_coding(settings.decompress and "range" not in fields)
             if wanted != coding:
                 fields["Accept-Encoding"] = wanted
@@ -247,5 +246,5 @@ class ClientState:
 
 
 def default_coding(decompress: bool) -> str:
-    """Return what Accept-Encoding says where the caller says nothing."""
+    """Return the default Accept-Encoding."""
     return accept_encoding() if decompress else "identity"

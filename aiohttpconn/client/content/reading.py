@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PIECE", "codings_of", "decode_body", "decoded_pieces", "read_body", "too_large"]
 
 PIECE = 256 * 1024
-"""Bytes that are decoded at once from a stream."""
+"""Bytes of a stream that are decoded at once."""
 
 _DECODING_ERRORS = (BodyTooLarge, ContentDecodingError)
 
@@ -28,7 +28,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 def codings_of(raw: HTTPResponse, url: str) -> list[str]:
-    """Return the content codings of *raw*, a response for *url*, in the order of their use."""
+    """Return the content codings of *raw*, a response for *url*, in the order of application."""
     values = [value for name, value in raw.raw_headers if name.lower() == "content-encoding"]
     if not values:
         return values
@@ -41,11 +41,11 @@ def codings_of(raw: HTTPResponse, url: str) -> list[str]:
 async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
     """Read the rest of *raw* as it comes over the wire, *max_body* bytes at most.
 
-    *coded*: it is decoded then, and *max_body* is for what comes out.
+    *coded*: the caller decodes it, and *max_body* is the limit of the decoded body.
     """
     if max_body is None:
         return await raw.read()
-    # Coded content that does not compress is a little larger than it is.
+    # Incompressible content is a little larger encoded than decoded.
     most = max_body + max_body // 8 + 1024 if coded else max_body
     length = raw.length
     if length is not None:
@@ -55,7 +55,7 @@ async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> byt
     data = await raw.read(most + 1)
     if len(data) > most:
         raise too_large(raw, max_body)
-    # What ended it too early, if it did.
+    # Raise the error that ended the body early, if one did.
     return data + await raw.read() if not raw.complete else data
 
 
@@ -79,7 +79,7 @@ def decode_body(
 async def decoded_pieces(
     raw: HTTPResponse, codings: Sequence[str], url: str, limits: tuple[int | None, float | None]
 ) -> AsyncIterator[bytes]:
-    """Iterate over the body of *raw* as it comes, without *codings*."""
+    """Iterate over the body of *raw* as it arrives, without *codings*."""
     max_body, max_ratio = limits
     try:
         decoder = ContentDecoder(codings, max_body=max_body, max_ratio=max_ratio)
@@ -98,8 +98,8 @@ async def decoded_pieces(
 
 
 def too_large(raw: HTTPResponse, max_body: int) -> BodyTooLarge:
-    """Return the error for a body beyond *max_body*; its connection is over."""
-    announced = f", {raw.received + raw.left} announced" if raw.left is not None else ""
+    """Close *raw*, whose body is larger than *max_body*; return the error."""
+    announced = f", {raw.received + raw.remaining} announced" if raw.remaining is not None else ""
     raw.close()
     return describe(
         BodyTooLarge(f"a body of more than max_body={max_body} bytes{announced}"),
@@ -114,7 +114,7 @@ def too_large(raw: HTTPResponse, max_body: int) -> BodyTooLarge:
 
 
 def _with_details(exc: E, raw: HTTPResponse, url: str) -> E:
-    """Give *exc*, of the body of *raw*, the details of the exchange."""
+    """Add the details of the exchange to *exc*, an error of the body of *raw*."""
     return describe(
         exc,
         method=raw.method,

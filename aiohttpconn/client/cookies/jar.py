@@ -1,4 +1,4 @@
-"""Cookies that a caller gives, to a client or to a request. Layer: client."""
+"""Cookies that the caller gives to a client or a request, checked and converted. Layer: client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["cookie_header", "store_of"]
 def store_of(
     cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None, base: SplitURL | None
 ) -> CookieStore | None:
-    """Return what keeps a client's cookies."""
+    """Return the store for the ``cookies=`` of a client, None if it keeps no cookies."""
     if cookies is None or isinstance(cookies, CookieStore):
         return cookies
     if isinstance(cookies, Unset):
@@ -29,8 +29,8 @@ def store_of(
         for name, value in cookies.items():
             if base is None:
                 raise ValueError(
-                    "cookies= a dict needs base_url=, whose host gets them; for others call "
-                    "client.cookies.set(name, value, url_or_host=...)"
+                    "cookies= as a dict needs base_url=, whose host gets them; for another host "
+                    "call client.cookies.set(name, value, url_or_host=...)"
                 )
             value = _cookie_value(name, value)
             store.set(name, value, url_or_host=base.text, secure=base.scheme == "https")
@@ -44,7 +44,10 @@ def store_of(
 
 
 def cookie_header(cookies: Mapping[str, str] | None) -> str:
-    """Return cookies of the caller's as a Cookie field. Raises ``TypeError``, ``ValueError``."""
+    """Return the ``cookies=`` of a request as a Cookie field's value.
+
+    Raises ``TypeError`` and ``ValueError``.
+    """
     if cookies is None:
         return ""
     if not isinstance(cookies, Mapping):
@@ -58,14 +61,14 @@ def cookie_header(cookies: Mapping[str, str] | None) -> str:
 
 
 def _cookie_value(name: Any, value: Any) -> str:
-    """Return the value of a caller's cookie as text."""
+    """Return the value of a cookie as text."""
     if not isinstance(name, str):
         raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return int.__repr__(value)
-    # The value is not shown: it may be secret.
+    # Do not show the value: it may be secret.
     raise TypeError(
         f"the value of the cookie {name!r} must be a str or an int, not {type(value).__name__}"
     )
