@@ -92,41 +92,41 @@ def test_only_digest_answers_challenges():
         (
             lambda: Basic("s3:cret", ""),
             ValueError,
-            "a user name for Basic authentication may have no colon (RFC 7617 §2)",
+            "a user name for Basic authentication must have no colon (RFC 7617 §2)",
         ),
-        (lambda: Basic("s3\ncret", ""), ValueError, "a user name may have no control character"),
-        (lambda: Basic("", "s3\0cret"), ValueError, "a password may have no control character"),
-        (lambda: Basic("", "s3cret\x7f"), ValueError, "a password may have no control character"),
+        (lambda: Basic("s3\ncret", ""), ValueError, "a user name must have no control character"),
+        (lambda: Basic("", "s3\0cret"), ValueError, "a password must have no control character"),
+        (lambda: Basic("", "s3cret\x7f"), ValueError, "a password must have no control character"),
         (lambda: Basic("", "s3cret\ud800"), ValueError, "a password must be encodable as UTF-8"),
         (lambda: Basic("", b"s3cret"), TypeError, "a password must be a str, not bytes"),
-        (lambda: Digest("s3cret\r", ""), ValueError, "a user name may have no control character"),
+        (lambda: Digest("s3cret\r", ""), ValueError, "a user name must have no control character"),
         (lambda: Digest(None, ""), TypeError, "a user name must be a str, not NoneType"),
         (
             lambda: Bearer("s3cret "),
             ValueError,
-            "a bearer token is of letters, digits and -._~+/, and = at its end (RFC 6750 §2.1)",
+            "a bearer token consists of letters, digits and -._~+/, with any = at its end ",
         ),
-        (lambda: Bearer("=s3cret"), ValueError, "a bearer token is of letters"),
-        (lambda: Bearer(""), ValueError, "a bearer token is of letters"),
-        (lambda: Bearer("s3cret\n"), ValueError, "a bearer token may have no control character"),
+        (lambda: Bearer("=s3cret"), ValueError, "a bearer token consists of letters"),
+        (lambda: Bearer(""), ValueError, "a bearer token consists of letters"),
+        (lambda: Bearer("s3cret\n"), ValueError, "a bearer token must have no control character"),
         (lambda: Bearer(b"s3cret"), TypeError, "a bearer token must be a str, not bytes"),
         (
             lambda: authorized(
                 as_auth(functools.partial(lambda secret, request: secret, "s3cret\r\n"))
             ),
             ValueError,
-            "partial() gave a str that cannot be sent as Authorization; it must return None or a "
-            "str or bytes of ISO-8859-1 without control characters",
+            "partial() returned a str that cannot be sent as Authorization; it must return None or "
+            "a str or bytes of ISO-8859-1 without control characters",
         ),
         (
             lambda: authorized(as_auth(lambda request: "s3cret€")),
             ValueError,
-            "<lambda>() gave a str that cannot be sent as Authorization; ",
+            "<lambda>() returned a str that cannot be sent as Authorization; ",
         ),
         (
             lambda: authorized(as_auth(lambda request: ("s3cret",))),
             ValueError,
-            "<lambda>() gave a tuple that cannot be sent as Authorization; ",
+            "<lambda>() returned a tuple that cannot be sent as Authorization; ",
         ),
     ],
 )
@@ -150,12 +150,12 @@ def test_what_is_no_auth_is_refused_and_not_shown(value):
     with pytest.raises(TypeError) as info:
         as_auth(value)
     assert str(info.value) == (
-        "auth must be None, (user, password), an Auth such as Bearer(token), or a function, no "
-        f"async one, from a request to its Authorization, not {type(value).__name__}"
+        "auth must be None, (user, password), an Auth such as Bearer(token), or a function, "
+        f"not an async one, from a request to its Authorization; got {type(value).__name__}"
     )
 
 
-def test_of_gives_what_is_one_already():
+def test_as_auth_gives_what_is_one_already():
     given = Bearer("x")
     assert as_auth(given) is given
     assert as_auth(None) is None
@@ -215,7 +215,7 @@ def test_the_default_entry_is_used_when_asked_for(netrc):
 def test_an_entry_that_cannot_be_sent_fails_for_its_host_alone(netrc):
     given = Netrc(str(netrc))
     with pytest.raises(
-        ValueError, match=r"^a user name for Basic authentication may have no colon"
+        ValueError, match=r"^a user name for Basic authentication must have no colon"
     ):
         authorized(given, url="http://colon.test/")
     assert repr(given) == "<Netrc>"

@@ -464,7 +464,7 @@ async def test_user_and_password_of_a_url(client):
         url = server.url.replace("http://", "http://m%40e:p%3aw@")
         assert "Authorization: Basic bUBlOnA6dw==\n" in (await client.get(url)).text
         url = server.url.replace("http://", "http://a%0ab:c@")
-        with pytest.raises(ValueError, match="a user name may have no control character"):
+        with pytest.raises(ValueError, match="a user name must have no control character"):
             await client.get(url)
 
 

@@ -368,7 +368,7 @@ async def test_what_cannot_be_sent_again_says_so(make, name):
     with pytest.raises(ValueError) as info:  # noqa: PT011 - the text is asserted below
         content.replay()
     assert str(info.value) == (
-        f"a {name} cannot be sent again: it is read while it is sent, or a file is closed. "
+        f"a {name} cannot be sent again: it can be read only once, or it is a closed file. "
         "Give bytes, a list, or files that can seek and stay open"
     )
 
@@ -385,7 +385,7 @@ def test_a_closed_file_is_not_sent_again(tmp_path):
     with (tmp_path / "a").open("rb") as file:
         content = encode_content(content=file)
     with pytest.raises(
-        ValueError, match=r"^a BufferedReader cannot be sent again: .* or a file is closed"
+        ValueError, match=r"^a BufferedReader cannot be sent again: .* or it is a closed file"
     ):
         content.replay()
 
@@ -479,8 +479,11 @@ def test_what_json_cannot_say_is_a_type_error():
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (5, "data= must be a mapping or pairs of name and value, got int; what is sent as it is g"),
-        (io.BytesIO(b"a"), "data= must be a mapping or pairs of name and value, got BytesIO; what"),
+        (
+            5,
+            "data= must be a mapping or pairs of name and value, got int; content= sends",
+        ),
+        (io.BytesIO(b"a"), "data= must be a mapping or pairs of name and value, got BytesIO; cont"),
         (
             ["ab"],
             "data= must be a mapping or pairs of name and value, got a str in place of a pair",
@@ -521,7 +524,7 @@ def test_a_boundary_without_files_is_a_type_error(arguments):
     with pytest.raises(TypeError) as info:
         encode_content(boundary="B", **arguments)
     assert str(info.value) == (
-        "boundary= is for files=, and there are none: files={} makes a form, too"
+        "boundary= needs files=; files={} makes a multipart form of data= alone"
     )
 
 

@@ -530,11 +530,11 @@ def test_a_callers_cookie_has_a_path_and_may_be_secure():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("", "1"), "a cookie's name may have no '=', ';', blank or control: ''"),
-        (("a=b", "1"), "a cookie's name may have no '=', ';', blank or control: 'a=b'"),
-        (("a b", "1"), "a cookie's name may have no '=', ';', blank or control: 'a b'"),
-        (("a\n", "1"), "a cookie's name may have no '=', ';', blank or control: 'a\\n'"),
-        (("€", "1"), "a cookie's name may have no '=', ';', blank or control: '€'"),
+        (("", "1"), "a cookie's name must have no '=', ';', blank or control character: ''"),
+        (("a=b", "1"), "a cookie's name must have no '=', ';', blank or control character: 'a=b'"),
+        (("a b", "1"), "a cookie's name must have no '=', ';', blank or control character: 'a b'"),
+        (("a\n", "1"), "a cookie's name must have no '=', ';', blank or control character: 'a\\n'"),
+        (("€", "1"), "a cookie's name must have no '=', ';', blank or control character: '€'"),
         (("a", "s3cret; b=2"), "the value of the cookie 'a' has a ';', a control character"),
         (("a", "s3cret\r\nX: y"), "the value of the cookie 'a' has a ';', a control character"),
         (("a", "s3cret€"), "the value of the cookie 'a' has a ';', a control character"),

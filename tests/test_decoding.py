@@ -272,7 +272,7 @@ def test_what_is_not_fetched_stays_pending():
     decoder = ContentDecoder(["gzip"], **UNLIMITED)
     assert decoder.feed(HELLO_GZIP, 5) == b"hello"
     assert decoder.pending
-    with pytest.raises(ValueError, match=r"^finish\(\) before all was fetched: feed\(b''\) while"):
+    with pytest.raises(ValueError, match=r"^finish\(\) was called too early: feed\(b''\) while"):
         decoder.finish()
     # More may be fed all the same.
     assert decoder.feed(HELLO_GZIP, 5) == b", hel"
@@ -356,13 +356,13 @@ BROKEN = {
         ["gzip"],
         b"<html>hello</html>",
         "the body is not valid gzip: Error -3 while decompressing data: incorrect header check "
-        "(behind 0 decoded bytes; it begins with b'<html>hello</htm')",
+        "(after 0 decoded bytes; it begins with b'<html>hello</htm')",
     ),
     "gzip-checksum": (
         ["gzip"],
         HELLO_GZIP[:-8] + b"\0" + HELLO_GZIP[-7:],
         "the body is not valid gzip: Error -3 while decompressing data: incorrect data check "
-        "(behind 0 decoded bytes; it begins with "
+        "(after 0 decoded bytes; it begins with "
         "b'\\x1f\\x8b\\x08\\x00\\x00\\x00\\x00\\x00\\x02\\x03\\xcbH\\xcd\\xc9\\xc9\\xd7')",
     ),
     "gzip-length": (
@@ -374,13 +374,13 @@ BROKEN = {
         ["gzip"],
         HELLO_GZIP + b"garbage",
         "the body is not valid gzip: Error -3 while decompressing data: incorrect header check "
-        "(behind 19 decoded bytes;",
+        "(after 19 decoded bytes;",
     ),
     "gzip-padding-then-garbage": (
         ["gzip"],
         HELLO_GZIP + b"\0\0\0!!",
         "the body is not valid gzip: Error -3 while decompressing data: incorrect header check "
-        "(behind 19 decoded bytes;",
+        "(after 19 decoded bytes;",
     ),
     "gzip-reserved-flags": (
         ["gzip"],
@@ -405,17 +405,17 @@ BROKEN = {
     "deflate-then-more": (
         ["deflate"],
         HELLO_ZLIB + b"garbage",
-        "the body goes on behind the end of its deflate stream, with b'garbage'",
+        "the body goes on after the end of its deflate stream, with b'garbage'",
     ),
     "deflate-then-zeros": (
         ["deflate"],
         HELLO_RAW + b"\0",
-        "the body goes on behind the end of its deflate stream, with b'\\x00'",
+        "the body goes on after the end of its deflate stream, with b'\\x00'",
     ),
     "br-of-text": (
         ["br"],
         b"\xff\xff<html>",
-        "the body is not valid br: brotli: decoder failed (behind 0 decoded bytes; "
+        "the body is not valid br: brotli: decoder failed (after 0 decoded bytes; "
         "it begins with b'\\xff\\xff<html>')",
     ),
     "br-then-more": (["br"], HELLO_BR + b"!", "the body is not valid br: brotli: decoder failed "),
@@ -440,7 +440,7 @@ BROKEN = {
         ["gzip", "br"],
         brotli.compress(b"<html>"),
         "the body is not valid gzip: Error -3 while decompressing data: incorrect header check "
-        "(behind 0 decoded bytes; it begins with b'<html>')",
+        "(after 0 decoded bytes; it begins with b'<html>')",
     ),
 }
 
@@ -453,7 +453,7 @@ def test_what_is_broken_is_an_error(name):
         with pytest.raises(ContentDecodingError) as info:
             stream(pieces, codings)
         assert info.value.__cause__ is not None
-        assert " behind the end of its " in str(info.value) or " not valid " in str(info.value)
+        assert " after the end of its " in str(info.value) or " not valid " in str(info.value)
 
 
 def test_the_errors_cause_is_the_codecs():
@@ -473,7 +473,7 @@ def test_data_behind_the_end_of_br_are_shown_when_they_come_later():
     with pytest.raises(ContentDecodingError) as info:
         stream([HELLO_BR, b"HTTP/1.1 200 OK\r\n"], ["br"])
     assert str(info.value) == (
-        "the body goes on behind the end of its br stream, with b'HTTP/1.1 200 OK\\r'"
+        "the body goes on after the end of its br stream, with b'HTTP/1.1 200 OK\\r'"
     )
 
 
@@ -523,7 +523,7 @@ def test_a_brotli_that_cannot_limit_its_output_is_not_used(monkeypatch):
     assert accept_encoding() == "gzip, deflate, zstd"
     assert refused(HELLO_BR, ["br"]) == (
         "the content coding 'br' is not installed (there is neither brotli nor brotlicffi, 1.2 or "
-        "later), those that are: gzip, deflate, zstd; pip install 'aiohttpconn[brotli]'"
+        "later), installed are gzip, deflate, zstd; pip install 'aiohttpconn[brotli]'"
     )
 
 
@@ -541,15 +541,14 @@ def test_zstd_that_is_not_installed_is_named(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     assert refused(HELLO_ZSTD, ["gzip", "zstd"]) == (
         "the content coding 'zstd' is not installed (there is neither backports.zstd nor, in "
-        "Python 3.14, compression.zstd), those that are: gzip, deflate, br; "
+        "Python 3.14, compression.zstd), installed are gzip, deflate, br; "
         "pip install 'aiohttpconn[zstd]'"
     )
 
 
 def test_a_coding_that_is_not_known_is_named():
     assert refused(b"x", ["gzip", "compress"]) == (
-        "the content coding 'compress' is not known, those that are installed: "
-        "gzip, deflate, br, zstd"
+        "the content coding 'compress' is not known, installed are gzip, deflate, br, zstd"
     )
     assert "'x\\n\\x1b" + 97 * "x" + "'" in refused(b"x", ["x\n\x1b" + 1000 * "x"])
 
@@ -617,11 +616,11 @@ def test_a_new_coding_is_one_line(monkeypatch):
     assert decode(bz2.compress(LARGE), ["bzip2"], **UNLIMITED) == LARGE
     assert refused(wire[:-1], ["bzip2"]).startswith("the body is cut short: its bzip2 stream ")
     assert refused(wire + b"!", ["bzip2"]) == (
-        "the body goes on behind the end of its bzip2 stream, with b'!'"
+        "the body goes on after the end of its bzip2 stream, with b'!'"
     )
     assert refused(b"<html>", ["bzip2"]) == (
         "the body is not valid bzip2: Invalid data stream "
-        "(behind 0 decoded bytes; it begins with b'<html>')"
+        "(after 0 decoded bytes; it begins with b'<html>')"
     )
     with pytest.raises(BodyTooLarge):
         decode(bz2.compress(bytes(MiB)), ["bzip2"], max_body=1000, max_ratio=None)
@@ -702,8 +701,8 @@ def test_a_bomb_is_known_by_its_ratio(name):
         assert outcome == (
             ContentDecodingError,
             f"the body looks like a decompression bomb: {len(wire)} bytes of {', '.join(codings)} "
-            f"made {max(RATIO_FREE, 8 * len(wire)) + 1} or more, and only max_ratio=8 times as "
-            "many are allowed; a larger max_ratio= would allow it",
+            f"decoded to {max(RATIO_FREE, 8 * len(wire)) + 1} or more, beyond max_ratio=8; a "
+            "larger max_ratio= would allow it",
         )
 
 
@@ -764,7 +763,9 @@ def test_a_ratio_is_measured_beyond_what_is_free():
 def test_a_stream_is_measured_as_it_arrives():
     decoder = ContentDecoder(["gzip"], max_body=None, max_ratio=100.0)
     got = len(decoder.feed(GIB_IN_GZIP[:10_000]))
-    with pytest.raises(ContentDecodingError, match=r"bomb: 10000 bytes of gzip made 8388609 or"):
+    with pytest.raises(
+        ContentDecodingError, match=r"bomb: 10000 bytes of gzip decoded to 8388609 or"
+    ):
         while decoder.pending:
             got += len(decoder.feed(b""))
     assert got <= RATIO_FREE
@@ -820,8 +821,9 @@ def test_what_lies_between_codings_is_bounded(monkeypatch, codings, inner, body)
             assert outcome == (
                 ContentDecodingError,
                 f"the body looks like a decompression bomb: {len(wire)} bytes of "
-                f"{', '.join(codings)} made {bound + 1} or more on the way, where encoded data "
-                "hardly shrink again; max_ratio=None and a larger max_body= would allow it",
+                f"{', '.join(codings)} decoded to {bound + 1} or more in an inner coding, "
+                "although encoded data hardly shrink again; max_ratio=None and a larger max_body= "
+                "would allow it",
             )
     assert both(wire, codings) == [body, body]
 

@@ -338,12 +338,12 @@ async def test_an_enum_of_str_is_its_value():
         (("a", b"", None, {"": "a"}), "Invalid header name ''"),
         (
             ("a", b"", None, {"content-Disposition": "x"}),
-            "the file 'f' must not have a Content-Disposition of its own: "
-            "it is made of the name and the filename",
+            "the headers of the file 'f' must not have a Content-Disposition: "
+            "the client makes it of the name and the filename",
         ),
         (
             ("a", b"", "a/b", {"content-type": "x"}),
-            "the file 'f' has a content type, and another in its headers: give one",
+            "the file 'f' has two content types, one of them in its headers: give one",
         ),
     ],
 )
@@ -360,7 +360,7 @@ def test_a_part_head_that_may_not_be_sent_is_a_value_error(value, text):
         ([b"abc"], "files= must be a mapping or pairs of name and value, got a bytes in place of"),
         (["ab"], "files= must be a mapping or pairs of name and value, got a str in place of"),
         ([("a", b"", "x")], "files= must be a mapping or pairs of name and value, got a tuple in"),
-        (io.BytesIO(b"a"), "files= must be a mapping or pairs of name and value, got BytesIO; wha"),
+        (io.BytesIO(b"a"), "files= must be a mapping or pairs of name and value, got BytesIO; con"),
         ({5: b""}, "a name in files= must be a str, not int: 5"),
         ({b"a": b""}, "a name in files= must be a str, not bytes: b'a'"),
         (
@@ -414,10 +414,10 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 def test_paths_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         form({"f": tmp_path / "missing"})
-    with pytest.raises(ValueError, match=r"^the file 'f' is no regular file: '/.*'$"):
+    with pytest.raises(ValueError, match=r"^the file 'f' is not a regular file: '/.*'$"):
         form({"f": tmp_path})
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ValueError, match=r"^the file 'f' is no regular file: '/.*/fifo'$"):
+    with pytest.raises(ValueError, match=r"^the file 'f' is not a regular file: '/.*/fifo'$"):
         form({"f": tmp_path / "fifo"})
 
 

@@ -1,6 +1,6 @@
-"""Decisions: may this be sent again? After how long? Where does this redirect lead, and with what?
+"""Policy: which requests are sent again, and when; where a redirect leads, and with what.
 
-Pure but for chance and the calendar. Layer: client.
+Pure except for the random backoff and the date. Layer: client.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ __all__ = [
 ]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-"""Statuses that lead elsewhere by themselves (RFC 9110 §15.4). 300 and 304 do not."""
+"""Statuses that redirect automatically (RFC 9110 §15.4). 300 and 304 do not."""
 
 
 # ------------------------------------------------------------------------- redirects
 
 
 class Redirect(NamedTuple):
-    """Where a response leads: the request to send next."""
+    """The request that a redirect asks for."""
 
     url: SplitURL
     method: str
     keeps_body: bool
     crosses: bool
-    """Whether it leads to another origin."""
+    """Whether the redirect leads to another origin."""
 
 
 def redirect_target(
@@ -69,14 +69,15 @@ def redirect_target(
     *,
     allow_downgrade: bool = False,
 ) -> Redirect | None:
-    """Return where a response to *method* *url* leads, None if nowhere else (RFC 9110 §15.4).
+    """Return where a response to *method* *url* redirects, None if it does not (RFC 9110 §15.4).
 
-    *locations* are the values of its Location fields. 303 becomes GET, and so does POST with 301
-    and 302; anything else keeps its method and body. Raises ``RedirectRefused`` for https → http,
-    unless *allow_downgrade*, for other schemes, and for what is no single URL.
+    *locations* are the values of its Location fields. 303 turns the method into GET, and so do
+    301 and 302 for POST; every other redirect keeps method and body. Raises ``RedirectRefused``
+    for https → http unless *allow_downgrade*, for other schemes, for several different Locations
+    and for an invalid one.
     """
     if status not in REDIRECTS or not any(locations):
-        # An empty Location would lead to *url* itself, and in a circle.
+        # An empty Location would lead to *url* itself, in a loop.
         return None
     location = locations[0]
     if any(other != location for other in locations):
@@ -86,7 +87,7 @@ def redirect_target(
     except InvalidURL as exc:
         raise RedirectRefused(f"cannot follow Location {_shown([location])}: {exc}") from exc
     if target.host == url.host.partition("%")[0]:
-        # RFC 6874 §4: an address's zone is known here alone, and the server means the same host.
+        # RFC 6874 §4: only this host knows an address's zone; the server means the same host.
         target = target._replace(host=url.host)
     if url.scheme == "https" and target.scheme == "http" and not allow_downgrade:
         raise RedirectRefused(
@@ -95,7 +96,7 @@ def redirect_target(
         )
     changed = method != "HEAD" and (status == 303 or (status in (301, 302) and method == "POST"))
     return Redirect(
-        # The user and password of a Location are the server's idea, not the caller's.
+        # User and password of a Location come from the server, not from the caller.
         target._replace(userinfo=""),
         "GET" if changed else method,
         keeps_body=not (changed or status == 303),
@@ -104,13 +105,13 @@ def redirect_target(
 
 
 def strip_secrets(fields: Fields) -> None:
-    """Take away what only the first origin may see. It does not come back later in the chain."""
+    """Remove the fields that only the first origin may see, for the rest of the chain."""
     for name in FIRST_ORIGIN_ONLY:
         fields.pop(name, None)
 
 
 def strip_body(fields: Fields) -> None:
-    """Take away what describes a body that is not sent any more."""
+    """Remove the fields that describe a body, when the next request has none."""
     for name in list(fields):
         lower = name.lower()
         if lower.startswith("content-") or lower in OF_THE_BODY:
@@ -126,16 +127,16 @@ def _shown(locations: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """When a request that failed is sent again.
+    """Rules for sending a failed request again.
 
-    ``attempts``: requests in all, the first one included. ``backoff``: seconds before the second;
-    each further wait may be twice as long, ``max_backoff`` at most, and each is a random part of
-    that (full jitter), so that clients do not come back together. ``statuses``: of responses that
-    count as failures. ``methods``: those that may be sent twice; a connect that failed is tried
-    again with any. ``respect_retry_after``: wait as long as the server says, up to
-    ``max_retry_after`` seconds, beyond which its response is delivered. ``budget``: retries for
-    each request of the client in the long run (0.2 is one in five): when everything fails, all
-    those retries would only add to it. None is no budget.
+    ``attempts``: requests in all, including the first. ``backoff``: the most seconds before the
+    second; the maximum doubles with each wait, up to ``max_backoff``, and the wait is a random
+    part of it (full jitter), so that clients do not return at the same time. ``statuses``: of
+    responses that count as failures. ``methods``: those that may be sent twice; a failed connect
+    is tried again with any method. ``respect_retry_after``: wait as long as the server asks; if
+    that is more than ``max_retry_after`` seconds, its response is returned. ``budget``: retries
+    per request of the client in the long run (0.2 is one in five), so that retries do not
+    overload a server that fails; None is no budget.
     """
 
     attempts: int = 3
@@ -166,7 +167,7 @@ class Retry:
 
 
 class RetryBudget:
-    """How many retries a client may still make: some for each request, ``BURST`` saved at most."""
+    """Retries that a client has left: each request earns a share, up to ``BURST`` in all."""
 
     __slots__ = ("_tokens",)
 
@@ -176,11 +177,11 @@ class RetryBudget:
         self._tokens = self.BURST
 
     def earn(self, share: float) -> None:
-        """A request is made, which allows for *share* of a retry."""
+        """Add *share* of a retry, for one request."""
         self._tokens = min(self._tokens + share, self.BURST)
 
     def spend(self) -> bool:
-        """Take one retry, if there is one."""
+        """Take one retry; False if none is left."""
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -188,7 +189,7 @@ class RetryBudget:
 
 
 def may_retry(exc: Exception, method: str, retry: Retry) -> bool:
-    """Whether a request that failed with *exc* may succeed, and may be sent, another time."""
+    """Whether a request that failed with *exc* may be sent again, with a chance to succeed."""
     if isinstance(exc, (PoolTimeout, TotalTimeout, CertificateError, ConnectionVetoed)):
         return False
     if isinstance(exc, ResolveError):

@@ -65,7 +65,7 @@ class RateLimiter:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), None for none."""
+    """Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), None if it is invalid."""
     if not value:
         return None
     value = value.strip(" \t")
@@ -76,7 +76,7 @@ def retry_after(value: str | None) -> float | None:
     try:
         date = parsedate_to_datetime(value)
         if date.tzinfo is None:
-            # RFC 9110 §5.6.7: without a zone, as asctime() writes it, it is UTC too.
+            # RFC 9110 §5.6.7: a date without a zone, as asctime() writes it, is UTC too.
             date = date.replace(tzinfo=UTC)
         return max(date.timestamp() - time.time(), 0.0)
     except (ValueError, TypeError, OverflowError, IndexError):

@@ -2,7 +2,7 @@
 
 The scheduler decides which request gets which connection, and does no I/O. The model stands for
 all that is around it: ``Clock`` is the time, ``Pool`` the scheduler's delegate and the users' side
-of the pool, ``Connection`` is a pooled connection, and a ``Waiter`` is one request, from when it asks
+of the pool, ``Connection`` a pooled connection, and a ``Waiter`` is one request, from when it asks
 for a connection until its exchange ends:
 
     pool = Pool(clock, limit=1)

@@ -1,1 +1,1 @@
-"""Authentication of requests: Basic, Bearer, Netrc, Digest, and a caller's own."""
+"""Authentication of requests: Basic, Bearer, Netrc, Digest, and functions of the caller."""

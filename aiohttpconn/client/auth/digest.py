@@ -1,6 +1,6 @@
-"""Digest authentication (RFC 7616), and the reading of WWW-Authenticate fields.
+"""Digest authentication (RFC 7616), and the parser of WWW-Authenticate fields.
 
-The other schemes, and what an ``Auth`` is, are in auth.py. No I/O. Layer: client.
+``Auth`` and the other schemes are in schemes.py. No I/O. Layer: client.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .schemes import TOKEN68, Auth, AuthRequest, AuthResponse, encode_credential
 __all__ = ["Digest"]
 
 MAX_CHALLENGES = 8 * 1024
-"""Characters of all WWW-Authenticate fields of a response: more are not read."""
+"""Characters of a response's WWW-Authenticate fields that are read."""
 
 MAX_REPEATS = 3
 """How often Digest repeats one request: once, and again for nonces that were stale."""
 
 MAX_ORIGINS = 256
-"""Origins whose last challenge a Digest keeps, to answer it before it is asked."""
+"""Origins whose last challenge a Digest keeps, to answer it in the first request."""
 
 MAX_SENT = 1024
-"""Answers that a Digest knows again when they are refused; as many requests may be under way."""
+"""Answers that a Digest recognizes if the server refuses them: one per request under way."""
 
 # RFC 9110 §11.3: challenge = auth-scheme [ 1*SP ( token68 / #auth-param ) ]; challenges and
 # parameters stand in one list, with commas between them, empty elements allowed.
@@ -40,8 +40,8 @@ _ESCAPE = re.compile(r"\\(.)")
 # The strongest first; each also with "-sess" (RFC 7616 §6.1).
 _HASHES = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
 
-# What `challenged` tells the `authorize` that follows in its task, the two requests may be two
-# objects: whose they are, method, URL, and how often the request has been repeated.
+# The message from `challenged` to the `authorize` that follows in the same task, whose request may
+# be another object: the id of the Digest, method, URL, and how often the request was repeated.
 _NOT_REPEATED = (0, "", "", 0)
 _repeated: ContextVar[tuple[int, str, str, int]] = ContextVar("_repeated", default=_NOT_REPEATED)
 
@@ -49,11 +49,11 @@ _repeated: ContextVar[tuple[int, str, str, int]] = ContextVar("_repeated", defau
 class Digest(Auth):
     """Digest authentication (RFC 7616): the password is never sent.
 
-    MD5, SHA-256 and SHA-512-256 (where ``hashlib`` has it), each also as ``-sess``; of several
-    challenges the strongest is answered. ``qop=auth``, and servers without qop; ``auth-int``
-    is not answered. The first request to an origin goes out bare and is repeated once it has
-    been challenged; later ones answer the last challenge beforehand. Any number of tasks may
-    use one object. Raises ``ValueError`` for control characters.
+    Supports MD5, SHA-256 and SHA-512-256 (if ``hashlib`` has it), each also as ``-sess``, and
+    answers the strongest of several challenges. Supports ``qop=auth`` and servers without qop, but
+    not ``auth-int``. The first request to an origin goes out without credentials and is repeated
+    after the challenge; later requests answer the last challenge in advance. Tasks may share one
+    object. Raises ``ValueError`` for control characters.
     """
 
     __slots__ = ("_challenges", "_password", "_sent", "_username")
@@ -63,8 +63,8 @@ class Digest(Auth):
         self._password = encode_credential(password, "password")
         # The last challenge of each origin, the least recently used first.
         self._challenges: OrderedDict[Origin, _Challenge] = OrderedDict()
-        # The answers that were sent, and how often their request had been repeated by then. An
-        # Authorization that is not here is the caller's own.
+        # The answers that were sent, and how often their request had been repeated by then. Any
+        # other Authorization is the caller's own.
         self._sent: OrderedDict[str, int] = OrderedDict()
 
     def authorize(self, request: AuthRequest) -> None:
@@ -101,7 +101,7 @@ class Digest(Auth):
             return False
         origin = split_url(request.url).origin
         if repeats and not challenge.stale:
-            # The credentials are refused: later requests shall not begin with them.
+            # The server refuses the credentials: later requests must not begin with them.
             self._challenges.pop(origin, None)
             return False
         if repeats >= MAX_REPEATS:
@@ -116,7 +116,7 @@ class Digest(Auth):
 
 
 class _Challenge:
-    """A Digest challenge, and how often it was answered."""
+    """A Digest challenge, and the count of its answers."""
 
     __slots__ = (
         "_algorithm",
@@ -135,7 +135,7 @@ class _Challenge:
     )
 
     def __init__(self, parameters: dict[str, str]) -> None:
-        """Raise ``ValueError`` or ``KeyError`` if *parameters* ask for what we cannot do."""
+        """Raise ``ValueError`` or ``KeyError`` for *parameters* that are not supported."""
         from secrets import token_hex
 
         self._realm = parameters["realm"]
@@ -154,16 +154,16 @@ class _Challenge:
         self._utf8 = parameters.get("charset", "").lower() == "utf-8"
         self.stale = parameters.get("stale", "").lower() == "true"
         self.count = 0
-        # One for all answers, which their count tells apart: "-sess" hashes the first into HA1.
+        # One for all answers, which differ by their count: "-sess" hashes the first into HA1.
         self._cnonce = token_hex(16)
         self._ha1 = ""
 
     def strength(self) -> int:
-        """Return its hash's place among those that we know, the strongest first."""
+        """Return the rank of its hash, 0 for the strongest."""
         return list(_HASHES.values()).index(self._hash)
 
     def continues(self, other: _Challenge | None) -> bool:
-        """Whether *other* has the same nonce, whose count goes on."""
+        """Whether *other* has the same nonce, whose count continues."""
         return other is not None and (self._nonce, self._realm, self._algorithm) == (
             other._nonce,
             other._realm,
@@ -211,22 +211,22 @@ class _Challenge:
 
 
 def _digest(name: str, data: bytes) -> str:
-    """Return a hash in hexadecimal; ``ValueError`` if this ``hashlib`` does not have it."""
+    """Return a hash in hexadecimal; ``ValueError`` if ``hashlib`` does not have it."""
     import hashlib
 
     return hashlib.new(name, data).hexdigest()
 
 
 def _quoted(text: str) -> str:
-    """RFC 9110 §5.6.4: quoted-string."""
+    """Return *text* as a quoted-string (RFC 9110 §5.6.4)."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# Reading WWW-Authenticate
+# ------------------------------------------------------------------ WWW-Authenticate
 
 
 def _choose(fields: list[str]) -> _Challenge | None:
-    """Return the strongest Digest challenge that can be answered, of equal ones the first."""
+    """Return the strongest supported Digest challenge, the first of equal ones; None if none is."""
     found: list[_Challenge] = []
     room = MAX_CHALLENGES
     for field in fields:
@@ -245,7 +245,7 @@ def _choose(fields: list[str]) -> _Challenge | None:
 def _challenges(field: str) -> list[tuple[str, dict[str, str]]]:
     """Return the challenges of one field as (scheme, parameters), names in lower case.
 
-    What follows a mistake is not read, and the challenge that it is in is left out.
+    Reading stops at the first syntax error, and the challenge with the error is left out.
     """
     found: list[tuple[str, dict[str, str]]] = []
     if not FIELD_VALUE.fullmatch(field):

@@ -1,9 +1,9 @@
-"""Authentication (RFC 9110 §11): who the client says it is, by Basic, Bearer and netrc.
+"""Authentication (RFC 9110 §11) of the client to origins: Basic, Bearer and netrc.
 
-An ``Auth`` is asked for each request, and again when the server has answered 401. It sees the
-origin's responses only: what a proxy demands is no business of it. Which origins get credentials
-at all, and that a redirect to another one gets none, the client decides. No secret is ever shown
-in a ``repr`` or an error. Digest is in digest.py. No I/O but for the netrc file. Layer: client.
+The client asks an ``Auth`` for each request, and again after a 401. An ``Auth`` sees the responses
+of origins only, not those of proxies. The client decides which origins get credentials; a redirect
+to another origin gets none. No ``repr`` and no error shows a secret. Digest is in digest.py. No
+I/O except for the netrc file. Layer: client.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 TOKEN68 = r"[A-Za-z0-9\-._~+/]++=*+"
-"""A pattern of RFC 9110 §11.2's token68, which is RFC 6750 §2.1's b64token."""
+"""A pattern of token68 in RFC 9110 §11.2, the same as b64token in RFC 6750 §2.1."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BEARER = re.compile(TOKEN68)
 
 
 class AuthRequest(Protocol):
-    """What an ``Auth`` needs of a request."""
+    """The interface of a request that an ``Auth`` needs."""
 
     @property
     def method(self) -> str: ...
@@ -58,7 +58,7 @@ class AuthRequest(Protocol):
 
 
 class AuthResponse(Protocol):
-    """What an ``Auth`` needs of a response."""
+    """The interface of a response that an ``Auth`` needs."""
 
     @property
     def status(self) -> int: ...
@@ -68,26 +68,26 @@ class AuthResponse(Protocol):
 
 
 AuthLike: TypeAlias = "Auth | tuple[str, str] | Callable[[Any], str | bytes | None] | None"
-"""An ``Auth``, a user and a password, or a function from a request to its Authorization."""
+"""An ``Auth``, a pair of user and password, or a function from a request to its Authorization."""
 
 
 class Auth:
-    """Says who the client is. A subclass overrides ``authorize``, and perhaps ``challenged``.
+    """Base of authentication: a subclass overrides ``authorize``, and perhaps ``challenged``.
 
-    Both are called in the task of the call that sends the request.
+    The client calls both in the task that sends the request.
     """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        # Nothing of what it holds: it is secret.
+        # All that it holds is secret.
         return f"<{type(self).__name__}>"
 
     def authorize(self, request: AuthRequest) -> None:
         """Set ``request.headers["Authorization"]``, unless the caller has set one."""
 
     def challenged(self, request: AuthRequest, response: AuthResponse) -> bool:
-        """Whether to authorize and send *request* again, after this response to it."""
+        """Whether to authorize and send *request* again after *response*."""
         return False
 
 
@@ -105,7 +105,7 @@ class FixedAuth(Auth):
 
 
 class Basic(FixedAuth):
-    """Basic authentication (RFC 7617), in UTF-8: who reads the request has the password.
+    """Basic authentication (RFC 7617), in UTF-8: anyone who reads the request has the password.
 
     Raises ``ValueError`` for a colon in *username* and for control characters.
     """
@@ -118,12 +118,14 @@ class Basic(FixedAuth):
             encode_credential(password, "password"),
         )
         if ":" in username:
-            raise ValueError("a user name for Basic authentication may have no colon (RFC 7617 §2)")
+            raise ValueError(
+                "a user name for Basic authentication must have no colon (RFC 7617 §2)"
+            )
         super().__init__(encode_basic(b"%b:%b" % (user, secret)))
 
 
 class Bearer(FixedAuth):
-    """A bearer token (RFC 6750). Raises ``ValueError`` for characters that none may have."""
+    """A bearer token (RFC 6750). Raises ``ValueError`` for characters that it must not have."""
 
     __slots__ = ()
 
@@ -131,13 +133,14 @@ class Bearer(FixedAuth):
         encode_credential(token, "bearer token")
         if not _BEARER.fullmatch(token):
             raise ValueError(
-                "a bearer token is of letters, digits and -._~+/, and = at its end (RFC 6750 §2.1)"
+                "a bearer token consists of letters, digits and -._~+/, with any = at its end "
+                "(RFC 6750 §2.1)"
             )
         super().__init__(f"Bearer {token}")
 
 
 class _Function(Auth):
-    """A function of the caller's, called for each request."""
+    """The caller's function, called for each request."""
 
     __slots__ = ("_function",)
 
@@ -153,23 +156,23 @@ class _Function(Auth):
         try:
             request.headers["Authorization"] = value
         except (TypeError, ValueError):
-            # Its text would show the value.
+            # The text of the original error would show the value.
             name = getattr(self._function, "__name__", type(self._function).__name__)
             raise ValueError(
-                f"{name}() gave a {type(value).__name__} that cannot be sent as Authorization; "
+                f"{name}() returned a {type(value).__name__} that cannot be sent as Authorization; "
                 "it must return None or a str or bytes of ISO-8859-1 without control characters"
             ) from None
 
 
 class Netrc(Auth):
-    """Basic authentication with what a netrc file has for the request's host, and no other.
+    """Basic authentication with the entry of a netrc file for the request's host.
 
-    *path*: ``~/.netrc`` if None. The file is read here, once. *default*: use its ``default``
-    entry too, for any host. The client asks only for the host that its caller has named: what
-    a redirect leads to on another origin gets no credentials, whatever the file has for it.
+    *path*: ``~/.netrc`` if None. The constructor reads the file, once. *default*: use its
+    ``default`` entry too, for any other host. The client asks only for the host that the caller
+    has named: a redirect to another origin gets no credentials, even if the file has some for it.
 
-    Raises ``OSError`` if the file cannot be read, ``PermissionError`` if others than its owner
-    can read ``~/.netrc``, ``ValueError`` if it is no netrc file. ``authorize`` raises
+    Raises ``OSError`` if the file cannot be read, ``PermissionError`` if anyone but its owner can
+    read ``~/.netrc``, ``ValueError`` if it is not a netrc file. ``authorize`` raises
     ``ValueError`` for an entry that Basic authentication cannot send.
     """
 
@@ -186,7 +189,7 @@ class Netrc(Auth):
             try:
                 self._entries[encode_host(f"[{name}]" if ":" in name else name)] = entry
             except InvalidURL:
-                continue  # it is no host of a URL, so no request is ever for it
+                continue  # it cannot be the host of a URL, so no request matches it
 
     def authorize(self, request: AuthRequest) -> None:
         entry = self._entries.get(split_url(request.url).host, self._default)
@@ -195,7 +198,7 @@ class Netrc(Auth):
 
 
 def as_auth(value: AuthLike) -> Auth | None:
-    """Return the ``Auth`` that a caller means by *value*; ``TypeError`` if it can mean none."""
+    """Return the ``Auth`` for *value*, None for None; raise ``TypeError`` for other types."""
     given: Any = value
     if given is None or isinstance(given, Auth):
         return given
@@ -204,17 +207,17 @@ def as_auth(value: AuthLike) -> Auth | None:
     if callable(given) and not isinstance(given, type) and not iscoroutinefunction(given):
         return _Function(given)
     raise TypeError(
-        "auth must be None, (user, password), an Auth such as Bearer(token), or a function, no "
-        f"async one, from a request to its Authorization, not {type(given).__name__}"
+        "auth must be None, (user, password), an Auth such as Bearer(token), or a function, not "
+        f"an async one, from a request to its Authorization; got {type(given).__name__}"
     )
 
 
 def encode_credential(text: str, what: str) -> bytes:
-    """Return *text* as UTF-8 (NFC, as RFC 7616 §4 wants it); an error does not show it."""
+    """Return *text* as UTF-8 (NFC, as RFC 7616 §4 asks for); an error does not show it."""
     if not isinstance(text, str):
         raise TypeError(f"a {what} must be a str, not {type(text).__name__}")
     if _CONTROL.search(text):
-        raise ValueError(f"a {what} may have no control character")
+        raise ValueError(f"a {what} must have no control character")
     if not text.isascii():
         from unicodedata import normalize
 
@@ -226,7 +229,7 @@ def encode_credential(text: str, what: str) -> bytes:
 
 
 def _read_netrc(path: str | os.PathLike[str] | None) -> dict[str, tuple[str, str]]:
-    """Return user and password of each entry; an error never shows a word of the file."""
+    """Return user and password of each entry; an error shows nothing of the file."""
     from netrc import NetrcParseError, netrc
 
     shown = "~/.netrc" if path is None else str(path)

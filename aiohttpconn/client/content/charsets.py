@@ -1,4 +1,4 @@
-"""Which charset the bytes of a document are in, whatever its server says. Pure. Layer: client."""
+"""Charsets: find that of a document, decode text as it arrives. Pure. Layer: client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 __all__ = ["BOM", "TextDecoder", "charset_of", "header_charset"]
 
 META_BYTES = 1024
-"""Of a document: where HTML says its charset must be declared."""
+"""Bytes at a document's beginning in which HTML requires the declaration of its charset."""
 
 _CHARSET = re.compile(r"(?i);[\t ]*charset[\t ]*=[\t ]*\"?([A-Za-z0-9_.:+\-]{1,40})")
 _META = re.compile(
@@ -23,16 +23,16 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-# Those whose bytes have an order, which a byte order mark tells: the mark of the bigger end first.
+# Charsets with a byte order, and the byte order mark of big endian.
 _ORDERED = {"utf-16": codecs.BOM_UTF16_BE, "utf-32": codecs.BOM_UTF32_BE}
 
 BOM = "\ufeff"
-"""The byte order mark as a character: no part of a text that it begins."""
+"""The byte order mark as a character; at the beginning of a text it is not part of it."""
 
-# What browsers take these names for: https://encoding.spec.whatwg.org/#names-and-labels
+# Browsers read these names so: https://encoding.spec.whatwg.org/#names-and-labels
 _LABELS = {"iso8859-1": "cp1252", "ascii": "cp1252"}
 
-# Python's codecs of this kind are no charset of a document: some are slow, one hides markup.
+# Codecs of Python that are not charsets of documents: some are slow, one hides markup.
 _NO_CHARSETS = frozenset(
     {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7"}
 )
@@ -41,7 +41,7 @@ _NO_CHARSETS = frozenset(
 def charset_of(content_type: str, content: bytes) -> str:
     """Return Python's name for a document's charset.
 
-    That of the header, of a byte order mark, of what HTML or XML declares; else UTF-8.
+    The charset of the header, of a byte order mark, or of an HTML or XML declaration; else UTF-8.
     """
     if name := header_charset(content_type):
         return name
@@ -51,47 +51,47 @@ def charset_of(content_type: str, content: bytes) -> str:
     if not content_type or _MARKUP.search(content_type):
         declared = _META.search(content[:META_BYTES]) or _XML.match(content[:META_BYTES])
         if declared is not None and (name := _codec(declared[1].decode("ascii"))):
-            # A document that can say so in ASCII is neither UTF-16 nor UTF-32.
+            # A document that declares its charset in ASCII is neither UTF-16 nor UTF-32.
             return "utf-8" if name.startswith(("utf-16", "utf-32")) else name
     return "utf-8"
 
 
 def header_charset(content_type: str) -> str:
-    """Return the charset of a Content-Type field, "" if it has none that Python knows."""
+    """Return the charset of a Content-Type field, "" if Python does not know it."""
     match = _CHARSET.search(content_type)
     return _codec(match[1]) if match is not None else ""
 
 
 def _codec(name: str) -> str:
-    """Return Python's name for a charset, "" if it has none, or one that is refused."""
+    """Return Python's name for a charset, "" if it is unknown or refused."""
     try:
         found = codecs.lookup(name).name
-        b" ".decode(found, "replace")  # LookupError for what is no text encoding
+        b" ".decode(found, "replace")  # LookupError unless it is a text encoding
     except (LookupError, ValueError):
         return ""
     return "" if found in _NO_CHARSETS else _LABELS.get(found, found)
 
 
 class TextDecoder:
-    """Decode a text in the charset *name*, Python's, as it comes; U+FFFD for what does not fit.
+    """Decode a text as it arrives, from Python's charset *name*; invalid bytes become U+FFFD.
 
-    Unlike Python's own for UTF-16 and UTF-32 it wants no byte order mark: without one, the
-    smaller end is first (https://encoding.spec.whatwg.org/#shared-utf-16-decoder). A mark that it
-    keeps is given out, as ``BOM``.
+    Python's own decoders of UTF-16 and UTF-32 need a byte order mark. This one does not: without
+    a mark the text is little-endian (https://encoding.spec.whatwg.org/#shared-utf-16-decoder). A
+    mark is returned as ``BOM``.
     """
 
     __slots__ = ("_begin", "_decoder", "_name")
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # The first bytes, until there are as many as a mark has.
+        # The first bytes, until they are enough for a mark.
         self._begin = b""
         self._decoder: codecs.IncrementalDecoder | None = None
         if name not in _ORDERED:
             self._decoder = codecs.getincrementaldecoder(name)("replace")
 
     def decode(self, data: bytes, final: bool = False) -> str:
-        """Return what *data* ends; of *final* ones, all that is left."""
+        """Return the characters that *data* completes; if *final*, all the rest."""
         if self._decoder is None:
             data = self._begin + data
             mark = _ORDERED[self._name]

@@ -1,7 +1,7 @@
-"""The codecs of content codings, behind one protocol: gzip, deflate, br and zstd.
+"""The codecs of content codings, with one interface: gzip, deflate, br and zstd.
 
-Each call says how many bytes it may give: a few may stand for gigabytes. To add a coding is one
-line in ``DECODERS``. Layer: client; pure.
+Each call limits how many bytes come out, because a few bytes may decode to gigabytes. A new coding
+is one line in ``DECODERS``. Layer: client; pure.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ __all__ = [
 ]
 
 PIECE = 64 * 1024
-"""Bytes that a codec is given in one call, of which zlib copies what it has not taken; and those
-that the next one asks it for."""
+"""Bytes that a codec gets in one call (zlib copies those that it does not consume), and that the
+next codec asks it for."""
 
 MAX_WINDOW_LOG = 23
-"""RFC 9659 §3: a window of zstd has at most 8 MiB, and so much memory may a body cost."""
+"""RFC 9659 §3: a window of zstd has at most 8 MiB, which is the memory that a body may take."""
 
 FREE_MEMBERS = 1000
-"""Members of one stream that may be as small as they like, as logs that were appended to are."""
+"""Members of one stream that may have any size, as those of appended logs are small."""
 
 MEMBER_BYTES = 256
 MEMBER_OUTPUT = 4096
-"""Encoded or decoded bytes for which there may be one member more. To begin one takes 10 µs, as
-much as to decode a KiB or two. Those of bgzip and pigz are for 64 KiB and more."""
+"""Encoded or decoded bytes that allow for one member more. Beginning a member takes 10 µs, as much
+as decoding one or two KiB. Members of bgzip and pigz have 64 KiB and more."""
 
 
 class TooManyMembers(Exception):
-    """So many members in so few bytes were made to cost time."""
+    """A stream has so many members in so few bytes that it must be an attack."""
 
 
 class Decoder(Protocol):
-    """One coding's decoder; ``bz2.BZ2Decompressor`` and the standard library's others are such.
+    """The decoder of one coding; ``bz2.BZ2Decompressor`` has the same interface.
 
-    What it raises for broken data may be of any type; ``EOFError`` is for data after the end.
+    For broken data it may raise any exception; ``EOFError`` is for data after the end.
     """
 
     @property
     def needs_input(self) -> bool:
-        """False where ``decompress(b"", n)`` may give more, and only b"" may be passed."""
+        """False if ``decompress(b"", n)`` may return more; then only b"" may be passed."""
 
     @property
     def eof(self) -> bool:
-        """Whether the body may end here: the stream is complete, and all of it was given out."""
+        """Whether the body may end here: the stream is complete and has been returned whole."""
 
     @property
     def unused_data(self) -> bytes:
-        """What was passed beyond the end of the stream: any is an error."""
+        """The bytes passed after the end of the stream: any is an error."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Take all of *data* (keep what cannot be decoded yet); give *max_length* bytes at most."""
+        """Consume all of *data*, keeping undecoded bytes; return at most *max_length* bytes."""
 
 
 class _Inflate:
-    """What zlib decodes: by *wbits* gzip (31), zlib's own format (15) or raw deflate (-15)."""
+    """The formats of zlib: by *wbits* gzip (31), zlib (15) or raw deflate (-15)."""
 
     __slots__ = ("_inflater", "eof", "needs_input", "unused_data")
 
@@ -106,18 +106,18 @@ class _Deflate(_Inflate):
                 self._head = data
                 return b""
             self._head = None
-            # RFC 1950 §2.2. No raw deflate begins so: its first block would be a stored one with
-            # padding that is not zero, as no encoder writes it.
+            # RFC 1950 §2.2. Raw deflate never begins so: its first block would be a stored one
+            # with padding that is not zero, which no encoder writes.
             if data[0] & 0x8F == 0x08 and (data[0] << 8 | data[1]) % 31 == 0:
                 super().__init__(15)
         return super().decompress(data, max_length)
 
 
 class Members:
-    """Streams that follow one another, each with a decoder of its own, and *padding* behind them.
+    """A sequence of streams, each with its own decoder, and *padding* after them.
 
-    gzip (RFC 1952 §2.2) and zstd (RFC 8878 §3) have them. gzip files may be padded with zeros.
-    Those that decode to nothing have no size that would bound them: they are counted.
+    gzip (RFC 1952 §2.2) and zstd (RFC 8878 §3) allow it. gzip files may be padded with zeros.
+    Members are counted, because the limits of size do not bound members that decode to nothing.
     """
 
     __slots__ = (
@@ -138,11 +138,11 @@ class Members:
         self._make = make
         self._padding = padding
         self._decoder = make()
-        # Members that were begun, bytes that were taken in and that were given.
+        # Members that have begun, encoded bytes consumed, decoded bytes returned.
         self._count = 1
         self._taken = 0
         self._given = 0
-        # What the last member left over, when it has given something too.
+        # The bytes that the last member left over when it also returned some.
         self._rest = b""
         self.needs_input = True
         self.eof = False
@@ -160,7 +160,7 @@ class Members:
                 self._count_member()
                 decoder = self._decoder = self._make()
             out = decoder.decompress(rest, max_length)
-            # A copy for each member: as these are counted, a few hundred of PIECE bytes.
+            # One copy per member: as members are counted, a few hundred copies of PIECE bytes.
             rest = decoder.unused_data
             if out or not rest:
                 break
@@ -182,9 +182,9 @@ class Members:
 
 
 class Identity:
-    """No coding: what is given comes out again, in pieces of the size that is asked for.
+    """No coding: returns the bytes it gets, in pieces of at most *max_length*.
 
-    Below it is what holds the rest for those codecs that may give more than they were asked for.
+    Also the base of codecs that may return more than *max_length*: it holds the rest for them.
     """
 
     __slots__ = ("_held", "_held_at", "eof", "needs_input")
@@ -203,7 +203,7 @@ class Identity:
         return out
 
     def _give(self, out: bytes, max_length: int) -> bytes:
-        """Return the next *max_length* bytes of what is held, or of *out* where nothing is."""
+        """Return the next *max_length* bytes of the held ones, or of *out* if none are held."""
         start = 0
         if self._held:
             out, start = self._held, self._held_at
@@ -213,7 +213,7 @@ class Identity:
 
 
 class _Brotli(Identity):
-    """``br`` (RFC 7932) by brotli or brotlicffi."""
+    """``br`` (RFC 7932), with brotli or brotlicffi."""
 
     __slots__ = ("_decoder", "_drained")
 
@@ -230,8 +230,8 @@ class _Brotli(Identity):
             raise EOFError
         out = b""
         if not self._held:
-            # It fills the block in which it reaches its limit. Below the limit there may be more
-            # too, whatever can_accept_more_data() says: none is left when it gives none.
+            # brotli exceeds the limit to fill its block. Even below the limit more output may be
+            # left, whatever can_accept_more_data() says; none is left when process() returns b"".
             out = self._decoder.process(data, output_buffer_limit=min(max_length, PIECE))
             self._drained = not out
         out = self._give(out, max_length)
@@ -259,16 +259,16 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
     "br": _Brotli,
     "zstd": _zstd,
 }
-"""How to make a decoder for each coding, by its name in lower case, in the order of
-Accept-Encoding. An ``ImportError`` says that it is not installed. A coding that is in ``OPTIONAL``
-too is asked for only where it is."""
+"""Factories of decoders by the coding's name in lower case, in the order of Accept-Encoding. They
+raise ``ImportError`` if the codec is not installed. A coding in ``OPTIONAL`` is in Accept-Encoding
+only if it is installed."""
 
 ALIASES = {"x-gzip": "gzip"}
-"""RFC 9110 §8.4.1.3: other names that servers give a coding."""
+"""Other names of a coding (RFC 9110 §8.4.1.3)."""
 
 
 def _zstd_name() -> str:
-    """Return the name of the module that decodes zstd, or ""."""
+    """Return the name of the module for zstd, "" if none is installed."""
     from importlib.util import find_spec
 
     if sys.version_info >= (3, 14) and find_spec("_zstd"):
@@ -280,13 +280,13 @@ def _zstd_name() -> str:
 
 
 def _brotli_module() -> Any:
-    """Return brotli or brotlicffi, whichever can limit what a call gives, or None."""
+    """Return brotli or brotlicffi, if installed in a version that can limit its output, or None."""
     for name in ("brotli", "brotlicffi"):
         try:
             module = importlib.import_module(name)
         except ImportError:
             continue
-        # Since 1.2, with output_buffer_limit. To import it is faster than to look up its version.
+        # New in 1.2, with output_buffer_limit. An import is faster than a look at the version.
         if hasattr(getattr(module, "Decompressor", None), "can_accept_more_data"):
             return module
     return None
@@ -296,10 +296,10 @@ OPTIONAL: dict[str, tuple[Callable[[], bool], str]] = {
     "br": (lambda: _brotli_module() is not None, "aiohttpconn[brotli]"),
     "zstd": (lambda: bool(_zstd_name()), "aiohttpconn[zstd]"),
 }
-"""Codings that may not be installed: whether one is, and what to install."""
+"""Codings that may be missing: a test whether one is installed, and the package to install."""
 
 
 @functools.cache
 def accept_encoding() -> str:
-    """Return what Accept-Encoding says: all codings that are installed. Found out once."""
+    """Return Accept-Encoding for all installed codings."""
     return ", ".join(name for name in DECODERS if name not in OPTIONAL or OPTIONAL[name][0]())

@@ -1,11 +1,11 @@
-"""Content codings (RFC 9110 §8.4): gzip, deflate, br and zstd taken apart, within bounds.
+"""Content codings (RFC 9110 §8.4): decode gzip, deflate, br and zstd within limits.
 
-Bytes in, bytes out: who reads them, and whether a body is decoded at all, is decided elsewhere.
-Layer: client; pure.
+Bytes in, bytes out. The caller reads the bytes, and decides whether to decode them. Layer: client;
+pure.
 
-A few bytes may stand for gigabytes, so each call of a codec says how many it may give. Of several
-codings each is asked for a piece by the next: what lies between them never exists as a whole.
-What every one has given is counted, and compared with ``max_body`` and ``max_ratio``.
+A few bytes may decode to gigabytes, so each call of a codec limits its output. With several
+codings, each codec pulls pieces from the one before: no intermediate result exists as a whole. The
+output of each codec is counted, and checked against ``max_body`` and ``max_ratio``.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ MAX_CODINGS = 5
 """Codings of one body, over all its Content-Encoding lines: each may multiply its size and time."""
 
 MAX_LENGTH = 256 * 1024
-"""Bytes that ``feed`` returns if it is not told otherwise: more are hardly faster."""
+"""Bytes that ``feed`` returns by default: more are hardly faster."""
 
 MAX_RATIO = 250.0
-"""A client's ``max_ratio``, unless it is given one: text shrinks 3 to 20 times, tables sometimes a
-hundred, zeros a thousand times."""
+"""A client's default ``max_ratio``: text shrinks 3 to 20 times, tables sometimes a hundred times,
+zeros a thousand times."""
 
 RATIO_FREE = 8 * 1024 * 1024
-"""Decoded bytes for which ``max_ratio`` is not asked: small bodies of blanks have any ratio."""
+"""Decoded bytes that ``max_ratio`` does not limit: a small body of blanks may have any ratio."""
 
 NESTED_FREE = 1024 * 1024
-"""Bytes that may come out of a coding that is not the last, however few went in."""
+"""Bytes that may come out of an inner coding, however few went in."""
 
 NESTED_RATIO = 10
-"""Bytes that come out of such a coding, for each that went in. What is encoded already hardly
-shrinks again, unless it was made to cost time: a gigabyte of empty gzip members, for one."""
+"""Bytes that may come out of an inner coding for each byte that went in. Encoded data hardly shrink
+again, except in an attack such as a gigabyte of empty gzip members."""
 
 _QUOTED = 16
-"""Bytes of a stream's beginning that an error shows."""
+"""Bytes of a stream's beginning in an error's text."""
 
 
 def split_codings(values: Iterable[str]) -> list[str]:
-    """Return the codings that *values*, all Content-Encoding lines, list; in their order.
+    """Return the codings listed in *values*, the Content-Encoding lines, in their order.
 
-    In lower case, without ``identity``, each by its usual name. ``ContentDecodingError`` if they
-    are more than ``MAX_CODINGS``.
+    In lower case, without ``identity``, each by its usual name. Raises ``ContentDecodingError``
+    for more than ``MAX_CODINGS``.
     """
     listed = [item.strip(" \t").lower() for value in values for item in value.split(",")]
     named = [ALIASES.get(name, name) for name in listed if name]
@@ -70,16 +70,16 @@ def _shown(text: str) -> str:
 def _allowed(
     encoded: int, max_body: int | None, max_ratio: float | None, free: int = RATIO_FREE
 ) -> float:
-    """Return how many bytes may be made of *encoded* ones."""
+    """Return how many bytes *encoded* ones may decode to."""
     allowed = math.inf if max_ratio is None else max(free, max_ratio * encoded)
     if max_body is None or max_body > allowed:
         return allowed
-    # Never below 0: for some codecs a limit of 0, one more than -1, is none.
+    # Never below 0: one more than -1 is 0, which some codecs take for no limit.
     return max(0, max_body)
 
 
 class _Bounds:
-    """How much of a body may be decoded, and the errors for what is not its due."""
+    """The limits of one body's decoding, and their errors."""
 
     __slots__ = ("codings", "context", "max_body", "max_ratio")
 
@@ -92,7 +92,7 @@ class _Bounds:
         self.context = f"{context}: " if context else ""
 
     def allowed(self, encoded: int, last: bool) -> float:
-        """Return how many bytes may be made of *encoded* ones by the *last* coding, or another."""
+        """Return how many bytes *encoded* ones may decode to, in the *last* or an inner coding."""
         if last:
             return _allowed(encoded, self.max_body, self.max_ratio)
         max_body = None if self.max_body is None else self.max_body + NESTED_FREE
@@ -100,12 +100,12 @@ class _Bounds:
         return _allowed(encoded, max_body, max_ratio, free=NESTED_FREE)
 
     def too_large(self, decoded: int, encoded: int, last: bool) -> HTTPException:
-        """Return the error for *decoded* bytes, more than is allowed for *encoded* ones."""
+        """Return the error for *decoded* bytes, more than *encoded* ones may decode to."""
         if not last:
             return self.error(
-                f"the body looks like a decompression bomb: {encoded} bytes of {self.codings} made "
-                f"{decoded} or more on the way, where encoded data hardly shrink again; "
-                "max_ratio=None and a larger max_body= would allow it"
+                f"the body looks like a decompression bomb: {encoded} bytes of {self.codings} "
+                f"decoded to {decoded} or more in an inner coding, although encoded data hardly "
+                "shrink again; max_ratio=None and a larger max_body= would allow it"
             )
         if self.max_body is not None and decoded > self.max_body:
             return BodyTooLarge(
@@ -113,9 +113,9 @@ class _Bounds:
                 f"max_body={self.max_body} bytes; a larger max_body= would allow it"
             )
         return self.error(
-            f"the body looks like a decompression bomb: {encoded} bytes of {self.codings} made "
-            f"{decoded} or more, and only max_ratio={self.max_ratio:g} times as many are allowed; "
-            "a larger max_ratio= would allow it"
+            f"the body looks like a decompression bomb: {encoded} bytes of {self.codings} decoded "
+            f"to {decoded} or more, beyond max_ratio={self.max_ratio:g}; a larger max_ratio= would "
+            "allow it"
         )
 
     def error(self, text: str) -> ContentDecodingError:
@@ -123,7 +123,7 @@ class _Bounds:
 
 
 class _Stage:
-    """One coding of a body: its decoder, and what went through it."""
+    """One coding of a body: its decoder, and the count of decoded bytes."""
 
     __slots__ = ("begin", "coding", "decoder", "given", "last")
 
@@ -131,7 +131,7 @@ class _Stage:
         self.coding = coding
         self.decoder = decoder
         self.last = last
-        # The first of the bytes that it was given, for errors; how many have come out of it.
+        # The first encoded bytes, for errors; the number of decoded bytes.
         self.begin = b""
         self.given = 0
 
@@ -139,13 +139,13 @@ class _Stage:
 class ContentDecoder:
     """Decode one body as it arrives.
 
-    *codings* is what ``split_codings`` gave. The body may have *max_body* bytes, decoded, and
-    beyond ``RATIO_FREE`` *max_ratio* times as many as have been fed; None means no limit.
-    *context* begins every error's text. Raises ``ContentDecodingError`` for a coding that is not
-    known, or not installed.
+    *codings*: the result of ``split_codings``. The decoded body may have *max_body* bytes, and
+    after ``RATIO_FREE`` bytes *max_ratio* times as many as have been fed; None means no limit.
+    *context* begins the text of every error. Raises ``ContentDecodingError`` for a coding that is
+    unknown or not installed.
 
-    Feed what arrives, then b"" while ``pending``; at the end call ``finish()``. An error is final:
-    it is raised again by whatever is called.
+    Feed the bytes that arrive, then b"" while ``pending``; at the end call ``finish()``. An error
+    is final: each later call raises it again.
     """
 
     __slots__ = ("_bounds", "_encoded", "_error", "_input", "_pos", "_stages", "pending")
@@ -159,25 +159,25 @@ class ContentDecoder:
         context: str = "",
     ) -> None:
         self._bounds = _Bounds(codings, max_body, max_ratio, context)
-        # They were applied in the order in which they are listed (RFC 9110 §8.4), so they are
-        # taken off in the reverse one: what comes out of the last stage is the body.
+        # The server applied them in the order of the list (RFC 9110 §8.4), so decoding reverses
+        # it: the output of the last stage is the body.
         self._stages = [
             _Stage(coding, self._make(coding), i == 0) for i, coding in enumerate(codings)
         ][::-1] or [_Stage("identity", Identity(), True)]
         self._encoded = 0
-        # What was fed and has not reached the first stage, from _pos on.
+        # The bytes from _pos on have not reached the first stage yet.
         self._input = b""
         self._pos = 0
         self._error: HTTPException | None = None
         self.pending = False
-        """Whether ``feed(b"")`` may give more."""
+        """Whether ``feed(b"")`` may return more."""
 
     def _make(self, coding: str) -> Decoder:
         error = self._bounds.error
         if coding not in DECODERS:
             raise error(
                 f"the content coding {_shown(coding)} is not known, "
-                f"those that are installed: {accept_encoding()}"
+                f"installed are {accept_encoding()}"
             )
         try:
             return DECODERS[coding]()
@@ -185,14 +185,14 @@ class ContentDecoder:
             hint = f"; pip install '{OPTIONAL[coding][1]}'" if coding in OPTIONAL else ""
             raise error(
                 f"the content coding {coding!r} is not installed ({exc}), "
-                f"those that are: {accept_encoding()}{hint}"
+                f"installed are {accept_encoding()}{hint}"
             ) from exc
 
     def feed(self, data: bytes, max_length: int = MAX_LENGTH) -> bytes:
-        """Take *data*, and return what can be decoded now, *max_length* bytes of it at most.
+        """Decode *data*; return at most *max_length* decoded bytes, b"" if none are ready.
 
-        b"" where nothing can. ``pending`` tells if there may be more; what is fed before all of
-        that was fetched is kept. Raises ``BodyTooLarge`` or ``ContentDecodingError``.
+        ``pending`` tells whether more may be ready. Bytes fed before all of that was fetched are
+        kept. Raises ``BodyTooLarge`` or ``ContentDecodingError``.
         """
         if max_length < 1:
             raise ValueError(f"max_length must be 1 or more, got {max_length}")
@@ -216,14 +216,14 @@ class ContentDecoder:
         return out
 
     def finish(self) -> None:
-        """Raise ``ContentDecodingError`` unless the body that was fed is complete.
+        """Raise ``ContentDecodingError`` unless the body is complete.
 
-        A body without a byte is: to HEAD, with 304, and as some servers send one that is empty.
+        A body without a byte is complete: to HEAD, with 304, and as some servers send empty ones.
         """
         if self._error is not None:
             raise self._error
         if self.pending:
-            raise ValueError("finish() before all was fetched: feed(b'') while it is pending")
+            raise ValueError("finish() was called too early: feed(b'') while pending is True")
         for stage in self._stages:
             if stage.begin and not stage.decoder.eof:
                 raise self._bounds.error(
@@ -232,7 +232,7 @@ class ContentDecoder:
                 )
 
     def _pull(self, depth: int, max_length: int) -> bytes:
-        """Return the next bytes that come out of a stage; b"" if it wants more to be fed."""
+        """Return the next bytes out of the stage *depth*; b"" if it needs more input."""
         if depth < 0:
             piece = self._input[self._pos : self._pos + PIECE]
             self._pos += len(piece)
@@ -247,7 +247,7 @@ class ContentDecoder:
                     return b""
                 if len(stage.begin) < _QUOTED:
                     stage.begin += data[:_QUOTED]
-            # One byte more than is allowed shows that there are more.
+            # One byte above the limit proves that the body exceeds it.
             allowed = self._bounds.allowed(self._encoded, stage.last)
             out = self._decompress(stage, data, int(min(max_length, allowed + 1 - stage.given)))
             if out:
@@ -269,14 +269,14 @@ class ContentDecoder:
             ) from None
         except EOFError as exc:
             raise self._bounds.error(
-                f"the body goes on behind the end of its {stage.coding} stream, "
+                f"the body goes on after the end of its {stage.coding} stream, "
                 f"with {quote(data[:_QUOTED])}"
             ) from exc
         except Exception as exc:
-            # Each codec has a type of its own: zlib.error, brotli.error, ZstdError, OSError.
+            # Each codec raises its own type: zlib.error, brotli.error, ZstdError, OSError.
             raise self._bounds.error(
                 f"the body is not valid {stage.coding}: {exc} "
-                f"(behind {stage.given} decoded bytes; it begins with {quote(stage.begin)})"
+                f"(after {stage.given} decoded bytes; it begins with {quote(stage.begin)})"
             ) from exc
         return out
 
@@ -289,20 +289,20 @@ def decode(
     max_ratio: float | None,
     context: str = "",
 ) -> bytes:
-    """Return the whole body *data*, decoded. Arguments and errors: see ``ContentDecoder``.
+    """Return the whole body *data*, decoded; arguments and errors as of ``ContentDecoder``.
 
-    The ratio is that of the whole, where a body that arrives is measured on the way.
+    *max_ratio* applies to the whole; ``ContentDecoder`` applies it as the body arrives.
     """
     if len(codings) == 1 and codings[0] == "gzip" and data:
         import zlib
 
-        # What nearly all servers send, one member and nothing else, at zlib's own speed.
+        # Nearly all servers send one member and nothing else: decode that at zlib's own speed.
         allowed = _allowed(len(data), max_body, max_ratio)
         inflater = zlib.decompressobj(31)
         try:
             out = inflater.decompress(data, int(min(allowed + 1, sys.maxsize)))
         except zlib.error:
-            pass  # The longer way says what is wrong.
+            pass  # ContentDecoder raises the error that explains it.
         else:
             if len(out) > allowed:
                 bounds = _Bounds(codings, max_body, max_ratio, context)

@@ -1,7 +1,7 @@
-"""What a request sends as its body: content, JSON or a form, and whether it can be sent again.
+"""Request bodies: encode content, JSON and forms; tell whether they can be sent again.
 
-Turns what callers give into what ``HTTPConnection.request`` takes, and the fields that describe
-it. Multipart forms are multipart.py's; how a body becomes blocks is body.py's. Layer: client.
+Turns the arguments of callers into a body for ``HTTPConnection.request``, its content type and its
+length. Multipart forms are in multipart.py; body.py turns a body into blocks. Layer: client.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Content", "DataLike", "encode_content"]
 
 DataLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]] | BytesLike | str"
-"""A form: a mapping or pairs, where a list gives several of one name and None leaves one out; or
-one that is encoded already."""
+"""A form: a mapping or pairs, in which a list gives several values of one name and None leaves a
+name out; or an encoded form."""
 
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain; charset=utf-8"
@@ -33,11 +33,11 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 
 class Content:
-    """A request's body, ready to be sent, and what describes it.
+    """A request's body, ready to send, with its content type and length.
 
-    ``body`` is for ``HTTPConnection.request``, None where nothing is sent; ``content_type`` is
-    None where nothing is known about it. ``length`` is the Content-Length to send with it, in
-    bytes; None where the connection finds it, or where only sending tells: then it goes in chunks.
+    ``body`` is for ``HTTPConnection.request``, None for no body; ``content_type`` is None if it is
+    unknown. ``length`` is the Content-Length in bytes; None if the connection computes it, or if
+    the length is unknown, so that the body goes in chunks.
     """
 
     __slots__ = ("_again", "_start", "body", "content_type", "length")
@@ -53,9 +53,9 @@ class Content:
         self.body = body
         self.content_type = content_type
         self.length = length
-        # Whether the body is the same each time it is sent; None: only its iterators tell.
+        # Whether the body is the same each time it is sent; None until its iterators are compared.
         self._again = again
-        # Where a file stood.
+        # The position of a file at the first sending.
         self._start = start
 
     def __repr__(self) -> str:
@@ -63,24 +63,24 @@ class Content:
 
     @property
     def can_replay(self) -> bool:
-        """Whether the same body can be sent once more: on a redirect or a new connection."""
+        """Whether the same body can be sent again: on a redirect or a new connection."""
         body = self.body
         if isinstance(body, MultipartBody):
             return body.can_replay
         if self._again is None:
-            # Asked when it is needed: to make an iterator may be work.
+            # Compared only when needed: making an iterator may be expensive.
             self._again = iter(body) is not iter(body)
         return self._again and getattr(body, "closed", False) is False
 
     def replay(self) -> Any:
-        """Return the body to be sent once more, files back at where they stood.
+        """Return the body for sending it again, with files back at their first position.
 
-        Raises ``ValueError`` if it cannot be: see ``can_replay``.
+        Raises ``ValueError`` if it cannot be sent again: see ``can_replay``.
         """
         if not self.can_replay:
             raise ValueError(
-                f"a {type(self.body).__name__} cannot be sent again: it is read while it is sent, "
-                "or a file is closed. Give bytes, a list, or files that can seek and stay open"
+                f"a {type(self.body).__name__} cannot be sent again: it can be read only once, or "
+                "it is a closed file. Give bytes, a list, or files that can seek and stay open"
             )
         if isinstance(self.body, MultipartBody):
             self.body.rewind()
@@ -98,18 +98,19 @@ def encode_content(
     dumps: Callable[[Any], str | bytes] | None = None,
     boundary: str | None = None,
 ) -> Content:
-    """Return what is sent for one of the arguments, or for *data* and *files* together.
+    """Return the body for one of the arguments, or for *data* and *files* together.
 
-    *content* is sent as it is, a str as UTF-8, a BytesIO as it stands now. *json* is any value
-    that ``json`` or *dumps* encodes, None among them. *data* is a form; bytes and str are one that
-    is encoded already. *files*, even none, make it a multipart form, with *boundary* or a random
+    *content* is sent as it is, a str as UTF-8, a BytesIO with its present content. *json* is any
+    value that ``json`` or *dumps* can encode, including None. *data* is a form; bytes and str are
+    an encoded form. *files*, even if empty, make it a multipart form, with *boundary* or a random
     one between its parts.
 
-    Raises ``TypeError`` and ``ValueError`` for what cannot be sent, and the ``OSError`` of a path
-    in *files*: all before a byte is sent, but for what iterables and objects that read bring.
+    Raises ``TypeError`` and ``ValueError`` for a body that cannot be sent, and the ``OSError`` of
+    a path in *files*, before a byte is sent; the items of iterables and the data of objects with
+    ``read()`` are checked while they are sent.
     """
     if boundary is not None and files is None:
-        raise TypeError("boundary= is for files=, and there are none: files={} makes a form, too")
+        raise TypeError("boundary= needs files=; files={} makes a multipart form of data= alone")
     if json is not UNSET:
         if content is not None or data is not None or files is not None:
             raise _too_many(content, json, data, files)
@@ -144,7 +145,7 @@ def _too_many(content: Any, json: Any, data: Any, files: Any) -> TypeError:
 
 @functools.cache
 def _json_encoder() -> Callable[[Any], str]:
-    """Return json.dumps with our options; it would make an encoder for each call."""
+    """Return json.dumps with fixed options; json.dumps itself makes an encoder for each call."""
     from json import JSONEncoder
 
     return JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -163,16 +164,16 @@ def _encode_json(value: Any, dumps: Callable[[Any], str | bytes] | None) -> byte
 
 
 def _raw(content: Any) -> Content:
-    """Return what was given as it is.
+    """Return the body of *content*, which is sent as it is.
 
-    Bytes have no content type: what they are is the caller's knowledge (RFC 9110 §8.3).
+    Bytes have no content type: only the caller knows it (RFC 9110 §8.3).
     """
     if type(content) is bytes:
         return Content(content)
     if isinstance(content, str):
         return Content(content.encode(), TEXT_TYPE)
     if type(content) is io.BytesIO and not content.closed:
-        # It is memory, as a mapped file is: sent from its position on, which is left alone.
+        # It is memory, as a mapped file is: sent from its position, which does not change.
         return Content(unread_memory(content))
     if hasattr(content, "read"):
         body, start = check_file(content, "content=")
@@ -199,8 +200,8 @@ def _raw(content: Any) -> Content:
 def _form(data: Any) -> Content:
     """Return an urlencoded form.
 
-    Bytes and str are forms that are encoded already, as for curl and ``urllib.request``: what
-    is none goes into ``content``.
+    Bytes and str are encoded forms, as for curl and ``urllib.request``; other bytes go into
+    ``content``.
     """
     if isinstance(data, str):
         return Content(data.encode(), FORM_TYPE)
@@ -210,7 +211,7 @@ def _form(data: Any) -> Content:
 
 
 def _form_fields(data: Any) -> list[tuple[str, str | bytes]]:
-    """Return the fields of a form: a list's items one by one, without those that are None."""
+    """Return the fields of a form: one for each item of a list, none for None."""
     fields: list[tuple[str, str | bytes]] = []
     for name, value in named_values(data, "data="):
         values = value if isinstance(value, (list, tuple)) else (value,)

@@ -1,11 +1,10 @@
 """Multipart forms (RFC 7578, RFC 2046 §5.1): fields and files as one body, never whole in memory.
 
-Owns what a part's head says and which bytes stand between parts. How a file is read without
-stopping the loop is body.py's business, what the value of a field looks like content.py's.
+Owns the heads of parts and the boundaries between them. body.py reads files without blocking the
+loop; encode.py encodes the values of fields.
 
-A form is a list of *segments*: bytes, where heads and small contents are joined, and ``FilePart``,
-read while it is sent. All of it is checked before: names, types, and whether files can be read.
-Layer: client.
+A form is a list of *segments*: bytes, which join heads and small contents, and ``FilePart``, which
+is read while it is sent. Names, types and access to files are checked before. Layer: client.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ FilesLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
 tuple (filename, content[, content type[, headers]])."""
 
 READ_BLOCK = 64 * 1024
-"""Bytes asked of an object that reads at once; of a regular file it is upload.py's ``SLICE``."""
+"""Bytes of one ``read()`` of an object; a regular file is read in ``SLICE`` of upload.py."""
 
 OCTET_STREAM = "application/octet-stream"
 
@@ -56,17 +55,17 @@ def encode_multipart(
 ) -> tuple[bytes | list[bytes | memoryview] | MultipartBody, str, int | None]:
     """Return (body, content type, length) of a form: its *fields*, then its *files*.
 
-    The body is bytes if all of it is in memory and at most 64 KiB, else what
-    ``HTTPConnection.request`` iterates over. The length is in bytes, None where a file does not
-    tell it. *boundary* must not occur in a part; the default is random.
+    The body is bytes if all of it is in memory and at most 64 KiB, else an iterable for
+    ``HTTPConnection.request``. The length is in bytes, None if that of a file is unknown.
+    *boundary* must not occur in a part; the default is random.
 
-    Raises ``ValueError`` for what may not stand in a part's head, for a boundary that RFC 2046
+    Raises ``ValueError`` for invalid characters in a part's head, for a boundary that RFC 2046
     does not allow and for files that cannot be read; ``TypeError``; and the ``OSError`` of a path.
     """
     if boundary is None:
         import secrets
 
-        # Whoever could guess it could end a part from within.
+        # A file that contained the boundary could end its part: it must not be predictable.
         boundary = secrets.token_hex(16)
     elif not _BOUNDARY.fullmatch(boundary):
         raise ValueError(
@@ -87,10 +86,10 @@ def encode_multipart(
 
 
 class MultipartBody:
-    """A form with files that are read while it is sent: an async iterable of blocks.
+    """A form whose files are read while it is sent: an async iterable of blocks.
 
-    ``length`` is its size in bytes, None where a file does not tell. A block is only there until
-    the next.
+    ``length`` is its size in bytes, None if that of a file is unknown. A block is valid only until
+    the next one.
     """
 
     __slots__ = ("_segments", "length")
@@ -103,11 +102,11 @@ class MultipartBody:
 
     @property
     def can_replay(self) -> bool:
-        """Whether ``rewind()`` can bring all files back to where they stood at the beginning."""
+        """Whether ``rewind()`` can bring all files back to their first position."""
         return all(part.can_replay for part in self._segments if isinstance(part, FilePart))
 
     def rewind(self) -> None:
-        """Bring the files back to where they stood, so that the same bytes are sent again."""
+        """Bring the files back to their first position, to send the same bytes again."""
         for segment in self._segments:
             if isinstance(segment, FilePart):
                 segment.rewind()
@@ -126,10 +125,10 @@ class MultipartBody:
 
 
 class FilePart:
-    """The content of a part that is read while it is sent: a path, a file, or much memory.
+    """The content of a part that is read while it is sent: a path, a file, or a large buffer.
 
-    A path is opened when its turn comes, and closed after it. ``length`` is in bytes, and None
-    where only reading tells.
+    A path is opened when its turn comes and closed after it. ``length`` is in bytes, None if it
+    is unknown.
     """
 
     __slots__ = ("_in_memory", "_path", "_source", "_start", "_what", "length")
@@ -137,7 +136,7 @@ class FilePart:
     _source: Any
 
     def __init__(self, source: Any, what: str, path: Any = None) -> None:
-        """*source* is what is read, *what* its name in errors; for a *path*, the file open now."""
+        """Read *source*, named *what* in errors; for a *path*, *source* is the file open now."""
         body, start = check_file(source, what)
         self._what = what
         self._path = path
@@ -148,27 +147,27 @@ class FilePart:
 
     @property
     def can_replay(self) -> bool:
-        """Whether the same bytes can be had again."""
+        """Whether the same bytes can be read again."""
         if self._path is not None:
             return True
         known = self._start is not None or self._in_memory
         return known and getattr(self._source, "closed", False) is False
 
     def rewind(self) -> None:
-        """Bring a file back to where it stood."""
+        """Bring a file back to its first position."""
         if self._path is None and self._start is not None:
             self._source.seek(self._start)
 
     async def blocks(self) -> AsyncGenerator[bytes | memoryview, None]:
-        """Iterate over the content; ``BodyLengthError`` if it has not the length it had."""
+        """Iterate over the content; ``BodyLengthError`` if its length has changed."""
         source = self._source if self._path is None else self._opened()
         start, length = self._start, self.length
         sent = 0
         try:
             body = make_body(source, READ_BLOCK)
             if body.reuses_buffer and start is not None and length is not None:
-                # It is read by offsets. Its position may still be moved by what an earlier
-                # attempt has left behind; and one that grows keeps the length announced.
+                # It is read by offsets, because a thread of an earlier attempt may still move its
+                # position. A file that grows keeps the announced length.
                 body.offset, body.length = start, length
             async with aclosing(body.blocks(SLICE)) as blocks:
                 async for block in blocks:
@@ -180,7 +179,7 @@ class FilePart:
             if self._path is not None:
                 source.close()
         if length is not None and sent != length:
-            # Here, before the boundary that would make it look whole.
+            # Raise before the boundary is sent, which would make the part look whole.
             more = "more" if sent > length else "fewer"
             raise BodyLengthError(
                 f"{self._what} has {more} bytes than the {length} it had when the request "
@@ -188,7 +187,7 @@ class FilePart:
             )
 
     def _opened(self) -> Any:
-        # In the loop's thread: the path was opened a moment ago, and is in the kernel's caches.
+        # In the loop's thread: the path was opened a moment ago, so the kernel has it cached.
         return open(self._path, "rb")
 
 
@@ -200,7 +199,7 @@ def named_values(given: Any, what: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(given, Iterable) or hasattr(given, "read"):
         raise TypeError(
             f"{what} must be a mapping or pairs of name and value, got {type(given).__name__}; "
-            "what is sent as it is goes into content="
+            "content= sends bytes as they are"
         )
     for pair in given.items() if isinstance(given, Mapping) else given:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -217,17 +216,17 @@ def named_values(given: Any, what: str) -> Iterator[tuple[str, Any]]:
 def check_file(file: Any, what: str) -> tuple[Body, int | None]:
     """Return *file*, an object that reads or bytes-like, as a ``Body``, and its position.
 
-    The position is None where it cannot be gone back to. Raises ``TypeError`` for a text file,
-    ``ValueError`` for one that is closed or not open for reading; *what* names it.
+    The position is None if the file cannot seek. Raises ``TypeError`` for a text file,
+    ``ValueError`` for one that is closed or not open for reading; *what* is its name in errors.
     """
-    # A wrapper of a text file has both; a response that can be sent on may have an encoding.
+    # A text file has both attributes. A response of another client has only ``encoding``.
     is_text = getattr(file, "encoding", None) is not None and hasattr(file, "errors")
     if is_text or isinstance(file, io.TextIOBase):
         raise TypeError(f"{what} is a text file: open it in binary mode, or read it into a str")
     if getattr(file, "closed", False) is True:
         raise ValueError(f"{what} is a closed file")
     body = make_body(file, READ_BLOCK)
-    # The io classes only: of others, any of these may be a coroutine function.
+    # Only for the io classes: these methods may be coroutine functions of other classes.
     stream = body.file or file
     if not isinstance(stream, io.IOBase):
         return body, None
@@ -239,7 +238,7 @@ def check_file(file: Any, what: str) -> tuple[Body, int | None]:
 
 
 def unread_memory(file: io.BytesIO) -> bytes | memoryview:
-    """Return what lies behind the position of *file*, as it is now, without a copy."""
+    """Return the present content of *file* from its position on, without a copy."""
     value, start = file.getvalue(), file.tell()
     return memoryview(value)[start:] if start else value
 
@@ -260,7 +259,7 @@ def _parts(
 
 
 def _join(parts: Iterable[tuple[bytes, _Content]], boundary: bytes) -> list[_Content]:
-    """Return the form's segments: what is small is joined, to leave in one write."""
+    """Return the form's segments; small ones are joined, to leave in one write."""
     segments: list[_Content] = []
     small: list[bytes | memoryview] = []
     size = 0
@@ -277,7 +276,7 @@ def _join(parts: Iterable[tuple[bytes, _Content]], boundary: bytes) -> list[_Con
         if size > SMALL_BODY:
             segments.append(b"".join(small))
             small, size = [], 0
-    # A form without parts is this line alone, as browsers send it.
+    # A form without parts is only the last line, as browsers send it.
     end = b"\r\n--%b--\r\n" if segments or small else b"--%b--\r\n"
     segments.append(b"".join([*small, end % boundary]))
     return segments
@@ -310,7 +309,7 @@ def _file_part(name: str, value: Any) -> tuple[bytes, _Content]:
         if content_type is not None:
             fields.insert(0, check_field("Content-Type", content_type))
     elif content_type is not None:
-        raise ValueError(f"{what} has a content type, and another in its headers: give one")
+        raise ValueError(f"{what} has two content types, one of them in its headers: give one")
     return _head(name, filename, fields), _content(content, what)
 
 
@@ -321,8 +320,8 @@ def _part_fields(what: str, headers: Any) -> list[tuple[str, str]]:
     for field, _ in fields:
         if field.lower() == "content-disposition":
             raise ValueError(
-                f"{what} must not have a Content-Disposition of its own: "
-                "it is made of the name and the filename"
+                f"the headers of {what} must not have a Content-Disposition: "
+                "the client makes it of the name and the filename"
             )
     return fields
 
@@ -335,9 +334,9 @@ def _content(content: Any, what: str) -> _Content:
     if type(content) is io.BytesIO and not content.closed:
         return unread_memory(content)
     if isinstance(content, os.PathLike):
-        # open() would wait for the other end of a named pipe.
+        # open() would block until a named pipe has its other end.
         if not stat.S_ISREG(os.stat(content).st_mode):
-            raise ValueError(f"{what} is no regular file: {os.fspath(content)!r}")
+            raise ValueError(f"{what} is not a regular file: {os.fspath(content)!r}")
         with open(content, "rb") as file:
             return FilePart(file, what, content)
     if not hasattr(content, "read"):
@@ -354,20 +353,20 @@ def _content(content: Any, what: str) -> _Content:
 
 
 def _filename(value: Any) -> str | None:
-    """Return the last part of a path's or file's own name, if it has one."""
+    """Return the last part of the name of a path or file, None if it has no name."""
     name = value if isinstance(value, os.PathLike) else getattr(value, "name", None)
-    # The name of a file without one is its descriptor, an int.
+    # A file opened by its descriptor has that, an int, for a name.
     if not isinstance(name, (str, bytes, os.PathLike)):
         return None
     return os.path.basename(os.fsdecode(name)) or None
 
 
 def _guess_type(filename: str) -> str:
-    """Return the content type that the name's ending tells."""
+    """Return the content type for the name's suffix."""
     import mimetypes
 
-    # The last part only, and as a path: a name like "data:a/b,c" would be taken for a URL that
-    # brings its own type. What is compressed has not the type of what is inside.
+    # Only the last part, and as a path: mimetypes takes a name like "data:a/b,c" for a URL with a
+    # type of its own. A compressed file has not the type of its content.
     kind, coding = mimetypes.guess_type(f"./{filename.rpartition('/')[2]}")
     return kind if kind is not None and coding is None else OCTET_STREAM
 
@@ -382,10 +381,10 @@ def _head(name: str, filename: str | None, fields: list[tuple[str, str]]) -> byt
 
 
 def _escaped(name: str) -> bytes:
-    """Return a name as it stands between quotes: UTF-8, escaped as browsers do it."""
+    """Return a name for use between quotes: UTF-8, escaped as browsers do it."""
     if found := _CONTROL.search(name):
         raise ValueError(
             f"a name in a form must not have control characters: {name!r} has {found[0]!r}"
         )
-    # Names of files may have bytes that are not UTF-8: they keep their values.
+    # Bytes of filenames that are not UTF-8 keep their values.
     return name.translate(_ESCAPES).encode("utf-8", "surrogateescape")

@@ -1,6 +1,6 @@
-"""What a Set-Cookie field asks to keep (RFC 6265bis §5.6), and the rules of who gets it back.
+"""Set-Cookie fields (RFC 6265bis §5.6): their parser, and the rules for setting cookies.
 
-Nothing is kept here: see cookies.py. Pure. Layer: client.
+The store is in store.py. Pure. Layer: client.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ MAX_ATTRIBUTE = 1024
 """Bytes of an attribute's value: RFC 6265bis §5.6 ignores longer ones."""
 
 MAX_ATTRIBUTES = 32
-"""Attributes of a Set-Cookie that are read: RFC 6265bis knows 7, and a field has 64 KiB."""
+"""Attributes of a Set-Cookie that are read: RFC 6265bis defines 7, a field may have 64 KiB."""
 
 MAX_AGE = 400 * 24 * 3600
-"""Seconds that a cookie with a date is kept at most (RFC 6265bis §5.5)."""
+"""The most seconds that a cookie with a date is kept (RFC 6265bis §5.5)."""
 
 OVERHEAD = 500
-"""Bytes that a cookie takes beside its text."""
+"""Bytes of memory that a cookie takes in addition to its text."""
 
 # RFC 6265bis §5.6.2: the value of Max-Age
 _SECONDS = re.compile(r"-?[0-9]+")
 
-# RFC 6265bis §5.1.1: the tokens of a date, and what parts them.
+# RFC 6265bis §5.1.1: the tokens of a date, and the delimiters between them.
 _DELIMITERS = re.compile(r"[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
 _TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
 _DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
@@ -52,7 +52,7 @@ _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 class StoredCookie:
-    """A cookie. *domain*: its host, or "." and the domain whose hosts get it. *pair*: as sent."""
+    """A cookie. *domain*: its host, or "." and a domain. *pair*: "name=value" as it is sent."""
 
     __slots__ = ("created", "domain", "expires", "http_only", "name", "pair", "path", "secure")
 
@@ -76,25 +76,25 @@ class StoredCookie:
         self.created = 0
 
     def size(self) -> int:
-        """Return the bytes that it takes, roughly."""
+        """Return roughly the bytes of memory that the cookie takes."""
         return len(self.pair) + len(self.path) + OVERHEAD
 
     def place(self) -> tuple[int, int]:
-        """RFC 6265bis §5.8.3: longer paths are sent first, then older cookies."""
+        """Return the sort key of RFC 6265bis §5.8.3: longer paths first, then older cookies."""
         return -len(self.path), self.created
 
 
 def parse_set_cookie(line: str, now: float) -> StoredCookie | None:
-    """Take a Set-Cookie field's value apart (RFC 6265bis §5.6); None if it is refused.
+    """Parse a Set-Cookie field's value (RFC 6265bis §5.6); None if the cookie is refused.
 
-    Domain and path are "" where none is given that counts.
+    Domain and path are "" if the field has no valid one.
     """
     if not FIELD_VALUE.fullmatch(line):
         return None
     pair, *attributes = line.split(";", MAX_ATTRIBUTES + 1)
     name, equals, value = pair.partition("=")
     name, value = name.strip(" \t"), value.strip(" \t")
-    # Without a name, the value could pass for another cookie's name and value.
+    # Without a name, the value could look like another cookie's name and value.
     if not name or not equals or len(name) + len(value) > MAX_COOKIE:
         return None
     found: dict[str, str] = {}
@@ -114,7 +114,7 @@ def parse_set_cookie(line: str, now: float) -> StoredCookie | None:
 
 
 def _expiry(attributes: dict[str, str], now: float) -> float:
-    """Return when a cookie ends, in seconds since the epoch: Max-Age counts before Expires."""
+    """Return when a cookie expires, in seconds since the epoch; Max-Age overrides Expires."""
     max_age = attributes.get("max-age", "")
     if _SECONDS.fullmatch(max_age):
         seconds = int(max_age)
@@ -124,7 +124,7 @@ def _expiry(attributes: dict[str, str], now: float) -> float:
 
 
 def parse_date(text: str) -> float | None:
-    """Return the time that a cookie's date means (RFC 6265bis §5.1.1), None if it is none."""
+    """Return the timestamp of a cookie's date (RFC 6265bis §5.1.1), None if it is invalid."""
     clock = day = month = year = None
     for token in _DELIMITERS.split(text):
         if clock is None and (match := _TIME.match(token)):
@@ -146,7 +146,7 @@ def parse_date(text: str) -> float | None:
 
 
 def may_set(url: SplitURL, cookie: StoredCookie) -> bool:
-    """Whether *url* may set it: Secure, and what its name promises (RFC 6265bis §4.1.3)."""
+    """Whether *url* may set *cookie*: by Secure and the prefix of its name (RFC 6265bis §4.1.3)."""
     if cookie.secure and url.scheme != "https":
         return False
     name = cookie.name.lower()
@@ -156,18 +156,18 @@ def may_set(url: SplitURL, cookie: StoredCookie) -> bool:
 
 
 def default_path(target: str) -> str:
-    """RFC 6265bis §5.1.4."""
+    """Return the path of a cookie whose Set-Cookie has none (RFC 6265bis §5.1.4)."""
     path = target.partition("?")[0]
     return path[: path.rfind("/")] or "/"
 
 
 def path_matches(path: str, cookie_path: str) -> bool:
-    """RFC 6265bis §5.1.4: *path* is *cookie_path* or lies below it."""
+    """Whether *path* is *cookie_path* or lies below it (RFC 6265bis §5.1.4)."""
     return path.startswith(cookie_path) and (
         cookie_path[-1] == "/" or path[len(cookie_path) : len(cookie_path) + 1] in ("", "/")
     )
 
 
 def is_address(host: str) -> bool:
-    """Whether a URL's host is an IP address: no name's last label is a number."""
+    """Whether a URL's host is an IP address: the last label of a name is never a number."""
     return ":" in host or host.rpartition(".")[2].isdigit()

@@ -1,12 +1,12 @@
-"""Cookies (RFC 6265bis): those that responses set are kept, and go back in Cookie fields.
+"""CookieStore (RFC 6265bis): keeps the cookies that responses set, returns them in Cookie fields.
 
-They are kept here, by host; what a Set-Cookie says is set_cookie.py's business. ``http.cookiejar``
-is the way in and out, imported when it is used: its own jar asks every host that it knows for each
-request, 56 ms with 10,000 of them, and lets a host set cookies for all of co.uk.
+The store holds cookies by host; set_cookie.py parses Set-Cookie fields. Import and export use
+``http.cookiejar``, loaded on first use. Its own jar is no replacement: it walks over every host it
+knows for each request, 56 ms for 10,000 hosts, and lets a host set cookies for all of co.uk.
 
-A cookie goes back to the host that set it, and to no other: a Domain attribute has to cover the
-host, and means no more. Which hosts of a domain have one owner only a public suffix list tells;
-with one, a cookie may be for a domain. No I/O. Layer: client.
+A cookie goes back only to the host that set it: a Domain attribute must cover that host, and has
+no other effect. Only a public suffix list tells which hosts of a domain have the same owner; with
+one, a cookie may be for a domain. No I/O. Layer: client.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["CookieStore", "check_cookie", "cookie_pairs"]
 
 MAX_PER_HOST = 50
-"""Cookies of one host, the least that RFC 6265bis §6.1 asks for. The oldest goes."""
+"""Cookies of one host, the minimum of RFC 6265bis §6.1. The oldest is removed first."""
 
 MAX_HEADER = 8 * 1024
-"""Bytes of a Cookie field: many servers refuse a head with a longer one."""
+"""Bytes of a Cookie field: many servers refuse a longer one."""
 
 MAX_SIZE = 64 * 1024 * 1024
-"""Bytes of all cookies, about 100,000 small ones. The hosts used least recently go."""
+"""Bytes of all cookies, about 100,000 small ones. The least recently used hosts go first."""
 
-# What a caller may set: a name has no "=" and no blank, a value no blank at its ends.
+# A caller's cookie: a name without "=" and blanks, a value without blanks at its ends.
 _NAME = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e\x80-\xff]+")
 _VALUE = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c-\x7e\x80-\xff]*(?<![\t ])")
 _PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e\x80-\xff]*")
@@ -56,7 +56,7 @@ _Cookies = dict[tuple[str, str], StoredCookie]
 
 
 def cookie_pairs(set_cookie_values: Iterable[str]) -> dict[str, str]:
-    """Return the cookies that one response sets, by name; those that it takes back are left out."""
+    """Return the cookies that one response sets, by name, without those that it deletes."""
     pairs: dict[str, str] = {}
     now = _now()
     for line in set_cookie_values:
@@ -69,16 +69,16 @@ def cookie_pairs(set_cookie_values: Iterable[str]) -> dict[str, str]:
 
 
 class CookieStore:
-    """The cookies of a client: takes them from responses, gives them to requests.
+    """The cookies of a client: takes them from responses, adds them to requests.
 
-    *jar*: keep them in this ``http.cookiejar.CookieJar`` of the caller's, a ``MozillaCookieJar``
-    say. Then its policy decides about Domain attributes, and it asks every host that it knows
-    for each request.
+    *jar*: keep the cookies in this ``http.cookiejar.CookieJar``, for example a
+    ``MozillaCookieJar``. Then its policy decides about Domain attributes, and it walks over every
+    host that it knows for each request.
 
-    *is_public_suffix*: called with a domain, says whether it is one like co.uk, below which
-    domains have different owners: ``publicsuffixlist.PublicSuffixList().is_public``. With it,
-    a server may set cookies for its whole domain, over https: over http, whoever is on the
-    way could do that in its name.
+    *is_public_suffix*: a function that tells whether a domain is one like co.uk, below which
+    domains have different owners: ``publicsuffixlist.PublicSuffixList().is_public``. With it, a
+    server may set cookies for its whole domain over https, but not over http, where anyone on the
+    path could set them.
     """
 
     __slots__ = ("_created", "_hosts", "_is_public_suffix", "_jar", "_size", "_wide")
@@ -93,13 +93,13 @@ class CookieStore:
         self._is_public_suffix = is_public_suffix
         # By StoredCookie.domain, the least recently used first.
         self._hosts: dict[str, _Cookies] = {}
-        # Whether there may be cookies of a domain.
+        # Whether the store may have cookies of a domain.
         self._wide = False
         self._size = 0
         self._created = 0
 
     def __repr__(self) -> str:
-        # Neither names nor values: they are secrets.
+        # Names and values are secrets.
         return f"<CookieStore {len(self)} cookies>"
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ class CookieStore:
         return sum(map(len, self._hosts.values()))
 
     def __iter__(self) -> Iterator[Cookie]:
-        """Iterate over ``http.cookiejar.Cookie``: copies, unless the jar is the caller's."""
+        """Iterate over ``http.cookiejar.Cookie`` objects: copies, unless the store has a *jar*."""
         if self._jar is not None:
             return iter(self._jar)
         kept = [cookie for cookies in self._hosts.values() for cookie in cookies.values()]
@@ -116,7 +116,7 @@ class CookieStore:
 
     @property
     def jar(self) -> CookieJar:
-        """The caller's jar; without one, a new jar with copies of what is here now."""
+        """The caller's jar; without one, a new jar with copies of the present cookies."""
         if self._jar is not None:
             return self._jar
         from http.cookiejar import CookieJar
@@ -131,7 +131,7 @@ class CookieStore:
         return self._wide or self._jar is not None or host in self._hosts
 
     def header_for(self, url: SplitURL) -> str:
-        """Return the Cookie field of a request for *url*, "" if there is none."""
+        """Return the Cookie field's value of a request for *url*, "" if it has no cookies."""
         if self._jar is not None:
             return _ask_jar(self._jar, url)
         if not self._wide and url.host not in self._hosts:
@@ -139,7 +139,7 @@ class CookieStore:
         return self._header(url)
 
     def extract(self, url: SplitURL, set_cookie_values: Iterable[str]) -> None:
-        """Keep the cookies of the response for *url*, without those that it may not set."""
+        """Keep the cookies of the response for *url*, except those that it must not set."""
         now = _now()
         lines: list[str] = []
         for line in set_cookie_values:
@@ -155,7 +155,7 @@ class CookieStore:
             if self._jar is not None:
                 lines.append(_to_line(cookie, url.host, now))
                 continue
-            # A domain's cookie that the caller has put here is the server's to change.
+            # The server may change a domain's cookie that the caller has set.
             if asked and (cookie.path, cookie.name) in self._hosts.get(f".{asked}", ()):
                 cookie.domain = f".{asked}"
             self._receive(cookie, url, now)
@@ -165,11 +165,11 @@ class CookieStore:
     def set(
         self, name: str, value: str, *, url_or_host: str, path: str = "/", secure: bool = False
     ) -> None:
-        """Keep a cookie of the caller's, until ``clear()`` or until a server changes it.
+        """Set a cookie until ``clear()``, or until a server changes it.
 
-        *url_or_host*: a URL, of which the host counts, or a host; ``.example.org`` is that host
-        and all below it. *secure*: send it over https only. Raises ``ValueError`` for what
-        cannot be sent, ``InvalidURL`` for the host.
+        *url_or_host*: the host that gets the cookie, or a URL with that host; ``.example.org`` is
+        that host and all below it. *secure*: send the cookie only over https. Raises
+        ``ValueError`` if the cookie cannot be sent, ``InvalidURL`` for an invalid host.
         """
         url = split_url(url_or_host if "://" in url_or_host else f"http://{url_or_host}")
         check_cookie(name, value, path)
@@ -181,11 +181,11 @@ class CookieStore:
         _tell_jar(self._jar, url, [_to_line(cookie, url.host, 0)])
 
     def load(self, cookies: Iterable[Cookie]) -> None:
-        """Put copies of *cookies* here, those of an ``http.cookiejar.CookieJar``.
+        """Add copies of *cookies*, which may be an ``http.cookiejar.CookieJar``.
 
-        A jar keeps a host without a dot as ``host.local``. Of these, ``localhost`` is known again,
-        and others if they came from a ``CookieStore`` and not from a file. Raises ``ValueError``
-        for a cookie that cannot be sent.
+        A jar stores a host without a dot as ``host.local``. ``load`` turns ``localhost.local`` into
+        ``localhost``, and others into ``host`` only if the cookie came from a ``CookieStore`` and
+        not from a file. Raises ``ValueError`` for a cookie that cannot be sent.
         """
         for cookie in cookies:
             if self._jar is not None:
@@ -218,7 +218,7 @@ class CookieStore:
         found.sort(key=StoredCookie.place)
         header = "; ".join([cookie.pair for cookie in found])
         if (excess := len(header) - MAX_HEADER) > 0:
-            # The least specific go first, of these the oldest.
+            # Drop the least specific ones first, and the oldest of these.
             found.sort(key=lambda cookie: (-len(cookie.path), -cookie.created))
             while excess > 0:
                 excess -= len(found.pop().pair) + 2
@@ -227,9 +227,9 @@ class CookieStore:
         return header
 
     def _of_host(self, host: str) -> Iterator[_Cookies]:
-        """Yield the cookies of *host* and of the domains that it is in, as used just now."""
+        """Yield the cookies of *host* and of its domains, and mark these as just used."""
         if host.startswith("."):
-            # A URL's host may be written so; it must not pass for a domain.
+            # The host of a URL may begin with a dot; it must not be taken for a domain.
             return
         keys = [host]
         if self._wide and not is_address(host):
@@ -242,7 +242,7 @@ class CookieStore:
                 yield cookies
 
     def _domain_for(self, url: SplitURL, domain: str) -> str | None:
-        """Return the host, or "." and the domain, that a cookie is for; None refuses it."""
+        """Return the host, or "." and the domain, of a cookie; None if it must not be set."""
         host = url.host
         covers = domain in ("", host) or (host.endswith(f".{domain}") and not is_address(host))
         if host.startswith(".") or not covers:
@@ -253,12 +253,12 @@ class CookieStore:
             return host if self._jar is None else f".{domain}"
         if self._is_public_suffix(domain):
             return host if domain == host else None
-        # A name that ends with a dot is in no list.
+        # No public suffix list has names that end with a dot.
         return host if url.scheme != "https" or host.endswith(".") else f".{domain}"
 
     def _receive(self, cookie: StoredCookie, url: SplitURL, now: float) -> None:
         """Keep a server's cookie, or remove it if it has expired (RFC 6265bis §5.7)."""
-        # "Leave secure cookies alone": over http, none may be set that stands before one.
+        # "Leave secure cookies alone": a cookie set over http must not shadow a secure one.
         if url.scheme != "https" and any(
             kept.secure and kept.name == cookie.name and path_matches(cookie.path, kept.path)
             for cookies in self._of_host(url.host)
@@ -283,7 +283,7 @@ class CookieStore:
         self._size += cookie.size()
         self._wide = self._wide or cookie.domain.startswith(".")
         if len(cookies) > MAX_PER_HOST:
-            # Secure ones last: http must not be able to push them out.
+            # Secure ones last: cookies set over http must not evict them.
             self._remove(min(cookies.values(), key=lambda kept: (kept.secure, kept.created)))
         if self._size > MAX_SIZE:
             self._shrink()
@@ -296,7 +296,7 @@ class CookieStore:
             del self._hosts[cookie.domain]
 
     def _shrink(self) -> None:
-        """Remove hosts until there is room for a while: each call walks over the oldest."""
+        """Remove the least recently used hosts until the size is 10 % below the limit."""
         for domain in list(self._hosts):
             if self._size <= MAX_SIZE * 0.9:
                 break
@@ -306,21 +306,23 @@ class CookieStore:
 def check_cookie(name: str, value: str, path: str = "/") -> None:
     """Raise ``ValueError`` unless a caller's cookie can be sent. The value is never shown."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"a cookie's name may have no '=', ';', blank or control: {name!r}")
+        raise ValueError(
+            f"a cookie's name must have no '=', ';', blank or control character: {name!r}"
+        )
     if not _VALUE.fullmatch(value) or len(name) + len(value) > MAX_COOKIE:
         raise ValueError(
-            f"the value of the cookie {name!r} has a ';', a control character, one outside "
+            f"the value of the cookie {name!r} has a ';', a control character, a character outside "
             f"ISO-8859-1 or a blank at an end, or more than {MAX_COOKIE} bytes: encode it"
         )
     if not _PATH.fullmatch(path):
         raise ValueError(f"a cookie's path must begin with '/' and have no ';': {path!r}")
 
 
-# http.cookiejar
+# -------------------------------------------------------------------- http.cookiejar
 
 
 class _JarResponse:
-    """What ``CookieJar.extract_cookies`` wants to know of a response."""
+    """The interface of a response that ``CookieJar.extract_cookies`` needs."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
@@ -339,7 +341,7 @@ def _tell_jar(jar: CookieJar, url: SplitURL, lines: list[str]) -> None:
 
 
 def _ask_jar(jar: CookieJar, url: SplitURL) -> str:
-    """Return a jar's Cookie field, without what may not be sent and what is too much."""
+    """Return a jar's Cookie field, without invalid cookies and those beyond ``MAX_HEADER``."""
     from urllib.request import Request
 
     request = Request(url.text)
@@ -355,7 +357,7 @@ def _ask_jar(jar: CookieJar, url: SplitURL) -> str:
 
 
 def _to_line(cookie: StoredCookie, host: str, now: float) -> str:
-    """Return a Set-Cookie field that asks for *cookie* and for no more."""
+    """Return a Set-Cookie field that sets exactly *cookie*."""
     line = f"{cookie.pair}; Path={cookie.path}"
     if cookie.domain != host:
         line += f"; Domain={cookie.domain}"
@@ -369,16 +371,16 @@ def _to_line(cookie: StoredCookie, host: str, now: float) -> str:
 
 
 def _jar_domain(host: str) -> str:
-    """Return what ``http.cookiejar`` keeps the cookies of *host* under."""
+    """Return the domain under which ``http.cookiejar`` stores the cookies of *host*."""
     host = bracketed(host)
     return host if "." in host else f"{host}.local"
 
 
 def _host_of(cookie: Cookie) -> str:
-    """Return the host, or "." and the domain, that *cookie* is for.
+    """Return the host, or "." and the domain, of *cookie*.
 
-    "x.local" may be x or x.local, a host of the local network: what another has set is for the
-    latter. Only of localhost and of IPv6 addresses can it be no other.
+    "x.local" may be x or x.local, a host of the local network. A cookie that did not come from a
+    store is for x.local, except for localhost and IPv6 addresses, where only x is possible.
     """
     domain: str = cookie.domain
     host: str = getattr(cookie, _HOST, "")
@@ -390,7 +392,7 @@ def _host_of(cookie: Cookie) -> str:
 
 
 _HOST = "_aiohttpconn_host"
-"""The attribute of a ``Cookie`` made here that names its host. No server can set it."""
+"""The attribute with the host of a ``Cookie`` that this module made. No server can set it."""
 
 
 def _to_cookie(cookie: StoredCookie) -> Cookie:
