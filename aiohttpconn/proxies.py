@@ -1,7 +1,7 @@
-"""Which proxy leads to a URL: the one that the caller gives, or the environment's, read as curl's.
+"""Proxies: choose the one for a URL, from the caller's or from the environment, as curl does.
 
-Names are compared, never resolved. How a proxy is spoken to is net/tunnel.py's business.
-Pure. Layer: above net, below the pool.
+Names are compared, never resolved. net/tunnel.py speaks to proxies. Pure. Layer: above net, below
+the pool.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .urls import encode_host
 __all__ = ["PROXY_PORTS", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]
 
 PROXY_PORTS = {"http": 1080, "https": 443, "socks5": 1080, "socks5h": 1080}
-"""The kinds of proxies that there are, by scheme, and where one is by default: curl's numbers."""
+"""The supported schemes of proxies and their default ports, which are those of curl."""
 
 MAX_NAME = 254
-"""Characters of a host name, with its last dot (RFC 1035 §2.3.4): a longer one matches nothing."""
+"""Characters of a host name with its final dot (RFC 1035 §2.3.4): a longer one matches nothing."""
 
 _SCHEMES = ("http", "https")
 _ALL = "all"
 
-# No raw '@', '/', '?' or '#' before the host: parsers differ in where such a URL leads.
+# No raw '@', '/', '?' or '#' before the host: parsers disagree about the host of such a URL.
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*)://)?")
 _URL = re.compile(_SCHEME.pattern + r"(?:([^/?#@]*)@)?([^/?#@]*)/?")
 _HOST_PORT = re.compile(r"(\[[^\[\]@/?#]+\]|[^:\[\]%@/?#]+)(?::([0-9]{0,5}))?")
@@ -44,9 +44,9 @@ _ENTRY_WITH_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*):([0-9]{1,5})")
 class Proxy:
     """A proxy. *scheme* is one of ``PROXY_PORTS``; *host* is without brackets.
 
-    With ``http`` and ``https`` it is spoken to in the clear or in TLS; with ``socks5`` the client
-    resolves names, with ``socks5h`` the proxy. Raises ``InvalidURL`` for what cannot be one.
-    Neither ``repr`` nor ``str`` shows user or password.
+    The connection to an ``http`` proxy is unencrypted, to an ``https`` proxy in TLS. With
+    ``socks5`` the client resolves names, with ``socks5h`` the proxy does. Raises ``InvalidURL``
+    for invalid parts. Neither ``repr`` nor ``str`` shows user or password.
     """
 
     scheme: str
@@ -110,31 +110,31 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it is a SOCKS proxy, which makes tunnels and knows nothing of HTTP."""
+        """Whether it is a SOCKS proxy, which tunnels all traffic and does not know HTTP."""
         return self.scheme.startswith("socks")
 
     @property
     def credentials(self) -> Credentials | None:
-        """(user, password), or None if there is neither."""
+        """(user, password), or None if the proxy has neither."""
         if self.username is None and self.password is None:
             return None
         return self.username or "", self.password or ""
 
     @property
     def authorization(self) -> str | None:
-        """The value of ``Proxy-Authorization`` (RFC 7617, as UTF-8), or None. None for SOCKS."""
+        """The value of ``Proxy-Authorization`` (RFC 7617, in UTF-8), or None; None for SOCKS."""
         if self.credentials is None or self.is_socks:
             return None
         return basic_authorization(self.credentials)
 
 
 def _decoded(text: str) -> str:
-    # What is not UTF-8 goes out as the bytes that it is: see tunnel.Credentials.
+    # Bytes that are not UTF-8 keep their values: see tunnel.Credentials.
     return unquote(text, errors="surrogateescape")
 
 
 def _split_host_port(text: str) -> tuple[str, int | None]:
-    """Return the host, encoded, and the port if there is one."""
+    """Return the encoded host, and the port or None."""
     match = _HOST_PORT.fullmatch(text)
     if match is None:
         raise InvalidURL("it must have a host, or a host and a port")
@@ -145,7 +145,7 @@ def _split_host_port(text: str) -> tuple[str, int | None]:
 
 
 def _invalid(url: str, why: str) -> InvalidURL:
-    """Return the error for *url*, which is shown only where no part of it can be a password."""
+    """Return the error for *url*, which its text shows only if no part can be a password."""
     scheme = _SCHEME.match(url)
     assert scheme is not None, "the pattern matches nothing, too"
     host_port = url[scheme.end() :].rpartition("@")[2]
@@ -155,20 +155,20 @@ def _invalid(url: str, why: str) -> InvalidURL:
 
 
 class NoProxy:
-    """The hosts that need no proxy: the text of a NO_PROXY, prepared so that thousands are cheap.
+    """The hosts of a NO_PROXY, which need no proxy; a lookup stays fast with thousands of entries.
 
-    Entries stand between commas and blanks. ``example.org``, as ``.example.org`` and
-    ``*.example.org``, is that host and all below it; an address or a block (``10.0.0.0/8``,
-    ``fd00::/8``) is for hosts that are addresses; ``*`` is every host. With a port, an entry is
-    for that port only. What is none of these matches nothing: others read the variable too.
-    As in curl, ``localhost`` and loopback addresses go through the proxy unless they are listed.
+    Commas and blanks separate entries. ``example.org``, ``.example.org`` and ``*.example.org``
+    all mean that host and all below it. An address or a block (``10.0.0.0/8``, ``fd00::/8``) is
+    for hosts that are addresses, and ``*`` for every host. An entry with a port is only for that
+    port. Other entries match nothing and are no error, because other programs read the variable,
+    too. As in curl, ``localhost`` and loopback addresses use the proxy unless they are listed.
     """
 
     __slots__ = ("_every", "_names", "_networks")
 
     def __init__(self, text: str = "") -> None:
         self._every = False
-        # (name, port), port 0 for any.
+        # (name, port); port 0 means any.
         self._names: set[tuple[str, int]] = set()
         # By (IP version, prefix length): (network, port). A lone address is its own network.
         self._networks: dict[tuple[int, int], set[tuple[int, int]]] = {}
@@ -201,7 +201,7 @@ class NoProxy:
             alike.add((int(network.network_address), port))
 
     def matches(self, host: str, port: int) -> bool:
-        """Whether *host*, a name or an address as ``split_url`` gives it, needs no proxy."""
+        """Whether *host*, a name or address as ``split_url`` returns it, needs no proxy."""
         if self._every:
             return True
         if (address := _address(host)) is not None:
@@ -227,7 +227,7 @@ class NoProxy:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that *host* is, without its zone; None for a name."""
+    """Return *host* as an address without its zone; None for a name."""
     if ":" not in host and not host[-1:].isdigit():
         return None
     try:
@@ -240,11 +240,11 @@ ProxiesLike: TypeAlias = "str | Proxy | Mapping[str, str | Proxy | None] | Proxy
 """A proxy for all URLs, or proxies by the keys of ``ProxyRules.of``; None is no proxy."""
 
 _Key: TypeAlias = tuple[str, str, int]
-"""(scheme, host, port) of the URLs that a proxy is for: "all", "" and 0 are for any."""
+"""(scheme, host, port) of the URLs that a proxy is for: "all", "" and 0 mean any."""
 
 
 class ProxyRules:
-    """Decide which proxy leads to an origin. Made once, by ``of`` or ``from_environment``."""
+    """The choice of a proxy for each origin; made by ``of`` or ``from_environment``."""
 
     __slots__ = ("_direct", "_proxies")
 
@@ -260,13 +260,13 @@ class ProxyRules:
 
     @classmethod
     def of(cls, value: ProxiesLike) -> ProxyRules:
-        """Return the rules that *value* stands for.
+        """Return the rules for *value*.
 
-        None is no proxy at all, a URL or ``Proxy`` is for everything. The keys of a mapping are
-        "http", "https" and "all", also for one host ("https://example.org") and one port of it
-        ("all://example.org:8080"); its values are URLs, ``Proxy`` or None, which is direct. The
-        key with host and port wins, then the one with the host, then the scheme, then "all".
-        Raises ``InvalidURL`` or ``TypeError``. NO_PROXY is not for proxies that are given.
+        None means no proxy, a URL or ``Proxy`` is for all URLs. The keys of a mapping are "http",
+        "https" and "all", also for one host ("https://example.org") and one port of it
+        ("all://example.org:8080"); its values are URLs, ``Proxy`` or None for a direct
+        connection. A key with host and port wins over one with the host, that over the scheme,
+        and that over "all". NO_PROXY does not apply. Raises ``InvalidURL`` or ``TypeError``.
         """
         if isinstance(value, ProxyRules):
             return value
@@ -277,9 +277,9 @@ class ProxyRules:
         return cls({_key(text): _proxy(proxy) for text, proxy in value.items()})
 
     def proxy_for(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy that leads to an origin, None if none does: connect directly.
+        """Return the proxy for an origin, None for a direct connection.
 
-        *host* is a name or an address as ``split_url`` gives it.
+        *host* is a name or an address as ``split_url`` returns it.
         """
         proxies = self._proxies
         if not proxies or (self._direct is not None and self._direct.matches(host, port)):
@@ -298,7 +298,7 @@ class ProxyRules:
 
 
 def _key(text: str) -> _Key:
-    """Return what a key of a mapping stands for."""
+    """Parse a key of a mapping of proxies."""
     scheme, _, rest = text.lower().partition("://")
     host, port = "", None
     try:
@@ -306,7 +306,7 @@ def _key(text: str) -> _Key:
             host, port = _split_host_port(rest.removesuffix("/"))
     except InvalidURL:
         scheme = ""
-    # A '*' may stand in a host's name, but whoever writes one means a pattern.
+    # The host parser allows a '*', but a caller who writes one means a pattern.
     if scheme not in (*_SCHEMES, _ALL) or "*" in host:
         raise InvalidURL(
             "a key of proxies must be 'http', 'https', 'all', or one of them with a host "
@@ -329,18 +329,18 @@ _NO_RULES = ProxyRules({})
 _VARIABLES = tuple(
     case(f"{name}_proxy") for name in (*_SCHEMES, "all", "no") for case in (str.lower, str.upper)
 )
-"""What the environment may have."""
+"""The environment variables that are read."""
 
 
 def from_environment(environ: Mapping[str, str]) -> ProxyRules:
     """Return the rules of ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``.
 
-    As curl reads them: the name in lower case wins over the one in upper case, the scheme's
-    variable over ``all_proxy``, and an empty value counts as none. ``HTTP_PROXY`` is read too,
-    but not under CGI, where a ``Proxy`` field of the request sets it ("httpoxy").
-    Raises ``InvalidURL`` that names the variable.
+    The rules are those of curl: the lower-case name wins over the upper-case one, the scheme's
+    variable over ``all_proxy``, and an empty value counts as unset. ``HTTP_PROXY`` is read too,
+    except under CGI, where a ``Proxy`` field of the request sets it ("httpoxy"). Raises
+    ``InvalidURL``, with the variable's name in its text.
     """
-    # One by one: to copy the whole of os.environ is most of what a Client costs.
+    # One by one: copying all of os.environ would be most of the cost of a Client.
     given = {name: environ[name].strip() for name in _VARIABLES if name in environ}
     if not given:
         return _NO_RULES
@@ -361,5 +361,5 @@ def from_environment(environ: Mapping[str, str]) -> ProxyRules:
 
 
 def _first(given: Mapping[str, str], name: str) -> str:
-    """Return *name*, or else it in upper case, whichever has a value; "" if neither does."""
+    """Return *name* or its upper-case form, whichever has a value; "" if neither has."""
     return next((each for each in (name, name.upper()) if given.get(each)), "")

@@ -1,8 +1,8 @@
-"""URLs: what a caller or a Location gives, taken apart, and made fit for a request line.
+"""URLs: split those of a caller or a Location, and make them fit for a request line.
 
-A URL goes out byte for byte as it was given; only what RFC 3986 does not allow is escaped. Where
-parsers are known to disagree about the host, it is refused: a program that checks a URL must not
-be led to another host than the one it has checked. Pure. Layer: above net, below the pool.
+A URL goes out byte for byte as it was given, except that characters which RFC 3986 does not allow
+are escaped. A URL about whose host parsers disagree is refused: a program that checks a URL must
+not connect to another host than it has checked. Pure. Layer: above net, below the pool.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ MAX_SHOWN = 300
 """Characters of a URL that an error text shows."""
 
 MAX_HOST = 253
-"""Characters of a host's name in the DNS, without a dot at its end (RFC 1035 §2.3.4)."""
+"""Characters of a host name in the DNS, without a final dot (RFC 1035 §2.3.4)."""
 
 MAX_LABEL = 63
-"""Characters of each of its labels, between two dots."""
+"""Characters of each label of a host name."""
 
 PORTS = {"http": 80, "https": 443}
-"""The default ports of the schemes that there are."""
+"""The supported schemes and their default ports."""
 
 Origin: TypeAlias = tuple[str, str, int]
-"""(scheme, host, port), as RFC 6454 compares them: lower case, the port always there."""
+"""(scheme, host, port), as RFC 6454 compares them: in lower case, always with a port."""
 
 ParamsLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
-"""Query parameters. A list gives several of one name, None leaves one out."""
+"""Query parameters. A list gives several values of one name, None leaves the name out."""
 
-# RFC 3986 §3.3, §3.4: what may stand in a path and a query, percent signs apart.
+# RFC 3986 §3.3, §3.4: the characters of a path and a query, except the percent sign.
 _LEGAL = r"A-Za-z0-9\-._~!$&'()*+,;=:@/?"
 
 # RFC 9112 §3.2.1: origin-form = absolute-path [ "?" query ], of legal characters only.
@@ -63,24 +63,24 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_IN_USERINFO = re.compile(r"[@\[\]]")
 _HOST_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(?::([0-9]{0,5}))?")
 
-# A last label like these makes a name an IPv4 address for inet_aton, in whatever notation.
+# With a last label like these, inet_aton takes a name for an IPv4 address.
 _NUMERIC_LABEL = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
-# A percent sign in a host that does not escape a byte of a character outside ASCII.
+# A percent sign in a host that does not escape a byte of a non-ASCII character.
 _ODD_ESCAPE = re.compile(r"%(?![89A-Fa-f][0-9A-Fa-f])")
 
-# What IDNA takes for a dot (RFC 3490 §3.1).
+# The characters that IDNA takes for a dot (RFC 3490 §3.1).
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 
-# Characters that IDNA2003, the standard library's, maps otherwise than IDNA2008.
+# Characters that the standard library's IDNA2003 maps differently from IDNA2008.
 _DEVIATIONS = re.compile(
     "[\u00df\u03c2\u115f\u1160\u17b4\u17b5\u1806\u200c\u200d"
     "\U0002f868\U0002f874\U0002f91f\U0002f95f\U0002f9bf]"
 )
 
-# Unicode's categories of what IDNA2008 allows without a rule for single characters (RFC 5892 §2.1).
+# Unicode categories whose characters IDNA2008 allows without individual rules (RFC 5892 §2.1).
 _LETTERS = frozenset({"Ll", "Lm", "Lo", "Mc", "Mn", "Nd"})
 
 # RFC 3986 appendix B: scheme, authority, path and query of a reference, without its fragment.
@@ -88,7 +88,7 @@ _REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?(?://([^/?#]*))?([^?#]
 
 
 class SplitURL(NamedTuple):
-    """A URL's parts: *host* without brackets, in lower case and ASCII; *target* as it is sent."""
+    """The parts of a URL: *host* without brackets, in lower-case ASCII; *target* as it is sent."""
 
     scheme: str
     host: str
@@ -103,20 +103,20 @@ class SplitURL(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """``host`` or ``host:port`` as a Host field has it: no default port, no zone."""
+        """The value of a Host field: ``host`` or ``host:port``, without default port and zone."""
         host = bracketed(self.host.partition("%")[0])
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def text(self) -> str:
-        """The URL as others may see it: without user, password, zone and fragment."""
+        """The URL without user, password, zone and fragment."""
         return f"{self.scheme}://{self.authority}{self.target}"
 
 
 def split_url(url: str) -> SplitURL:
-    """Return the parts of the absolute URL *url*; ``InvalidURL`` says what is wrong with it.
+    """Return the parts of the absolute URL *url*; raise ``InvalidURL`` if it is not valid.
 
-    In path and query, what is not legal is escaped as UTF-8. The fragment is dropped.
+    Illegal characters in path and query are escaped as UTF-8. The fragment is dropped.
     """
     _check_str(url)
     if found := _CONTROL.search(url):
@@ -139,7 +139,7 @@ def split_url(url: str) -> SplitURL:
         raise _invalid(url, "what stands before the path is ambiguous")
     split = _HOST_PORT.fullmatch(host_port)
     if split is None:
-        # With an '@' behind it, it may be a password that has a '/'.
+        # With an '@' in the rest, it may be a password that contains a '/'.
         shown = "what stands before the path" if "@" in redact(url) else repr(host_port)[:MAX_SHOWN]
         raise _invalid(url, f"{shown} is not a host, or a host and a port")
     if not split[1]:
@@ -160,12 +160,12 @@ def split_url(url: str) -> SplitURL:
 
 
 def encode_host(text: str) -> str:
-    """Return a URL's host without brackets, in lower-case ASCII; ``InvalidURL`` if it is none.
+    """Return a URL's host without brackets, in lower-case ASCII; raise ``InvalidURL`` if invalid.
 
-    IPv4 addresses only in their usual notation: 0x7f.1 or 2130706433 are addresses for some
-    programs and names for others. A name has 253 characters at most, each label 63. Names
-    outside ASCII are encoded by ``idna``, if that is installed, else by the standard library as
-    far as its older IDNA does the same.
+    IPv4 addresses must be in their usual notation: 0x7f.1 and 2130706433 are addresses for some
+    programs and names for others. A name has at most 253 characters, each label 63. Non-ASCII
+    names are encoded by ``idna`` if that is installed, else by the standard library's older IDNA
+    if the result is the same.
     """
     if text.startswith("["):
         host = text[1:-1].replace("%25", "%", 1)  # RFC 6874: the zone's percent sign
@@ -180,8 +180,8 @@ def encode_host(text: str) -> str:
     host = text
     if "%" in host:
         host = _unescaped(host)
-    # Before the encoding, which takes seconds for a long name. Its labels only after it: many
-    # characters may become one.
+    # Check before the encoding, which takes seconds for a long name. Labels are checked after it,
+    # because it may map many characters to one.
     _check_length(host)
     if not host.isascii():
         host = _to_ascii(host)
@@ -189,10 +189,10 @@ def encode_host(text: str) -> str:
     host = host.lower()
     if not host or "%" in host or ":" in host:
         raise InvalidURL(f"not a host name: {text!r}")
-    # After the encoding: it turns some characters into '/' and '@'.
+    # Check after the encoding, which turns some characters into '/' and '@'.
     check_host(host)
     if "*" in host:
-        # RFC 3986 allows it, no name has it, and getaddrinfo takes "*" for this machine.
+        # RFC 3986 allows it, but no name has it, and getaddrinfo takes "*" for this machine.
         raise InvalidURL(f"not a host name, it has a '*': {text!r}")
     if len(host) > MAX_LABEL and (longest := max(host.split("."), key=len))[MAX_LABEL:]:
         raise InvalidURL(
@@ -200,25 +200,25 @@ def encode_host(text: str) -> str:
             f"got {len(longest)}: {text!r}"
         )
     last = host.removesuffix(".").rpartition(".")[2]
-    # As it was given: a number may be written with characters outside ASCII, too.
+    # Match the given text: a number may be written with non-ASCII characters, too.
     if _NUMERIC_LABEL.fullmatch(last) and not _IPV4.fullmatch(text):
         raise InvalidURL(f"not an IPv4 address of four decimal numbers: {text!r}")
     return host
 
 
 def _check_length(host: str) -> None:
-    """Raise ``InvalidURL`` for what is too long to be a name, or an address with its zone."""
+    """Raise ``InvalidURL`` if *host* is too long for a name, or for an address with its zone."""
     length = len(host.removesuffix("."))
     if length > MAX_HOST:
         raise InvalidURL(
-            f"not a host name: it may have {MAX_HOST} characters, got {length}: {host[:50]!r}..."
+            f"not a host name: at most {MAX_HOST} characters, got {length}: {host[:50]!r}..."
         )
 
 
 def _unescaped(host: str) -> str:
-    """Return *host* with its percent-encoded UTF-8 decoded (RFC 3986 §3.2.2); "" if it has other.
+    """Return *host* with its percent-encoded UTF-8 decoded (RFC 3986 §3.2.2); "" if invalid.
 
-    ASCII characters need no escapes, and parsers disagree about them.
+    Escaped ASCII characters are invalid, too: they need no escapes, and parsers disagree on them.
     """
     if _ODD_ESCAPE.search(host):
         return ""
@@ -229,7 +229,7 @@ def _unescaped(host: str) -> str:
 
 
 def _to_ascii(host: str) -> str:
-    """Return an internationalised name as A-labels (RFC 5890)."""
+    """Return an internationalized name as A-labels (RFC 5890)."""
     try:
         import idna
     except ImportError:
@@ -241,12 +241,12 @@ def _to_ascii(host: str) -> str:
 
 
 def _to_ascii_2003(host: str) -> str:
-    """Encode with the standard library's IDNA2003, where IDNA2008 would give the same."""
+    """Encode with the standard library's IDNA2003; ``InvalidURL`` if IDNA2008 may differ."""
     from unicodedata import category, ucd_3_2_0
 
     try:
         encoded = host.encode("idna")
-        # What it has made of the characters; labels in ASCII it leaves as they are.
+        # The characters after its mapping; it does not change ASCII labels.
         mapped = encoded.decode("idna").lower()
     except UnicodeError as exc:
         raise InvalidURL(f"not a host name: {host!r} ({exc})") from None
@@ -264,8 +264,8 @@ def _to_ascii_2003(host: str) -> str:
 
 
 def _escaped(target: str) -> str:
-    """Percent-encode what may not stand in a path or query, non-ASCII characters as UTF-8."""
-    # Names of files may have bytes that are not UTF-8: they keep their values.
+    """Percent-encode the illegal characters of a path or query, non-ASCII ones as UTF-8."""
+    # Bytes of file names that are not UTF-8 keep their values.
     try:
         raw = target.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
@@ -283,17 +283,17 @@ def _invalid(url: str, why: str) -> InvalidURL:
 
 
 def _shown(url: str) -> str:
-    """Return *url* as an error may show it: not if what stands before an '@' may be a password."""
+    """Return *url* for an error's text, hidden if the part before an '@' may be a password."""
     shown = redact(url)
     return "(not shown, it may have a password)" if "@" in shown else repr(shown[:MAX_SHOWN])
 
 
 def join_base(base: str, url: str) -> str:
-    """Return *url* under *base*, which is taken for a folder; an absolute *url* stays as it is.
+    """Return *url* below *base*, which is taken for a folder; return an absolute *url* unchanged.
 
-    The base's host always stays: ``//host`` and ``http:x`` are ``InvalidURL``, whatever RFC 3986
-    would make of them, and so is a *base* with a query or fragment. "/a" and "a" are the same:
-    both go below the base's path.
+    The result always has the host of *base*. ``//host`` and ``http:x``, which RFC 3986 would
+    resolve to other hosts, raise ``InvalidURL``, and so does a *base* with a query or fragment.
+    "/a" and "a" are the same: both go below the path of *base*.
     """
     _check_str(url)
     match = _SCHEME.match(url)
@@ -309,18 +309,18 @@ def join_base(base: str, url: str) -> str:
 
 
 def join_location(url: str, location: str) -> str:
-    """Return the URL that a ``Location`` of the response for *url* leads to, without a fragment.
+    """Return the URL of a ``Location`` in the response for *url*, without a fragment.
 
-    RFC 3986 §5.2, for a *url* that has a host and a path. *location* is a field value, ISO-8859-1
-    as received: bytes beyond ASCII, mostly UTF-8, keep their values as percent-encoded. Raises
-    ``InvalidURL`` for what has a scheme and no host.
+    Follows RFC 3986 §5.2, for a *url* with a host and a path. *location* is a field value in
+    ISO-8859-1, as received: non-ASCII bytes, mostly UTF-8, are percent-encoded. Raises
+    ``InvalidURL`` for a scheme without a host.
     """
     base_scheme, base_authority, base_path, base_query = _reference(url)
     scheme, authority, path, query = _reference(location.strip(" \t"))
     if scheme is not None and authority is None:
         raise InvalidURL(f"not a URL to be redirected to: {location[:MAX_SHOWN]!r}")
     if authority is not None:
-        # In a host they are a name, for IDNA; elsewhere they are bytes.
+        # Non-ASCII bytes of a host are a name for IDNA; elsewhere they stay bytes.
         authority = authority.encode("latin-1", "replace").decode("utf-8", "replace")
     elif not path:
         path, query = base_path, base_query if query is None else query
@@ -332,7 +332,7 @@ def join_location(url: str, location: str) -> str:
 
 
 def _reference(text: str) -> tuple[str | None, str | None, str, str | None]:
-    """Return scheme, authority, path and query, None for what is not there."""
+    """Return scheme, authority, path and query, None for a missing one."""
     match = _REFERENCE.match(text)
     assert match is not None, "the pattern matches nothing, too"
     return match[1], match[2], match[3], match[4]
@@ -353,7 +353,7 @@ def _without_dots(path: str) -> str:
 
 
 def add_params(url: str, params: ParamsLike) -> str:
-    """Return *url* with *params* at the end of its query, form-encoded; its fragment is dropped."""
+    """Return *url* with *params* added to its query, form-encoded, and without its fragment."""
     items: Any = params
     if isinstance(items, (str, bytes)):
         raise TypeError(f"params must be a mapping or pairs, not {type(items).__name__}: {items!r}")
@@ -371,10 +371,10 @@ def add_params(url: str, params: ParamsLike) -> str:
 
 
 def encode_param(name: str, value: Any) -> str | bytes:
-    """Return a parameter's value as ``urlencode`` takes it; ``TypeError`` if it is none."""
+    """Return a parameter's value for ``urlencode``; raise ``TypeError`` for other types."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    # Not str(): an Enum formats itself as something else than its value.
+    # Not str(): an Enum formats itself differently from its value.
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, (bytes, bytearray)):

@@ -239,7 +239,7 @@ async def test_options_are_those_of_a_request(client, path):
         with pytest.raises(TypeError, match="unknown options: verify"):
             await client.download(server.url, path, verify=False)
         for name in ("Range", "range", "If-Range", b"Range"):
-            with pytest.raises(ValueError, match="a download asks for ranges by itself"):
+            with pytest.raises(ValueError, match="download sets Range and If-Range itself"):
                 await client.download(server.url, path, headers={name: "bytes=0-1"})
 
 
@@ -270,7 +270,10 @@ async def test_what_leads_elsewhere_is_no_file(status, client, path):
     async with serve({"/": reply}) as server:
         with pytest.raises(StatusError) as caught:
             await client.download(server.url, path, follow_redirects=False)
-        assert str(caught.value) == f"GET {server.url}: {status}: this is nothing to download"
+        assert (
+            str(caught.value)
+            == f"GET {server.url}: {status}: a response with this status is not a file"
+        )
         assert caught.value.response.headers["Location"] == "/b"
         assert files_beside(path) == set()
 
@@ -567,7 +570,7 @@ async def test_a_server_that_sends_nothing_more_is_left(sent, client, path, slee
         with pytest.raises(HTTPException) as caught:
             await client.download(server.url, path)
         assert str(caught.value) == (
-            f"GET {server.url}: the server sends nothing of what is missing from byte 5000 on"
+            f"GET {server.url}: the server sends none of the missing bytes from byte 5000 on"
         )
         assert len(server.requests) == 5
         assert path.with_name("file.bin.part").read_bytes() == CONTENT[:5_000]
@@ -579,7 +582,7 @@ async def test_a_part_although_the_whole_was_asked_for(client, path):
         with pytest.raises(StatusError) as caught:
             await client.download(server.url, path)
         assert str(caught.value) == (
-            f"GET {server.url}: 206: a part, although the whole was asked for"
+            f"GET {server.url}: 206: the server sent a part, but the request has no Range"
         )
         assert not path.exists()
 

@@ -374,7 +374,7 @@ LONGEST = f"{'a.' * 126}b"
 def test_a_host_has_no_more_characters_than_a_name_can(host, length, shown, idna, monkeypatch):
     if not idna:
         monkeypatch.setitem(sys.modules, "idna", None)
-    text = f"not a host name: it may have 253 characters, got {length}: {shown}"
+    text = f"not a host name: at most 253 characters, got {length}: {shown}"
     assert refused(InvalidURL, encode_host, host) == text
     assert refused(InvalidURL, split_url, f"http://{host}/").endswith(text)
 

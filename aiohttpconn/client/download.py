@@ -1,8 +1,8 @@
-"""download: a response's body to a file, continued where it broke off (RFC 9110 §14).
+"""download: write a response's body to a file, and continue after a break (RFC 9110 §14).
 
-What has arrived is in ``path.part``; beside it, ``path.part.json`` says of which URL and of which
-version it is. Only with a validator that both sides trust, a strong ETag or a date, is a part
-continued, and the server decides: If-Range gets the rest, or all. Layer: client.
+An incomplete download is in ``path.part``; ``path.part.json`` has its URL and version. A part is
+continued only with a reliable validator, a strong ETag or a date, and the server decides: it
+answers If-Range with the rest or with the whole. Layer: client.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "download"]
 
 Progress = Callable[[int, int | None], object]
-"""Called, and awaited if it can be, with (bytes there, bytes in all or None) when some were
-written."""
+"""Called with (bytes written, total bytes or None) after each write; an awaitable result is
+awaited."""
 
 BLOCK = 1024 * 1024
-"""Bytes that are written at once, in a thread: a slow disk stops nobody else."""
+"""Bytes of one write, in a thread: a slow disk does not block the loop."""
 
 FLUSH_SECONDS = 0.5
-"""After which fewer bytes are written, too: of a slow download there is progress to be shown."""
+"""After this time fewer bytes are written, too, so that a slow download shows progress."""
 
 ATTEMPTS = Retry(attempts=5, backoff=0.2, max_backoff=5.0)
-"""How often a download is continued that breaks off without another byte, and after how long."""
+"""How often, and after which waits, a download continues if it breaks without a new byte."""
 
-# RFC 9110 §8.8.3, of strong ones only.
+# RFC 9110 §8.8.3, only strong ones.
 _ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 # RFC 9110 §14.4
@@ -53,7 +53,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)
 
 
 class Streamer(Protocol):
-    """What downloads: a ``Client``."""
+    """The interface of a ``Client`` that ``download`` needs."""
 
     def stream(
         self, method: str, url: str, **options: Unpack[RequestOptions]
@@ -62,26 +62,26 @@ class Streamer(Protocol):
 
 
 class _Part:
-    """The file that a download of *url* is written to until it is whole."""
+    """The file of an incomplete download of *url*."""
 
     def __init__(self, path: str, url: str) -> None:
         if os.path.isdir(path):
-            # Known now, and not only when all of it has arrived.
+            # Raise now, and not after the whole download.
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         self.path = f"{path}.part"
         self.info = f"{path}.part.json"
         self.url = url
         self.validator = ""
         self.size = 0
-        # Where the next byte goes: at *size*, or one before it, whose byte comes once more.
+        # Where the next byte goes: at *size*, or one before, to receive the last byte again.
         self.at = 0
-        # Whether the disk or the caller's progress raised: another request mends neither.
+        # Whether the disk or the caller's progress raised: another request does not help.
         self.failed = False
         self._file: BinaryIO | None = None
         self._writing: asyncio.Future[Any] | None = None
 
     def find(self) -> None:
-        """Take up what an earlier download has left, if it is of this URL."""
+        """Load the part of an earlier download, if it is of this URL."""
         try:
             with open(self.info, encoding="utf-8") as file:
                 info = json.load(file)
@@ -92,16 +92,16 @@ class _Part:
             self.size, self.validator = 0, ""
 
     def begin(self) -> None:
-        """Write from the beginning."""
+        """Begin a new, empty part."""
         self.close()
-        # A new file: into the old one, a download that was cancelled may still be writing.
+        # A new file: the thread of a cancelled download may still write to the old one.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         self.size = 0
         self.open(0)
 
     def open(self, start: int) -> None:
-        """Write from *start* on, over what is there."""
+        """Open the part for writing at *start*."""
         if self._file is None:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
             self._file = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
@@ -109,7 +109,7 @@ class _Part:
         self.at = start
 
     def remember(self, validator: str) -> None:
-        """Note of which version the part is; without *validator* it cannot be continued."""
+        """Store the version of the part; without a *validator* it cannot be continued."""
         self.validator = validator
         if validator:
             with open(self.info, "w", encoding="utf-8") as file:
@@ -119,12 +119,12 @@ class _Part:
                 os.unlink(self.info)
 
     def forget(self) -> None:
-        """The part is of no use: the next attempt begins anew."""
+        """Discard the part: the next attempt begins from scratch."""
         self.remember("")
         self.size = 0
 
     async def write(self, data: bytearray) -> None:
-        """Write *data* whole. Cancelled, its thread ends by itself, and the file is closed then."""
+        """Write all of *data*. If cancelled, the thread ends by itself and then closes the file."""
         loop = asyncio.get_running_loop()
         self._writing = loop.run_in_executor(None, self._write, data)
         try:
@@ -137,7 +137,7 @@ class _Part:
 
     def _write(self, data: bytearray) -> None:
         view = memoryview(data)
-        # Closed meanwhile: it was cancelled.
+        # Without a file, the download was cancelled meanwhile.
         while view and (file := self._file) is not None:
             view = view[file.write(view) :]
 
@@ -151,7 +151,7 @@ class _Part:
             file.close()
 
     def finish(self, path: str) -> None:
-        """The part is whole."""
+        """Rename the complete part to *path*."""
         self.close()
         os.replace(self.path, path)
         with contextlib.suppress(FileNotFoundError):
@@ -167,10 +167,10 @@ async def download(
     options: RequestOptions,
     whole_url: str,
 ) -> Response:
-    """Mirrors ``Client.download``. *whole_url* tells what a part is of.
+    """Do ``Client.download``. *whole_url*: the URL with all params, which identifies the part.
 
-    How long it takes in all is the caller's to say, with ``asyncio.timeout``: a ``Timeout`` is for
-    each of its requests, and any that brings a byte allows for others.
+    The caller limits the total time with ``asyncio.timeout``: a ``Timeout`` is for each request,
+    and each request that brings a new byte allows for more.
     """
     target = os.fspath(path)
     part = _Part(target, whole_url)
@@ -186,7 +186,7 @@ async def download(
                     part.finish(target)
                     return response
                 failure: Exception = HTTPException(
-                    f"GET {whole_url}: the server sends nothing of what is missing from byte "
+                    f"GET {whole_url}: the server sends none of the missing bytes from byte "
                     f"{part.size} on"
                 )
             except Exception as exc:
@@ -194,7 +194,7 @@ async def download(
                 if not (goes_on and may_retry(exc, "GET", ATTEMPTS)):
                     raise
                 failure = exc
-            # Only more than there ever was counts: a server that begins anew each time must end.
+            # Only a new maximum counts: a server that starts over each time must not loop.
             attempt = 1 if part.size > best else attempt + 1
             best = max(best, part.size)
             if attempt > ATTEMPTS.attempts:
@@ -205,13 +205,13 @@ async def download(
 
 
 def _own_fields(options: RequestOptions) -> list[tuple[Any, Any]]:
-    """Return the caller's fields, with Accept-Encoding unless it is among them."""
+    """Return the caller's header fields, with Accept-Encoding added if it is missing."""
     pairs = list(field_pairs(options.get("headers") or ()))
     names = {name.lower() for name, _ in pairs}
     if not names.isdisjoint(("range", "if-range", b"range", b"if-range")):
-        raise ValueError("a download asks for ranges by itself: give no Range and no If-Range")
+        raise ValueError("download sets Range and If-Range itself: do not give them in headers=")
     if names.isdisjoint(("accept-encoding", b"accept-encoding")):
-        # Ranges are of the coded body: only one that is not coded can be continued.
+        # Ranges count encoded bytes: only a body without a coding can be continued.
         pairs.append(("Accept-Encoding", "identity"))
     return pairs
 
@@ -224,25 +224,25 @@ async def _attempt(
     options: RequestOptions,
     progress: Progress | None,
 ) -> Response | None:
-    """Fetch what is missing of *part*; return the response if it is whole then."""
+    """Fetch the missing bytes of *part*; return the response if that completes it."""
     continued = part.size > 0 and part.validator != ""
-    # The last byte comes once more: of a part that is whole already there is then a range, too.
+    # Ask for the last byte again, so that the range of a complete part is not empty.
     start = part.size - 1 if continued else 0
     if continued:
         fields = [*fields, ("Range", f"bytes={start}-"), ("If-Range", part.validator)]
     asked: RequestOptions = {**options, "headers": fields}
     async with client.stream("GET", url, **asked) as response:
         if response.status == 416 and continued:
-            # It is smaller than what is there.
+            # The file on the server is smaller than the part.
             part.forget()
             return None
         response.raise_for_status()
         if response.status >= 300:
-            raise _status_error(response, "this is nothing to download")
+            raise _status_error(response, "a response with this status is not a file")
         if response.status != 206:
             end = total = _begin(response, part)
         elif not continued:
-            raise _status_error(response, "a part, although the whole was asked for")
+            raise _status_error(response, "the server sent a part, but the request has no Range")
         else:
             given = _content_range(response)
             if given is None or given[0] != start or _is_of_another(response, part):
@@ -251,8 +251,8 @@ async def _attempt(
             _, end, total = given
             part.open(start)
         await _receive(response, part, end, total, progress)
-        # RFC 9110 §14.2: a server may send less of a range than was asked for. Without a size,
-        # what it says to send is all there is.
+        # RFC 9110 §14.2: a server may send less than the range asks for. Without a total size, the
+        # end of its range is the end of the file.
         whole = end if total is None else total
         return response if whole is None or part.size == whole else None
 
@@ -265,7 +265,7 @@ def _status_error(response: Response, why: str) -> StatusError:
 
 
 def _content_range(response: Response) -> tuple[int, int, int | None] | None:
-    """Return where a 206 begins, where it ends (exclusive), and the size of all; None: nowhere."""
+    """Return the start, end (exclusive) and total size of a 206; None if they are invalid."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is None:
         return None
@@ -275,7 +275,7 @@ def _content_range(response: Response) -> tuple[int, int, int | None] | None:
 
 
 def _is_of_another(response: Response, part: _Part) -> bool:
-    """Whether a 206 is of another version than *part*, or encoded: If-Range was not heeded."""
+    """Whether a 206 is encoded or of another version than *part*: the server ignored If-Range."""
     name = "ETag" if part.validator.startswith('"') else "Last-Modified"
     return response.headers.get(name, part.validator) != part.validator or _is_coded(response)
 
@@ -285,7 +285,7 @@ def _is_coded(response: Response) -> bool:
 
 
 def _begin(response: Response, part: _Part) -> int | None:
-    """Prepare *part* for the whole of *response*; return its size, if that is known."""
+    """Prepare *part* for the whole of *response*; return its size, None if unknown."""
     part.begin()
     coded = _is_coded(response)
     refuses = response.headers.get("Accept-Ranges", "") == "none"
@@ -294,18 +294,18 @@ def _begin(response: Response, part: _Part) -> int | None:
 
 
 def _validator(response: Response) -> str:
-    """Return what tells this version from all others, "" if nothing does (RFC 9110 §13.1.5)."""
+    """Return the response's strong validator, "" if it has none (RFC 9110 §13.1.5)."""
     headers = response.headers
     etag = headers.get("ETag")
     if etag is not None:
-        # Where there is one, a date must not stand in for it.
+        # If there is an ETag, a date must not replace it.
         return etag if _ETAG.fullmatch(etag) else ""
     from email.utils import parsedate_to_datetime
 
     modified = headers.get("Last-Modified", "")
     try:
         age = parsedate_to_datetime(headers.get("Date", "")) - parsedate_to_datetime(modified)
-        # RFC 9110 §8.8.2.2: within the same second there may be several versions.
+        # RFC 9110 §8.8.2.2: the file may change more than once within a second.
         return modified if age.total_seconds() >= 1 else ""
     except (ValueError, TypeError, OverflowError):
         return ""
@@ -318,10 +318,10 @@ async def _receive(
     total: int | None,
     progress: Progress | None,
 ) -> None:
-    """Write the body of *response*; forget the part if that goes beyond *end*."""
+    """Write the body of *response*; discard the part if the body goes beyond *end*."""
     kept = bytearray()
     flushed = monotonic()
-    # A response counts its own body; the limit is for the file.
+    # The response checks its own body; here the limit is for the file.
     limit = response._limits[0]
 
     async def flush() -> None:
@@ -350,7 +350,7 @@ async def _receive(
             if len(kept) >= BLOCK or monotonic() - flushed >= FLUSH_SECONDS:
                 await flush()
     except (HTTPException, OSError):
-        # What came before a failure need not come again.
+        # Keep the bytes that arrived before the failure.
         if kept:
             await flush()
         raise

@@ -1,9 +1,9 @@
-"""fetch_many: many requests at a time, their results as they come. Layer: client.
+"""fetch_many: many requests at a time, and an iterator over their results. Layer: client.
 
-Workers take items and put results, the loop's user takes them. One worker at a time takes an item,
-if there is room for its result, and then starts another worker: there are never more than may be
-needed. The workers know the state and not the iterator: when that is dropped, nobody else holds it,
-and they are cancelled.
+Workers take items and put results; the caller's loop takes the results. One worker at a time takes
+an item, if there is room for its result, and then starts another worker, so that no worker starts
+in vain. The workers refer to the state and not to the iterator, so nothing else keeps the iterator
+alive. When the caller drops it, the workers are cancelled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Items: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
 
 class Requester(Protocol):
-    """What fetches: a ``Client``."""
+    """The interface of a ``Client`` that ``fetch_many`` needs."""
 
     def request(
         self, method: str, url: str, **options: Unpack[RequestOptions]
@@ -41,14 +41,14 @@ class Requester(Protocol):
 
 
 class Fetched(NamedTuple):
-    """A result of ``fetch_many``: ``item`` is what was given, and one of the others is None."""
+    """A result of ``fetch_many``: the ``item``, and either ``response`` or ``error``."""
 
     item: Any
     response: Response | None
     error: Exception | None
 
     def result(self) -> Response:
-        """Return the response; raise the error if there is none."""
+        """Return the response, or raise the error."""
         if self.error is not None:
             raise self.error
         assert self.response is not None, "neither a response nor an error"
@@ -56,7 +56,7 @@ class Fetched(NamedTuple):
 
 
 class _State:
-    """What the workers and the iterator share."""
+    """The state that the workers and the iterator share."""
 
     def __init__(
         self,
@@ -78,20 +78,20 @@ class _State:
             self.asynchronous = aiter(items)
         else:
             self.sync = iter(items)
-        # Held by the worker that takes an item, and waits for room before.
+        # Held by the one worker that waits for room and takes an item.
         self.taking = asyncio.Lock()
         self.room: asyncio.Future[None] | None = None
         self.taken = 0
         self.exhausted = False
         self.failure: BaseException | None = None
-        # The results: in the order in which they are given, or by number until it is their turn
+        # The results: those that are ready, in order; the others by number until their turn
         self.ready: deque[Fetched] = deque()
         self.early: dict[int, Fetched] = {}
         self.given = 0
-        # Who waits for one
+        # The waiter of the caller's loop for a result
         self.consumer: asyncio.Future[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
-        # Those, and one that runs while it is made (``asyncio.eager_task_factory``)
+        # The tasks, and one that runs while it is made (``asyncio.eager_task_factory``)
         self.workers = 0
         self.loop: asyncio.AbstractEventLoop | None = None
         self.started = False
@@ -110,21 +110,21 @@ class _State:
         self.workers -= 1
         if task.cancelled():
             if not self.stopped:
-                self.fail(RuntimeError("fetch_many: a request was cancelled from elsewhere"))
+                self.fail(RuntimeError("fetch_many: other code cancelled the task of a request"))
         elif (exc := task.exception()) is not None:
             self.fail(exc)
         if not self.tasks:
             _wake(self.consumer)
 
     def fail(self, exc: BaseException) -> None:
-        """Take no further item; *exc* is raised when all results have been given."""
+        """Take no further item; raise *exc* after all results."""
         self.exhausted = True
         _wake(self.room)
         if self.failure is None:
             self.failure = exc
 
     async def work(self) -> None:
-        """Fetch one item after the other."""
+        """Fetch one item after another."""
         while (taken := await self.take()) is not None:
             number, item = taken
             if self.workers < self.concurrency:
@@ -141,7 +141,7 @@ class _State:
             self.put(number, Fetched(item, response, error))
 
     async def take(self) -> tuple[int, Item] | None:
-        """Return the next item and its number, None if there is none, or no other is wanted."""
+        """Return the next item and its number; None at the end, after a failure or a stop."""
         async with self.taking:
             while self.taken - self.given >= 2 * self.concurrency and not self.exhausted:
                 self.room = asyncio.get_running_loop().create_future()
@@ -174,14 +174,14 @@ class _State:
             _wake(self.consumer)
 
     def give(self) -> Fetched:
-        """Return a result that is ready: there is room for another."""
+        """Return a result that is ready, which makes room for another."""
         fetched = self.ready.popleft()
         self.given += 1
         _wake(self.room)
         return fetched
 
     def stop(self) -> None:
-        """End all that is under way."""
+        """Cancel all requests under way."""
         self.stopped = self.exhausted = True
         self.ready.clear()
         self.early.clear()
@@ -193,8 +193,9 @@ class _State:
 class FetchMany(AsyncIterator[Fetched]):
     """The results of ``Client.fetch_many``: iterate over them, once.
 
-    Leaving the loop ends it as soon as nobody holds this object. ``async with`` and ``aclose()``
-    wait until what was under way has ended, and close an async generator of items.
+    After the caller leaves the loop, the requests under way are cancelled as soon as nothing
+    refers to this object. ``async with`` and ``aclose()`` also wait until these have ended, and
+    close an async generator of items.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class FetchMany(AsyncIterator[Fetched]):
         if concurrency < 1:
             raise ValueError(f"concurrency must be 1 request or more, got {concurrency!r}")
         if isinstance(items, (str, bytes)):
-            raise TypeError("fetch_many takes many URLs, not one: put it into a list")
+            raise TypeError("fetch_many takes an iterable of URLs, not one URL: put it into a list")
         self._state = _State(client, items, concurrency, ordered, options)
 
     def __aiter__(self) -> Self:
@@ -217,7 +218,7 @@ class FetchMany(AsyncIterator[Fetched]):
     async def __anext__(self) -> Fetched:
         state = self._state
         if state.consumer is not None:
-            raise RuntimeError("fetch_many: another task waits for the next result already")
+            raise RuntimeError("fetch_many: another task is already waiting for the next result")
         if not state.started and not state.stopped:
             state.start_worker()
         while not state.ready:
@@ -240,7 +241,7 @@ class FetchMany(AsyncIterator[Fetched]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End all that is under way, and wait until it has ended. Harmless if repeated."""
+        """Cancel all requests under way and wait until they have ended. Harmless if repeated."""
         state = self._state
         state.stop()
         if state.tasks:
@@ -251,8 +252,8 @@ class FetchMany(AsyncIterator[Fetched]):
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
         if state is not None and state.loop is not None:
-            # In its thread: the collector runs in any.
-            with suppress(RuntimeError):  # it is closed
+            # In the loop's thread: the garbage collector runs in any thread.
+            with suppress(RuntimeError):  # the loop is closed
                 state.loop.call_soon_threadsafe(state.stop)
 
 
