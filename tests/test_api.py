@@ -26,7 +26,7 @@ def echo(request: Request) -> Reply:
     return Reply(f"{request.method} {request.target}\n{fields}\n".encode() + request.body)
 
 
-# Functions -------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- functions
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -91,7 +91,7 @@ async def test_the_environment_names_proxies(monkeypatch):
         assert text.startswith("GET http://origin.example/x\n")
 
 
-# Names -----------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- names
 
 
 def run_python(program: str) -> str:

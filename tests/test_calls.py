@@ -77,7 +77,7 @@ def echo(request: ServedRequest) -> Reply:
     return Reply(f"{request.method} {request.target}\n{fields}\n".encode() + request.body)
 
 
-# Redirects: where to, and with which method ----------------------------------------------
+# ------------------------------------------- redirects: where to, and with which method
 
 METHODS = {
     # status: what becomes of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE
@@ -288,7 +288,7 @@ async def test_a_redirect_without_location_is_a_response(fields, client):
             assert (response.status, response.text, response.history) == (302, "here", ())
 
 
-# Redirects: how far ----------------------------------------------------------------------
+# ------------------------------------------------------------------- redirects: how far
 
 
 def count(request: ServedRequest) -> Reply:
@@ -379,7 +379,7 @@ async def test_the_callers_host_stays_with_its_origin(client):
             assert f"Host: 127.0.0.1:{other.port}\n" in response.text
 
 
-# Cookies ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ cookies
 
 
 async def test_cookies_are_kept_and_sent_on_the_way(client):
@@ -415,7 +415,7 @@ async def test_cookies_that_are_off_stay_off(client):
         assert list(client.cookies) == []
 
 
-# Auth ------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- auth
 
 
 def protected(request: ServedRequest) -> Reply:
@@ -601,7 +601,7 @@ async def test_an_error_of_an_auth_is_the_callers(client):
         assert client.stats().open == 0
 
 
-# Retries ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ retries
 
 
 class Sleeps:
@@ -897,7 +897,7 @@ def test_a_retry_that_makes_no_sense(wrong):
         Retry(**wrong)
 
 
-# Hooks -----------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- hooks
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -1110,7 +1110,7 @@ async def test_a_cancel_is_not_lost_where_total_ends_a_hook(hook, client):
         assert client.stats().leased == 0
 
 
-# What is given -----------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ options
 
 REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("retry", 3, TypeError, "retry must be None or a Retry, not int"),
@@ -1186,7 +1186,7 @@ async def test_a_cookie_may_be_an_int(client):
         assert server.requests[0].headers["Cookie"] == "a=1; b=2; c=-30"
 
 
-# A proxy that is not there -------------------------------------------------------------------
+# ----------------------------------------------------------------- an unreachable proxy
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
@@ -1312,7 +1312,7 @@ async def test_a_proxy_that_was_reached_is_not_blamed():
         assert "was not reached" not in str(caught.value)
 
 
-# Cancelling ------------------------------------------------------------------------------
+# ------------------------------------------------------------------------- cancellation
 
 
 async def test_cancelled_anywhere_it_leaves_nothing():

@@ -100,7 +100,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return taken
 
 
-# The short way and the long way give the same --------------------------------------------
+# ------------------------------------------------------ both paths give the same result
 
 NEXT = "/next"
 
@@ -421,7 +421,7 @@ async def test_a_body_in_several_reads_is_whole(tls, certificates):
 CONTENT = bytes(range(256)) * 1025
 
 
-# What is known of an origin --------------------------------------------------------------
+# ------------------------------------------------------------------------ known origins
 
 HOSTS = st.sampled_from(
     """
@@ -545,7 +545,7 @@ async def test_what_is_remembered_has_bounds(monkeypatch):
             assert client._plain.inspected_heads == {}
 
 
-# Methods and bodies ----------------------------------------------------------------------
+# ------------------------------------------------------------------- methods and bodies
 
 AGENT = b"Accept: */*\r\nUser-Agent: "
 CODINGS = b"Accept-Encoding: gzip, deflate, br, zstd\r\n"
@@ -734,7 +734,7 @@ async def test_what_leaves_http_is_refused(client):
         assert server.connections == 0
 
 
-# Arguments and options -------------------------------------------------------------------
+# ---------------------------------------------------------------- arguments and options
 
 
 async def test_what_a_client_has_unless_it_is_told():
@@ -1271,7 +1271,7 @@ async def test_pool_options_are_the_pools():
                 Client(resolve={}, resolver=Resolver())
 
 
-# Its life --------------------------------------------------------------------------------
+# --------------------------------------------------------------------------- life cycle
 
 
 def test_a_client_shows_what_it_is():
@@ -1500,7 +1500,7 @@ async def test_a_stream_has_all_options():
         assert text.endswith('\n\n{"c":1}')
 
 
-# Timeouts of the whole -------------------------------------------------------------------
+# ----------------------------------------------------------------------- total timeouts
 
 
 async def test_total_covers_the_wait_for_a_connection():
@@ -1565,7 +1565,7 @@ async def test_total_covers_a_body_that_is_sent(client):
         assert client.stats().open == 0
 
 
-# Errors ----------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- errors
 
 
 SECRETS = "http://user:secret@"

@@ -67,7 +67,7 @@ async def all_lines(response: Response, **options: Any) -> list[str]:
     return [line async for line in response.iter_lines(**options)]
 
 
-# The head --------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- the head
 
 
 async def test_a_response_tells_what_its_head_says():
@@ -146,7 +146,7 @@ async def test_a_long_url_is_cut_where_it_is_shown():
     assert told.value.__notes__ == [f"{shown}: 404, no Content-Type, b'['"]
 
 
-# Text ------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- text
 
 EURO = "€"
 
@@ -239,7 +239,7 @@ async def test_encoding_is_what_text_uses():
     assert response.text is response.text
 
 
-# JSON ------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- JSON
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -288,7 +288,7 @@ async def test_json_shows_no_more_than_the_beginning():
     assert len(note) < 300
 
 
-# Links -----------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- links
 
 LINKS = {
     "one": (['<b>; rel="next"'], {"next": "http://h/d/b"}),
@@ -393,7 +393,7 @@ def test_links_have_4_mi_characters_at_most(base, reference):
     assert len(found) == 4 * 1024 * 1024 // (len(base_url) + reference)
 
 
-# Streams ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ streams
 
 TEXT = "eins\nzwei äöü\r\n\r\n€\rdrei\n\nfünf"
 LINES = ["eins", "zwei äöü", "", "€\rdrei", "", "fünf"]
@@ -697,7 +697,7 @@ async def test_a_stream_of_a_slow_server_times_out():
         assert client.stats().open == 0
 
 
-# Bounds: T3, T5 --------------------------------------------------------------------------
+# ----------------------------------------------------------------------- bounds: T3, T5
 
 
 def chunked(content: bytes, *fields: str) -> bytes:
@@ -816,7 +816,7 @@ async def test_a_coding_that_is_not_known_is_an_error():
         assert await fetch(client, url, "whole", decompress=False) == b"x"
 
 
-# Timings ---------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ timings
 
 
 async def test_the_phases_of_a_request_add_up():

@@ -67,7 +67,7 @@ async def client() -> AsyncIterator[Client]:
         yield client
 
 
-# C1: secrets and other origins -----------------------------------------------------------
+# -------------------------------------------------------- C1: secrets and other origins
 
 GIVEN: dict[str, dict[str, Any]] = {
     "headers": {"headers": SECRETS},
@@ -182,7 +182,7 @@ async def test_c1_by_way_of_a_proxy(client):
         assert "Proxy-Authorization: Basic bWU6cHc=\n" in response.text
 
 
-# C2, C3: what is not followed ------------------------------------------------------------
+# ------------------------------------------------------------ C2, C3: refused redirects
 
 
 async def test_c2_https_to_http_is_refused(certificates):
@@ -227,7 +227,7 @@ async def test_c3_the_user_of_a_location_is_dropped(client):
         assert "secret" not in str(caught.value)
 
 
-# C4, C5 ----------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- C4, C5
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
@@ -258,7 +258,7 @@ async def test_c5_loops_end(client):
         assert len(server.requests) == 11
 
 
-# C6: proxies and credentials -------------------------------------------------------------
+# ---------------------------------------------------------- C6: proxies and credentials
 
 
 async def test_c6_the_proxys_credentials_are_for_the_proxy(certificates):
@@ -308,7 +308,7 @@ async def test_c6_the_answer_of_a_proxy_is_not_the_origins(client):
         assert list(client.cookies) == []
 
 
-# C7 --------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------- C7
 
 
 async def test_c7_netrc_is_read_when_it_is_asked_for(tmp_path, monkeypatch):
@@ -322,7 +322,7 @@ async def test_c7_netrc_is_read_when_it_is_asked_for(tmp_path, monkeypatch):
         assert "Authorization" in (await client.get(server.url, auth=Netrc())).text
 
 
-# C8: cookies -----------------------------------------------------------------------------
+# -------------------------------------------------------------------------- C8: cookies
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ async def test_c8_a_flood_of_cookies_has_bounds(client):
         assert len(cookie) <= 8 * 1024 + len("Cookie: ")
 
 
-# C9: where it connects to ----------------------------------------------------------------
+# --------------------------------------------------------------------- C9: destinations
 
 
 async def test_c9_each_hop_is_vetted():
@@ -610,7 +610,7 @@ async def test_e2_what_is_not_legal_in_a_url_is_escaped(client):
             )
 
 
-# C10: the environment --------------------------------------------------------------------
+# ----------------------------------------------------------------- C10: the environment
 
 
 async def test_c10_a_request_of_a_cgi_names_no_proxy(monkeypatch):
@@ -643,7 +643,7 @@ async def test_c10_explicit_arguments_come_first(monkeypatch):
         assert evil.connections == 0
 
 
-# C11: which connections may stand for each other -----------------------------------------
+# ----------------------------------------------------- C11: interchangeable connections
 
 
 async def test_c11_connections_are_not_shared_across_settings(certificates):
@@ -686,7 +686,7 @@ async def test_c11_what_was_verified_by_one_is_not_trusted_by_all(certificates):
                     await client.get(url)
 
 
-# H12, H16: heads -------------------------------------------------------------------------
+# ---------------------------------------------------------------------- H12, H16: heads
 
 
 @pytest.mark.parametrize(
@@ -743,7 +743,7 @@ async def test_h16_two_content_types(client):
         assert response.text == "ä"
 
 
-# T3, T5: bodies --------------------------------------------------------------------------
+# ----------------------------------------------------------------------- T3, T5: bodies
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
@@ -837,7 +837,7 @@ async def test_t5_what_is_thrown_away_is_not_decoded(client, monkeypatch):
             assert (await client.get(server.url)).text == "x"
 
 
-# T4, T6 ----------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- T4, T6
 
 
 async def test_t4_a_slow_reader_holds_up_the_server(client):

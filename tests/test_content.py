@@ -114,7 +114,7 @@ def expect_body():
     return step
 
 
-# The wire --------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- the wire
 
 TEXT = "text/plain; charset=utf-8"
 IN_MEMORY = {
@@ -351,7 +351,7 @@ async def test_a_file_that_changes_while_it_is_sent(tmp_path, kind, change):
     assert f"{size - 1}" in str(info.value)
 
 
-# Sent again ------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ replays
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_a_closed_file_is_not_sent_again(tmp_path):
         content.replay()
 
 
-# What is refused -------------------------------------------------------------------------------
+# -------------------------------------------------------------------- refused arguments
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def test_a_boundary_without_files_is_a_type_error(arguments):
     )
 
 
-# Against others --------------------------------------------------------------------------------
+# -------------------------------------------------------- comparison with other clients
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 
@@ -559,7 +559,7 @@ def test_json_is_what_the_standard_library_makes(value):
     assert body == expected.encode()
 
 
-# The rest --------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- other
 
 
 def test_repr():

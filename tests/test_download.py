@@ -117,7 +117,7 @@ def leave_a_part(path: Path, content: bytes, url: str, validator: str = ETAG) ->
     )
 
 
-# Without trouble -------------------------------------------------------------------------
+# ------------------------------------------------------------------- complete downloads
 
 
 @pytest.mark.parametrize("size", [0, 1, 50_000, 3 * 1024 * 1024 + 1])
@@ -288,7 +288,7 @@ async def test_a_body_that_is_encoded_all_the_same_is_decoded(client, path):
         assert seen[-1] == (50_000, None)
 
 
-# It breaks off ---------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- breaks
 
 HEAD = 100
 """Bytes of a response at which all of its head, and less than 100 bytes of body, are there."""
@@ -638,7 +638,7 @@ async def test_a_416_that_says_nothing(client, path):
         assert path.read_bytes() == CONTENT
 
 
-# What is left of an earlier one ----------------------------------------------------------
+# ----------------------------------------------------------- parts of earlier downloads
 
 
 async def test_a_part_is_of_its_url(client, path):
@@ -716,7 +716,7 @@ async def test_a_part_is_not_looked_at_without_resume(client, path):
         assert path.read_bytes() == CONTENT
 
 
-# What ends it ----------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- ends
 
 
 async def test_a_server_that_is_away_for_a_while(client, path, sleeps):
@@ -840,7 +840,7 @@ async def test_a_body_that_cannot_be_decoded(client, path):
         assert not path.exists()
 
 
-# What cannot be ----------------------------------------------------------------------------
+# ----------------------------------------------------------------- impossible responses
 
 
 async def test_a_directory_is_refused_before_anything_is_asked_for(client, tmp_path):

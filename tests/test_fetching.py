@@ -121,7 +121,7 @@ def fetch_tasks() -> set[asyncio.Task[Any]]:
     }
 
 
-# What it gives ---------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ results
 
 
 async def test_results_of_real_requests():
@@ -248,7 +248,7 @@ async def test_a_client_of_ones_own_is_what_fetches():
         assert len(results) == 3
 
 
-# Order, and how much at a time -----------------------------------------------------------
+# ---------------------------------------------------------------- order and concurrency
 
 
 async def test_results_come_as_they_are_finished_or_in_order():
@@ -413,7 +413,7 @@ async def test_a_source_is_asked_for_one_item_at_a_time():
     assert len(await collect(fetch(Answers(), Strict(), 8))) == 20
 
 
-# Errors ----------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- errors
 
 
 async def test_errors_are_results():
@@ -536,7 +536,7 @@ async def test_what_makes_no_sense_is_an_error_at_once():
             client.fetch_many([], timeout=0)
 
 
-# Timeouts --------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- timeouts
 
 
 @pytest.mark.parametrize("timeout", ["not given", 5, Timeout(pool=0.01)])
@@ -558,7 +558,7 @@ async def test_requests_wait_for_each_other_unless_that_is_limited(timeout):
             assert kinds == {type(None)}
 
 
-# Ends ------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- ends
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -725,7 +725,7 @@ def test_a_loop_that_ends_in_the_middle_is_no_trouble():
     gc.collect()
 
 
-# Memory ----------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- memory
 
 
 class Same:

@@ -97,7 +97,7 @@ def parsed(content_type: str, data: bytes) -> list:
     return list(message.iter_parts())
 
 
-# The bytes -------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- the bytes
 
 WIRE = {
     "bytes": (
@@ -267,7 +267,7 @@ async def test_a_filename_is_no_url(name):
     assert b"\r\nContent-Type: %b\r\n\r\n" % kind in await encoded({"f": (name, b"")})
 
 
-# Names -----------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ async def test_an_enum_of_str_is_its_value():
     assert b"\r\n\r\none\r\n" in content.body
 
 
-# What may not be sent --------------------------------------------------------------------------
+# ------------------------------------------------------------------------ refused parts
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_paths_that_cannot_be_read_are_refused(tmp_path):
         form({"f": tmp_path / "fifo"})
 
 
-# Boundaries ------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------- boundaries
 
 
 def test_the_boundary_is_random():
@@ -451,7 +451,7 @@ def test_a_boundary_that_rfc_2046_does_not_allow_is_refused(boundary):
     )
 
 
-# An independent parser -------------------------------------------------------------------------
+# ---------------------------------------------------------------- an independent parser
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SENDABLE = NAMES.filter(lambda name: not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", name))
@@ -492,7 +492,7 @@ def test_any_name_is_refused_or_stays_within_its_quotes(name):
     assert body.count(b"\r\n") == 6
 
 
-# Streaming -------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- streaming
 
 
 async def test_much_memory_is_not_copied():
@@ -652,7 +652,7 @@ async def test_a_file_of_64_mib_takes_few(tmp_path, by_path):
     assert peak < 4_500_000
 
 
-# Files that change -----------------------------------------------------------------------------
+# -------------------------------------------------------------------- files that change
 
 
 @pytest.mark.parametrize("by_path", [False, True], ids=["file", "path"])
@@ -713,7 +713,7 @@ async def test_a_file_closed_meanwhile_is_an_error(tmp_path):
         await gathered(body)
 
 
-# Endings ---------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ endings
 
 
 @pytest.mark.parametrize("by_path", [False, True], ids=["file", "path"])

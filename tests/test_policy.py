@@ -42,7 +42,7 @@ HERE = split_url("http://a.test/x/y?z")
 METHODS = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", "QUERY", "post"]
 
 
-# Redirects ---------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- redirects
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -236,7 +236,7 @@ def test_what_describes_a_body_goes_with_it():
     assert [name for name, _ in fields.pairs()] == others
 
 
-# What is tried again -----------------------------------------------------------------------
+# ------------------------------------------------------------------- retryable failures
 
 
 def failed(kind: type[Exception], phase: str = "", *arguments: object) -> Exception:
@@ -383,7 +383,7 @@ def test_limits_of_a_retry():
     assert Retry(budget=None).budget is None
 
 
-# When --------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- waits
 
 
 def test_each_wait_may_be_twice_as_long_up_to_the_longest(monkeypatch):

@@ -30,7 +30,7 @@ def refused(error, function, *arguments) -> str:
     return str(info.value)
 
 
-# A proxy's URL -----------------------------------------------------------------------------
+# ------------------------------------------------------------------------ a proxy's URL
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_proxies_are_keys_C11():
         P.host = "other.test"
 
 
-# NO_PROXY ----------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- NO_PROXY
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_whatever_no_proxy_says_fails_nothing(text, host, port):
     assert NoProxy(text).matches(host, port) in (True, False)
 
 
-# The environment -----------------------------------------------------------------------------
+# ---------------------------------------------------------------------- the environment
 
 
 def env(scheme="http", host="example.org", port=80, **environ) -> Proxy | None:
@@ -480,7 +480,7 @@ def test_a_variable_that_is_not_needed_is_not_read():
     assert from_environment(environ).proxy_for("https", "a.test", 443) == P
 
 
-# What a caller gives -------------------------------------------------------------------------
+# ----------------------------------------------------------------- arguments of callers
 
 
 def test_one_proxy_for_all():
@@ -561,7 +561,7 @@ def test_a_value_of_another_type(value):
     assert text.startswith("a proxy must be a str or a Proxy, not ")
 
 
-# The module ----------------------------------------------------------------------------------
+# --------------------------------------------------------------------------- the module
 
 
 def test_is_pure():

@@ -37,7 +37,7 @@ def refused(error, function, *arguments) -> str:
     return str(info.value)
 
 
-# Taking apart ------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- splitting
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_what_is_shown_is_cut():
         assert len(refused(InvalidURL, split_url, url)) < 700
 
 
-# Where parsers disagree --------------------------------------------------------------------
+# ------------------------------------------------------------- disagreements of parsers
 
 
 @pytest.mark.parametrize(
@@ -540,7 +540,7 @@ def test_a_path_keeps_its_characters(path):
     assert unquote(target) == unquote(f"/{path.partition('#')[0]}")
 
 
-# Names outside ASCII -----------------------------------------------------------------------
+# ------------------------------------------------------------------ names outside ASCII
 
 NAMES = [
     ("bücher.test", "xn--bcher-kva.test"),
@@ -601,7 +601,7 @@ def test_both_ways_lead_to_the_same_host(name):
     assert without == with_idna
 
 
-# References --------------------------------------------------------------------------------
+# --------------------------------------------------------------------------- references
 
 
 @pytest.mark.parametrize(
@@ -749,7 +749,7 @@ def test_whatever_a_location_says_it_leads_to_a_url_or_is_refused(location):
         assert parts.host == "a.test"
 
 
-# Bases -------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- bases
 
 
 @pytest.mark.parametrize(
@@ -811,7 +811,7 @@ def test_a_base_keeps_its_host(url):
     assert parts.host == "a.test" or url.lower().startswith(("http://", "https://"))
 
 
-# Parameters --------------------------------------------------------------------------------
+# --------------------------------------------------------------------------- parameters
 
 
 class Colour(str, enum.Enum):  # noqa: UP042 - another str() than StrEnum's

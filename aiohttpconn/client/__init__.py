@@ -1,1 +1,1 @@
-"""The client, on top of the pool: what programs ask for. Imported when it is first used."""
+"""The client, on top of the pool: complete requests for programs. Loaded on first use."""

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "give_up", "keep_cookies", "route_for"]
 
 MAX_CHALLENGES = 10
-"""How often a call is authorized again: the caller's ``Auth`` may ask for it after any 401."""
+"""Repeats of a request after 401: an ``Auth`` of the caller may ask for any number of them."""
 
 _BODIES = ("content", "json", "data", "files")
 
@@ -140,7 +140,7 @@ class Call:
             self._fields["Content-Length"] = str(content.length)
         return content
 
-    # ----------------------------------------------------------------- the call
+    # -------------------------------------------------------------------------- running
 
     async def run(self, first: HTTPResponse | None = None) -> Response:
         """Send the request and all that its responses lead to; return the last response.
@@ -311,7 +311,7 @@ class Call:
         content = decode_body(raw, data, codings, url, (settings.max_body, settings.max_ratio))
         return Response(raw, url, content, self._asked, sent, head_at, ended)
 
-    # ------------------------------------------------------------------ cookies
+    # -------------------------------------------------------------------------- cookies
 
     def _add_cookies(self, request: Request) -> None:
         """Add a Cookie field, unless the caller has set one."""
@@ -322,7 +322,7 @@ class Call:
         if cookies := "; ".join(filter(None, (kept, self._own_cookies))):
             request.headers["Cookie"] = cookies
 
-    # --------------------------------------------------------------- what follows
+    # --------------------------------------------------------- redirects and challenges
 
     def _redirect(self, raw: HTTPResponse) -> Redirect | None:
         """Return the redirect to follow, None if *raw* is none. Raises ``RedirectRefused``."""
@@ -390,7 +390,7 @@ class Call:
         self._challenges += 1
         return self._challenges <= MAX_CHALLENGES and self._auth.challenged(request, raw)
 
-    # -------------------------------------------------------------------- retries
+    # -------------------------------------------------------------------------- retries
 
     def _wait_before_retry(self, raw: HTTPResponse, attempt: int) -> float | None:
         """Return the seconds to wait before the request is sent again because of its status."""

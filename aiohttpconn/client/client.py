@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 CLIENT_LIMITS = Limits(max_fields=1000, max_line=256 * 1024, max_head_bytes=256 * 1024)
-"""How large a response head may be for a client: some sites send hundreds of fields."""
+"""Limits of a client's response heads: some sites send hundreds of fields."""
 
 
 class Client:
@@ -228,7 +228,7 @@ class Client:
         """Close all connections and wait until their sockets are closed."""
         await self._pool.close()
 
-    # ------------------------------------------------------------------ requests
+    # ------------------------------------------------------------------------- requests
 
     async def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Response:
         """Send a request; return its response once the whole body is here, decoded.

@@ -43,7 +43,7 @@ FLUSH_SECONDS = 0.5
 """After this time fewer bytes are written, too, so that a slow download shows progress."""
 
 ATTEMPTS = Retry(attempts=5, backoff=0.2, max_backoff=5.0)
-"""How often, and after which waits, a download continues if it breaks without a new byte."""
+"""Attempts and waits of a download that breaks without a new byte."""
 
 # RFC 9110 §8.8.3, only strong ones.
 _ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')

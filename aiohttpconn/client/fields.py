@@ -81,7 +81,7 @@ class Fields(MutableMapping[str, str]):
         return len({item[0] for item in self._items})
 
     def add(self, name: str | bytes, value: str | bytes | int) -> None:
-        """Add a field behind those that are there, of the same name too."""
+        """Add a field at the end, in addition to those of the same name."""
         text, value = check_field(name, value)
         self._items.append((text.lower(), text, value))
 

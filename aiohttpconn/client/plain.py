@@ -118,7 +118,7 @@ class PlainRequests:
         # By a response's head: whether the response is more than its body.
         self.inspected_heads: dict[bytes, bool] = {}
 
-    # ------------------------------------------------------------------ requests
+    # ------------------------------------------------------------------------- requests
 
     def with_options(
         self, url: str, options: RequestOptions
@@ -213,7 +213,7 @@ class PlainRequests:
         fields = f"Host: {pool.authority}\r\n{KEEP_ALIVE}{pool.proxy_authorization}"
         self.origins[prefix] = KnownOrigin(pool, f" HTTP/1.1\r\n{fields}", origin)
 
-    # ----------------------------------------------------------------- responses
+    # ------------------------------------------------------------------------ responses
 
     def inspect(self, head: bytes, status: int) -> bool:
         """Return whether a response with *head* is more than its body, and remember the answer.

@@ -48,7 +48,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that redirect automatically (RFC 9110 §15.4). 300 and 304 do not."""
 
 
-# ------------------------------------------------------------------------- redirects
+# ---------------------------------------------------------------------------- redirects
 
 
 class Redirect(NamedTuple):
@@ -122,7 +122,7 @@ def _shown(locations: Sequence[str]) -> str:
     return ", ".join(quote(redact(value).encode("latin-1", "replace")) for value in locations[:3])
 
 
-# --------------------------------------------------------------------------- retries
+# ------------------------------------------------------------------------------ retries
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class Response:
         reason = self.reason[:MAX_SHOWN].encode("ascii", "backslashreplace").decode()
         return f"{self.status} {reason}".rstrip()
 
-    # -------------------------------------------------------------------------- head
+    # ----------------------------------------------------------------------------- head
 
     @property
     def reason(self) -> str:
@@ -193,7 +193,7 @@ class Response:
         error.response = self
         raise error
 
-    # -------------------------------------------------------------------------- body
+    # ----------------------------------------------------------------------------- body
 
     @property
     def content(self) -> bytes:

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 POOL_SECONDS = 60.0
-"""How long a request waits for a connection, unless the caller gives a ``Timeout``."""
+"""Limit of the wait for a connection, unless the caller gives a ``Timeout``."""
 
 DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS)
 """A client's timeout, unless the caller gives one."""

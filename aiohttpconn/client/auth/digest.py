@@ -20,7 +20,7 @@ MAX_CHALLENGES = 8 * 1024
 """Characters of a response's WWW-Authenticate fields that are read."""
 
 MAX_REPEATS = 3
-"""How often Digest repeats one request: once, and again for nonces that were stale."""
+"""Repeats of one request: the first after the challenge, more after stale nonces."""
 
 MAX_ORIGINS = 256
 """Origins whose last challenge a Digest keeps, to answer it in the first request."""
@@ -222,7 +222,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# ------------------------------------------------------------------ WWW-Authenticate
+# --------------------------------------------------------------------- WWW-Authenticate
 
 
 def _choose(fields: list[str]) -> _Challenge | None:

@@ -140,7 +140,7 @@ def _too_many(content: Any, json: Any, data: Any, files: Any) -> TypeError:
     )
 
 
-# JSON --------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- JSON
 
 
 @functools.cache
@@ -160,7 +160,7 @@ def _encode_json(value: Any, dumps: Callable[[Any], str | bytes] | None) -> byte
     raise TypeError(f"dumps= must return str or bytes, got {type(text).__name__}")
 
 
-# Content as it is --------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ content
 
 
 def _raw(content: Any) -> Content:
@@ -194,7 +194,7 @@ def _raw(content: Any) -> Content:
     return Content(content, again=False if isinstance(content, AsyncIterable) else None)
 
 
-# Forms -------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- forms
 
 
 def _form(data: Any) -> Content:

@@ -191,7 +191,7 @@ class FilePart:
         return open(self._path, "rb")
 
 
-# What callers give -------------------------------------------------------------------------
+# ----------------------------------------------------------------- arguments of callers
 
 
 def named_values(given: Any, what: str) -> Iterator[tuple[str, Any]]:
@@ -243,7 +243,7 @@ def unread_memory(file: io.BytesIO) -> bytes | memoryview:
     return memoryview(value)[start:] if start else value
 
 
-# Parts -------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- parts
 
 _Content: TypeAlias = "bytes | memoryview | FilePart"
 

@@ -318,7 +318,7 @@ def check_cookie(name: str, value: str, path: str = "/") -> None:
         raise ValueError(f"a cookie's path must begin with '/' and have no ';': {path!r}")
 
 
-# -------------------------------------------------------------------- http.cookiejar
+# ----------------------------------------------------------------------- http.cookiejar
 
 
 class _JarResponse:
