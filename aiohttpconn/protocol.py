@@ -398,6 +398,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self.write = _not_connected
         if self.upload is not None:
             self.upload.wake()
+            self.upload = None  # they know each other
         if self.owner is not None:
             owner, self.owner = self.owner, None
             owner.transport_lost(self)

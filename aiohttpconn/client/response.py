@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..response import HTTPResponse
 
-__all__ = ["Response", "Timings", "codings_of", "decode_body", "read_body", "too_large"]
+__all__ = ["Response", "Timings"]
 
 MAX_LINE = 16 * 1024 * 1024
 """Default limit of ``iter_lines`` for a line, in characters: a server may never send its end."""
