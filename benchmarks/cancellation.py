@@ -1,15 +1,15 @@
-"""What is left of a pool after ten thousand cancellations? For us and for every peer.
+"""How much of a pool is left after ten thousand cancellations? For us and for every peer.
 
     python benchmarks/cancellation.py [--clients 'client,httpx*'] [--loops asyncio,uvloop]
                                       [--cancellations 10000] [--seed 1]
 
-Each client may have 20 connections in all, and a hundred callers use it at a time, to several
-hosts, for answers that come at once, later, or in pieces. Each call is cancelled at a random
-moment: after some turns of the loop, or after some milliseconds. When so many were cancelled, and
-a second has passed, the pool's own counters are read, where it has any, and 60 requests are made
-which the server holds for 0.3 s: how many it holds at a time is how many connections the pool still
-gives out. A wrong answer is one to another request. Prints one table, Markdown; a cell is
-``asyncio / uvloop``.
+Each client may have 20 connections in all. A hundred callers use it at a time, for requests to
+several hosts, whose answers come at once, later, or in pieces. Each call is cancelled at a random
+moment: after some turns of the loop, or after some milliseconds. One second after the last
+cancellation the script reads the pool's own counters, if it has any, and makes 60 requests that the
+server holds for 0.3 s: the number of requests that it holds at a time is the number of connections
+that the pool still gives out. A wrong answer is one to another request. The script prints one
+table, as Markdown; a cell is ``asyncio / uvloop``.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ HOSTS = 4
 PATHS = ("/x", "/x", "/wait/2", "/chunked")
 CHUNKED_BYTES = 64 * KIB
 TURNS = 30
-"""Of the loop, at most, after which a call is cancelled."""
+"""Turns of the loop, at most, after which a call is cancelled."""
 
 LATEST = 0.008
-"""Seconds, at most, after which another call is cancelled: beyond that most have ended."""
+"""Seconds, at most, after which another call is cancelled: after that most calls have ended."""
 
 PATIENCE = 10.0
-"""Seconds until a call has hung that was cancelled, or that should be answered in less than 1 s."""
+"""Seconds after which a call counts as hung: one cancelled, or one that should take under 1 s."""
 
 SETTLING = 1.0
 HELD_REQUESTS = 3 * LIMIT
 HELD_MILLISECONDS = 300
 SECONDS = 150.0
-"""Until a client is given up; the slowest needs half of that."""
+"""Seconds until a client is given up; the slowest needs half of that."""
 
 
 def is_right(url: str, body: bytes) -> bool:
-    """Whether *body* answers a request for *url*."""
+    """Return whether *body* answers a request for *url*."""
     if "/wait/" in url:
         return body.isdigit()
     return body == REPLY if url.endswith("/x") else len(body) == CHUNKED_BYTES
 
 
 class Cancelling:
-    """A hundred callers whose calls are cancelled, and what came of it."""
+    """A hundred callers whose calls are cancelled, and counts of the outcomes."""
 
     def __init__(self, client: AsyncClient, cancellations: int, seed: int) -> None:
         self._client = client
@@ -90,14 +90,14 @@ class Cancelling:
                 self._left -= 1
             elif exc := task.exception():
                 self.errors[type(exc).__name__] += 1
-                # Who answers a cancellation with something else is not asked for ever.
+                # Count it, too: a client that answers every cancellation so must not run for ever.
                 self._left -= 1
             elif not is_right(url, task.result()):
                 self.wrong += 1
 
 
 async def capacity(client: AsyncClient) -> dict[str, Any]:
-    """Return how many requests the server had at a time, how many hung, and what was wrong."""
+    """Return how many requests the server had at a time, how many hung, and the errors."""
     hosts = itertools.cycle(client.job.targets[:HOSTS])
     tasks = []
     for _ in range(HELD_REQUESTS):
@@ -182,7 +182,7 @@ def at_once(outcome: Outcome) -> str:
 
 
 def said(outcome: Outcome) -> str:
-    """Return how many lines it wrote to standard error, without those of a traceback."""
+    """Return how many lines a client wrote to standard error, without those of a traceback."""
     lines = [line for line in outcome.said.splitlines() if line and not line.startswith(" ")]
     return f"{len(lines):,} lines" if lines else "nothing"
 

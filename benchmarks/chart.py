@@ -1,8 +1,8 @@
 """The chart: figures of run.py's JSON as an SVG, light or dark.
 
-Bars are to scale and start at zero: requests per second of CPU (so longer is better, and the
-slow are as readable as the quick) with CPU µs per request written beside; and GB/s. Pure text,
-no script, no fonts of its own.
+Bars are to scale and start at zero. They show requests per second of CPU (so longer is better, and
+slow clients are as readable as quick ones), with CPU µs per request written beside them, and GB/s.
+The file is pure text, without scripts or fonts of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["THEMES", "svg"]
 
 WIDTH = 760
 LABEL = 120
-"""Pixels of the names, left of the bars."""
+"""Pixels for the names, left of the bars."""
 VALUE = 110
-"""Pixels of the values, right of the longest bar."""
+"""Pixels for the values, right of the longest bar."""
 BAR, GAP, BETWEEN = 13, 2, 9
 TITLE, FOOT = 44, 30
 
@@ -54,7 +54,7 @@ THEMES = {
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: how long it is, in the panel's unit, and what is written beside it."""
+    """One bar: its length, in the panel's unit, and the text beside it."""
 
     client: str
     loop: str
@@ -78,7 +78,7 @@ class Panel:
 
 
 def panels(figures: Figures) -> list[Panel]:
-    """Return what there is to show of *figures*."""
+    """Return the panels for which *figures* has results."""
     found = []
     for name in ("get_x64", "get_x64_tls"):
         bars = [_cpu_bar(result) for result in figures.of(name) if result.rounds]
@@ -126,7 +126,7 @@ def svg(raw: dict[str, Any], theme: str) -> str:
 
 
 def _draw(panel: Panel, top: int, colours: dict[str, str]) -> tuple[list[str], int]:
-    """Return the elements of a panel that begins at *top*, and where it ends."""
+    """Return the elements of a panel that begins at *top*, and its lower end."""
     longest = max(bar.value for bar in panel.bars)
     scale = (WIDTH - LABEL - VALUE) / longest
     title = panel.title[0].upper() + panel.title[1:]

@@ -1,8 +1,8 @@
-"""What fairness.py and cancellation.py share: one experiment, made with each client in turn.
+"""The common part of fairness.py and cancellation.py: an experiment with each client in turn.
 
-Each client is a process of its own with a time limit, because some end dead. It runs the same
-script with ``--child``, and says what it finds in lines of JSON on standard output, as soon as it
-finds it: what it had said stays, whatever becomes of it. The server is server/own.py.
+Each client is a process of its own with a time limit, because some of them hang. It runs the same
+script with ``--child``, and writes each finding at once, as a line of JSON, to standard output, so
+that earlier findings survive a later failure. The server is server/own.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Contender:
-    """A client with settings: what its row is called, and how it is limited."""
+    """A client with settings: the name of its row, and the limit of its pool."""
 
     name: str
     client: str
@@ -50,7 +50,7 @@ class Contender:
 
 @dataclass
 class Outcome:
-    """What a child has found, why it found no more, and what it wrote to standard error."""
+    """The findings of a child, the error that ended it, and its output on standard error."""
 
     found: dict[str, Any]
     error: str = ""
@@ -58,17 +58,17 @@ class Outcome:
 
 
 Row = tuple[Contender, list[Outcome]]
-"""A client, and what it did on each loop."""
+"""A client, and its outcome on each loop."""
 
 Column = tuple[str, Callable[[Outcome], str]]
-"""A title, and what is shown; it raises ``KeyError`` where nothing was found."""
+"""A title, and a function that returns the text; it raises ``KeyError`` if nothing was found."""
 
 
 # ---------------------------------------------------------------------- the parent
 
 
 def options(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser with what every such script takes."""
+    """Return a parser with the options of every such script."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--clients", help="names or patterns, with commas")
     parser.add_argument("--loops", default="asyncio,uvloop")
@@ -80,7 +80,7 @@ def options(doc: str | None) -> argparse.ArgumentParser:
 def compare(
     script: str, given: argparse.Namespace, arguments: list[str], seconds: float
 ) -> tuple[list[Row], dict[str, str]]:
-    """Make the experiment of *script* with each client; return the rows, and who has none.
+    """Make the experiment of *script* with each client; return the rows, and the absent clients.
 
     *arguments* are passed on to the children, each of which has *seconds*.
     """
@@ -91,7 +91,7 @@ def compare(
         outcomes = []
         for loop in given.loops.split(","):
             say(f"{Path(script).stem}: {contender.name}, {contender.limit}, {loop}")
-            # A server for each: what one client has left there is not the next one's.
+            # A server for each client: connections that one has left must not affect the next.
             with start_own(server_core, None) as endpoint:
                 outcomes.append(run(script, contender, loop, endpoint, arguments, seconds))
             if given.said:
@@ -101,7 +101,7 @@ def compare(
 
 
 def contenders(patterns: str | None) -> tuple[list[Contender], dict[str, str]]:
-    """Return who takes part, and who does not, with the reason."""
+    """Return the clients that take part, and those that do not, with the reason."""
     versions = find_versions()
     found, absent = [], {}
     pooling = [name for name, client in CLIENTS.items() if takes_part(name, client.only)]
@@ -127,13 +127,13 @@ def contenders(patterns: str | None) -> tuple[list[Contender], dict[str, str]]:
 
 
 def takes_part(name: str, only: tuple[str, ...]) -> bool:
-    """Whether *name* is a client with a pool, and no variant of another."""
+    """Return whether *name* is a client with a pool, and no variant of another."""
     kind = CLIENTS[name].kind
     return name == "client" or (not only and kind not in ("ours", "floor", "stdlib"))
 
 
 def limit_of(name: str) -> str:
-    """Return how *name* is limited, from its adapter's source: it may not be importable here."""
+    """Return the limit of *name*, from a process in its environment: ours may lack the client."""
     command = f"import clients.{CLIENTS[name].module} as m; print(m.Client.LIMIT)"
     python = python_of(CLIENTS[name].environment)
     done = subprocess.run(
@@ -197,7 +197,7 @@ def run(
 
 
 def table(columns: tuple[Column, ...], rows: list[Row], absent: dict[str, str]) -> str:
-    """Return the rows as Markdown, and below why something is missing."""
+    """Return the rows as Markdown, and below them the reasons for missing figures."""
     titles = ["client", "limit", *[title for title, _ in columns]]
     lines = [f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * len(columns)}"]
     notes = []
@@ -213,7 +213,7 @@ def table(columns: tuple[Column, ...], rows: list[Row], absent: dict[str, str]) 
 
 
 def _cell(show: Callable[[Outcome], str], outcomes: list[Outcome]) -> str:
-    """Return what the loops have, one value if they are the same; a dash is what was not found."""
+    """Return the values of the loops, or one if they are the same; a dash stands for none."""
     values = []
     for outcome in outcomes:
         try:
@@ -232,12 +232,12 @@ def say(text: str) -> None:
 
 
 def report(**found: Any) -> None:
-    """Tell the parent what has been found."""
+    """Tell the parent *found*."""
     print(json.dumps(found), flush=True)
 
 
 def child(client: str, loop: str, job: str, experiment: Experiment) -> int:
-    """Make *experiment* with a client, here; return the exit status."""
+    """Make *experiment* with a client in this process; return the exit status."""
     raise_file_limit()
     factory: Any = asyncio.new_event_loop
     if loop == "uvloop":

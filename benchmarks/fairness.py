@@ -1,12 +1,12 @@
-"""How long does one request wait behind 200 to a slow host? For us and for every peer.
+"""How long does one request wait while 200 others wait for a slow host? For us and every peer.
 
     python benchmarks/fairness.py [--clients 'client,httpx*'] [--loops asyncio,uvloop]
 
-Each client may have 20 connections in all. 200 requests to a host that takes 0.5 s for each are
-under way, or queued, when one to another host, which answers at once, is made 0.1 s later; then ten
-more, one after the other. Nothing that keeps to its limit and gives the slow host all of it can
-answer the one before 0.4 s have passed, which is when the first slots are free; a pool that lets
-all wait in one queue takes 5 s. Prints one table, Markdown; a cell is ``asyncio / uvloop``.
+Each client may have 20 connections in all. It makes 200 requests to a host that takes 0.5 s for
+each. 0.1 s later it makes one request to another host, which answers at once; then ten more, one
+after the other. A client that keeps to its limit, and gives the slow host all of it, cannot answer
+the one before 0.4 s have passed, when the first connections are free; a pool with one queue for all
+requests takes 5 s. The script prints one table, as Markdown; a cell is ``asyncio / uvloop``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 SLOW_REQUESTS = 200
 SLOW_MILLISECONDS = 500
 HEAD_START = 0.1
-"""Seconds from the 200 requests to the one."""
+"""Seconds between the 200 requests and the one."""
 
 MORE = 10
 SECONDS = 60.0
-"""Until a client has hung: 200 requests are done in 5 s on 20 connections, in 12.5 s on 8."""
+"""Seconds after which a client hangs: 200 requests take 5 s on 20 connections, 12.5 s on 8."""
 
 
 async def experiment(client: AsyncClient) -> None:
@@ -36,7 +36,7 @@ async def experiment(client: AsyncClient) -> None:
     job = client.job
     slow = f"{job.origin}/wait/{SLOW_MILLISECONDS}"
     fast = job.urls[0]
-    # What is imported or set up at the first request is not meant.
+    # Imports and set-up of the first request do not count.
     await client.fetch(job.url)
     began = time.perf_counter()
     crowd = [asyncio.ensure_future(client.fetch(slow)) for _ in range(SLOW_REQUESTS)]

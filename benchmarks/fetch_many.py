@@ -1,14 +1,14 @@
-"""Does the memory of fetch_many stay flat? 100,000 URLs on this machine, looked at all the way.
+"""Does the memory of fetch_many stay flat? 100,000 URLs on this machine, with ten readings.
 
     python benchmarks/fetch_many.py [--urls 100000] [--concurrency 64] [--hosts 16]
                                     [--loops asyncio,uvloop] [--ordered]
 
-The URLs come from a generator, so nobody holds them; results are looked at and dropped. Each loop
-has two processes: one that only runs, for the requests per second and the resident memory, and one
-under tracemalloc, which is several times slower, for what Python's objects take. Memory is read at
-every tenth of the URLs; under tracemalloc what is garbage is collected before, so that only what
-is held is seen. Prints one table, Markdown, and a verdict: by how much the median of the second
-half is above the first tenth. The server is server/own.py.
+The URLs come from a generator, so that nothing holds them; results are checked and dropped. Each
+loop has two processes: one that only runs, for the requests per second and the resident memory, and
+one under tracemalloc, which is several times slower, for the memory of Python's objects. Memory is
+read after every tenth of the URLs; under tracemalloc after a garbage collection, so that only held
+objects count. The script prints one table, as Markdown, and a verdict: by how much the median of
+the second half is above the first tenth. The server is server/own.py.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from workers import environment
 import aiohttpconn
 
 PARTS = 10
-"""Times that memory is read."""
+"""Number of times that memory is read."""
 
 FLAT_RESIDENT = MIB
-"""Bytes of resident memory by which it may grow and is flat: what malloc's arenas do anyway."""
+"""Bytes by which resident memory may grow and still count as flat: malloc's arenas vary so much."""
 
 FLAT_TRACED = 128 * KIB
-"""Bytes of Python's objects by which it may grow and is flat: what a moment's requests differ."""
+"""Bytes by which Python's objects may grow and still count as flat: the current requests vary."""
 
 SECONDS = 600.0
 
@@ -54,7 +54,7 @@ def urls_of(hosts: list[str], count: int) -> Iterator[str]:
 
 
 async def fetch(hosts: list[str], options: argparse.Namespace) -> None:
-    """Fetch them all; print a line of JSON at each part."""
+    """Fetch all URLs; print a line of JSON after each part."""
     every = max(1, options.urls // PARTS)
     done = 0
     began = time.perf_counter()
@@ -94,7 +94,7 @@ def child(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace, loop: str, hosts: list[str], trace: bool) -> list[Any]:
-    """Return what a child has printed. Raises ``subprocess.SubprocessError``."""
+    """Return the findings that a child has printed. Raises ``subprocess.SubprocessError``."""
     command = [sys.executable, str(Path(__file__)), "--child", json.dumps(hosts), "--loops", loop]
     command += ["--urls", str(options.urls), "--concurrency", str(options.concurrency)]
     command += ["--trace"] if trace else []
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace, loop: str, hosts: list[str], trace: bool) -
 
 
 def growth(values: list[float]) -> float:
-    """Return by how much memory has grown since the first reading. Others come and go."""
+    """Return the growth of memory from the first reading to the median of the second half."""
     return statistics.median(values[len(values) // 2 :]) - values[0]
 
 

@@ -1,4 +1,4 @@
-"""What takes part in a run: scenarios, clients, loops, and the environments they are in."""
+"""The parts of a run: scenarios, clients, loops, and the clients' environments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Plan", "chosen", "find_versions", "python_of"]
 
 MANY = 1000
-"""Connections of one client from which on not all clients run at once."""
+"""Connections of one client at which not all clients run at once any more."""
 
 
 Entry = tuple[str, Registered, str]
@@ -27,7 +27,7 @@ Entry = tuple[str, Registered, str]
 
 @dataclass
 class Plan:
-    """What takes part, on what, and how long."""
+    """The scenarios, clients and loops of a run, and its length."""
 
     scenarios: list[Scenario]
     clients: list[str]
@@ -38,10 +38,10 @@ class Plan:
     versions: dict[str, str]
 
     def groups(self, scenario: Scenario) -> list[list[Entry]]:
-        """Return ``entries`` in the groups that run beside each other.
+        """Return ``entries`` in groups that run beside each other.
 
-        One group, except where the connections of all clients would be more than a server may
-        have open: then each loop by itself, as ratios are within a loop.
+        There is one group, unless all clients together would have more connections than a server
+        may have open. Then each loop has its own group, because ratios are within a loop.
         """
         entries = list(self.entries(scenario))
         if max(scenario.concurrency, scenario.crowd) < MANY:
@@ -68,7 +68,7 @@ class Plan:
 
 
 def chosen(patterns: str | None, names: Iterator[str] | list[str]) -> list[str]:
-    """Return those of *names* that match one of *patterns*. Raises ``SystemExit`` for none."""
+    """Return the *names* that match one of *patterns*; raise ``SystemExit`` if one matches none."""
     everything = list(names)
     if patterns is None:
         return everything
@@ -82,7 +82,7 @@ def chosen(patterns: str | None, names: Iterator[str] | list[str]) -> list[str]:
 
 
 def python_of(environment_name: str) -> str:
-    """Return the interpreter of an environment: those beside ours are ours with a suffix."""
+    """Return the interpreter of an environment, whose path is that of ours with a suffix."""
     if not environment_name:
         return sys.executable
     return str(Path(f"{sys.prefix}-{environment_name}") / "bin" / "python")
@@ -101,7 +101,7 @@ print(json.dumps(found))
 
 
 def find_versions() -> dict[str, str]:
-    """Return the version of each client that is installed, and uvloop's; "" is Python's own."""
+    """Return the versions of the installed clients and of uvloop; "" for Python's own clients."""
     versions = {}
     for env in {client.environment for client in CLIENTS.values()}:
         names = {

@@ -1,8 +1,8 @@
-"""The report: figures of run.py, as they stand in its JSON, made into Markdown.
+"""The report: the figures of run.py's JSON as Markdown.
 
-Nothing is measured here and nothing is estimated: a cell without figures is empty and its row
-says why. Ratios are taken between results of the same round, then their median, least and
-greatest are shown. Clients that block (``threads``) stand beside asyncio's floor.
+This module measures nothing and estimates nothing: a cell without figures is empty, and a note
+below the table says why. Ratios are between results of the same round; the report shows their
+median, least and greatest. Clients that block (``threads``) are compared with asyncio's floor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["BARS", "KIN", "Figures", "Result", "Verdict", "judge", "markdown", "
 OURS, FLOOR = "aiohttpconn", "floor"
 CLIENT, NO_COOKIES = "client", "client-nocookies"
 KIN = frozenset({OURS, CLIENT, NO_COOKIES})
-"""What is ours: ``HTTPConnection``, and ``Client`` on top of it."""
+"""Our own clients: ``HTTPConnection``, and ``Client`` on top of it."""
 
 RUST = ("wreq", "pyreqwest")
 
@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Result:
-    """What one client did in one scenario on one loop; ``rounds`` is empty where it has none."""
+    """The result of one client in one scenario on one loop; ``rounds`` may be empty."""
 
     scenario: str
     client: str
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def milliseconds(self) -> list[float]:
-        """Of an import, over what is imported anyway."""
+        """Milliseconds of an import, beyond those of the modules that every client imports."""
         return [(r["with"] - r["base"]) * 1e3 for r in self.rounds]
 
     @property
@@ -93,14 +93,14 @@ class Figures:
             raw["client"],
             raw["loop"],
             self.scenarios[raw["scenario"]]["size"],
-            # A client that failed in its fourth round has no figures of three.
+            # A client that failed in its fourth round gets no figures from the first three.
             () if why_not else tuple(raw.get("rounds", ())),
             raw.get("peak", 0),
             why_not,
         )
 
     def get(self, scenario: str, client: str, loop: str) -> Result | None:
-        """Return a result that has figures, else None."""
+        """Return a result if it has figures, else None."""
         found = self._results.get((scenario, client, loop))
         return found if found is not None and found.rounds else None
 
@@ -109,7 +109,7 @@ class Figures:
         return [result for key, result in self._results.items() if key[0] == scenario]
 
     def beside(self, result: Result, client: str) -> Result | None:
-        """Return *client*'s result that *result* is compared with."""
+        """Return the result of *client* to compare *result* with."""
         loops = ("asyncio", "uvloop") if result.loop == "threads" else (result.loop,)
         found = (self.get(result.scenario, client, loop) for loop in loops)
         return next((other for other in found if other is not None), None)
@@ -121,7 +121,7 @@ def ratios(above: Iterable[float], below: Iterable[float]) -> list[float]:
 
 
 def spread(values: list[float], digits: int | None = None) -> str:
-    """Return ``median (least–greatest)``, with as many digits as are worth reading."""
+    """Return ``median (least–greatest)``, by default with as many digits as are worth reading."""
     if not values:
         return ""
     middle = statistics.median(values)
@@ -139,7 +139,7 @@ def spread(values: list[float], digits: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bar, and whether it was reached; ``reached`` is None where there are no figures."""
+    """A bar, and whether it was reached; ``reached`` is None if there are no figures."""
 
     scenario: str
     bar: str
@@ -149,10 +149,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a scenario must show: *value* of the measured figures is at most, or least, *limit*.
+    """An aim for scenarios: *value* of the measured figures is at most, or at least, *limit*.
 
-    ``value(figures, scenario, loop)`` gives the ratios of the rounds (or one number of its own);
-    their median is compared.
+    ``value(figures, scenario, loop)`` returns the ratios of the rounds (or a single number); their
+    median is compared with *limit*.
     """
 
     scenarios: tuple[str, ...]
@@ -177,7 +177,7 @@ Series = Callable[[Result], list[float]]
 
 
 def _between(above: str, below: str, series: Series) -> Callable[..., list[float]]:
-    """Return a function that gives the ratios of two clients in one scenario on one loop."""
+    """Return a function that returns the ratios of two clients in one scenario on one loop."""
 
     def value(figures: Figures, scenario: str, loop: str) -> list[float]:
         a, b = figures.get(scenario, above, loop), figures.get(scenario, below, loop)
@@ -195,7 +195,7 @@ def _throughput(result: Result) -> list[float]:
 
 
 def _best_rust(figures: Figures, scenario: str, loop: str) -> list[float]:
-    """How many times our CPU the best client in Rust takes."""
+    """Return the ratios of the best Rust client's CPU to ours."""
     ours = figures.get(scenario, OURS, loop)
     found = [figures.get(scenario, name, loop) for name in RUST]
     rust = [result for result in found if result is not None]
@@ -206,7 +206,7 @@ def _best_rust(figures: Figures, scenario: str, loop: str) -> list[float]:
 
 
 def _against_get_x64(figures: Figures, scenario: str, loop: str) -> list[float]:
-    """CPU per request over that of get_x64: of two scenarios, so of their medians."""
+    """Return CPU per request over that of get_x64, from medians: two scenarios share no rounds."""
     many, few = figures.get(scenario, OURS, loop), figures.get("get_x64", OURS, loop)
     if many is None or few is None:
         return []
@@ -263,7 +263,7 @@ BARS = (
     Bar(("get_x64_tls",), _BOTH, "≥ 3 × less than aiohttp", _UNDER_AIOHTTP, 3, least=True),
     Bar(("get_x1000",), _BOTH, "≤ 1.25 × that of `get_x64`", _against_get_x64, 1.25),
     Bar(_STREAMS, _BOTH, "≥ 0.9 × the floor's throughput", _OF_FLOOR, 0.9, least=True),
-    # aiohttp has no readinto(): its stream is what it has instead.
+    # aiohttp has no readinto(): it has its stream instead.
     Bar(("stream_256m",), _BOTH, "≥ 2 × aiohttp", _OF_AIOHTTP, 2, least=True),
     Bar(("read_256m",), _BOTH, "≥ 0.75 × the floor", _OF_FLOOR, 0.75, least=True),
     Bar(("read_256m",), _BOTH, "≥ 4 × aiohttp", _OF_AIOHTTP, 4, least=True),

@@ -1,17 +1,17 @@
-"""Compare clients in one run: what a request costs each, beside the floor of the same round.
+"""Compare clients in one run: the cost of a request for each, beside the floor's in that round.
 
     python benchmarks/run.py [--quick] [--scenarios 'get_*,read_256m'] [--clients aiohttp,floor]
                              [--loops asyncio,uvloop] [--rounds 5] [--seconds 0.4]
                              [--server nginx|own|HOST:PORT] [--json FILE] [--from-json FILE]
                              [--markdown FILE] [--svg PREFIX]
 
-Every client is a process of its own (worker.py), pinned to one core; the server is another,
-pinned to another core. All clients of a scenario are started and warmed up, then rounds go
-A B C, A B C, ...; ratios are taken within a round, and their median, least and greatest are
-reported. How many requests a round has follows from time, client by client.
+Every client is a process of its own (worker.py), pinned to one core; the server is another
+process, pinned to another core. All clients of a scenario are started and warmed up, then rounds
+go A B C, A B C, ... Ratios are taken within a round, and the report has their median, least and
+greatest. The number of requests in a round follows from their time, client by client.
 
 Progress goes to standard error, the report, as Markdown, to standard output. ``floor`` and
-``aiohttpconn`` always take part: the ratios are to them.
+``aiohttpconn`` always take part, because the ratios are to them.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ HERE = Path(__file__).parent
 ALWAYS = ("floor", "aiohttpconn")
 
 TO_MANY_HOSTS = frozenset({"connect", "open_hot", "open_spread"})
-"""Actions that ask not only the one host that is for all."""
+"""Actions that ask more hosts than the general one."""
 
 
 # ---------------------------------------------------------------------- scenarios
 
 
 class Run:
-    """One run: the servers that there are, and the results so far."""
+    """One run: its servers, and the results so far."""
 
     def __init__(self, plan: Plan, folder: Path, server: str) -> None:
         self.plan = plan
@@ -72,14 +72,14 @@ class Run:
         self.results: list[dict[str, Any]] = []
         self.endpoints: dict[str, Endpoint] = {}
         available = cores()
-        # The client's core and the server's; with one core there is nothing to choose.
+        # The client's core and the server's; on one core there is no choice.
         self.client_core = available[0] if len(available) > 1 else None
         self.server_core = available[1] if len(available) > 1 else None
         self._server = server
         self._why_no_tls = ""
 
     def start_servers(self, stack: contextlib.ExitStack) -> None:
-        """Start what the scenarios need. Raises ``ServerError``."""
+        """Start the servers that the scenarios need. Raises ``ServerError``."""
         if self._server not in ("nginx", "own"):
             host, _, port = self._server.rpartition(":")
             self.endpoints["own"] = Endpoint(self._server, "", ((host, int(port)),) * 2)
@@ -108,7 +108,7 @@ class Run:
         if scenario.tls and self._why_no_tls:
             say(f"{scenario.name}: left out, {self._why_no_tls}")
             return
-        # A server that was given is asked for everything.
+        # A server given on the command line is asked for everything.
         name = "own" if scenario.own_server or "nginx" not in self.endpoints else "nginx"
         endpoint = self.endpoints[name]
         for group in self.plan.groups(scenario):
@@ -164,7 +164,7 @@ class Run:
         )
 
     def _measure(self, scenario: Scenario, workers: list[Worker]) -> None:
-        # All of them first: who still imports would slow down who is being calibrated.
+        # Wait for all first: a worker that still imports would slow down one being calibrated.
         for worker in workers:
             worker.wait_ready()
         for worker in workers:
@@ -178,7 +178,7 @@ class Run:
                     continue
                 say(f"{scenario.name}: {worker.name} {worker.loop}, round {number + 1}/{rounds}")
                 if scenario.unit == "request" and not scenario.count:
-                    # Its connections have waited for their turn, and so have the caches.
+                    # Its connections and caches have gone cold while the others had their turns.
                     worker.go(min(worker.count, scenario.at_once))
                 if worker.alive and (result := worker.go(worker.count)):
                     worker.rounds.append(result)
@@ -196,12 +196,12 @@ class Run:
         )
 
     def _imports(self, scenario: Scenario) -> None:
-        """Time whole processes that import a module, and such that import what all need."""
+        """Time whole processes that import a module, and some that import only the common ones."""
         base = "import asyncio, ssl, http.client"
         entries = list(self.plan.entries(scenario))
         rounds: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in entries}
         errors: dict[str, str] = {}
-        # The first is not counted: it writes compiled modules.
+        # The first round does not count: it writes compiled modules.
         for number in range(self.plan.rounds + 1):
             for name, client, _ in entries:
                 if name not in self.plan.versions or name in errors:
@@ -229,7 +229,7 @@ class Run:
         with pinned(self.client_core):
             begin = time.perf_counter()
             process = subprocess.Popen(command, env=environment(), cwd=self.folder)
-        # wait(timeout) would look only every 50 ms whether the process has ended.
+        # wait(timeout) would check only every 50 ms whether the process has ended.
         watchdog = threading.Timer(START_SECONDS, process.kill)
         watchdog.start()
         try:
@@ -247,7 +247,7 @@ class Run:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the machine's properties that the figures depend on."""
     cpu = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
@@ -266,7 +266,7 @@ def describe_machine() -> dict[str, Any]:
 def describe_run(run: Run, options: argparse.Namespace, began: float) -> dict[str, Any]:
     plan = run.plan
     pins = {"client": run.client_core, "server": run.server_core}
-    # A client that takes part in two variants has one version.
+    # Variants of a client share one version.
     named = {*(name for name in plan.clients if CLIENTS[name].distribution == name), "uvloop"}
     servers = [f"{e.name} {e.version}".strip() for e in run.endpoints.values()]
     return {
@@ -287,7 +287,7 @@ def describe_run(run: Run, options: argparse.Namespace, began: float) -> dict[st
 
 
 def say(text: str, *, lasting: bool = False) -> None:
-    """Show progress: on a terminal in one line, else as lines of those that last."""
+    """Show progress: on a terminal in one line that is overwritten, else as lines."""
     if sys.stderr.isatty():
         end = "\n" if lasting else ""
         print(f"\r\x1b[K{text[:110]}", end=end, file=sys.stderr, flush=True)
@@ -318,7 +318,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
-    """Turn the options into what will be run."""
+    """Turn the options into a plan."""
     names = chosen(options.scenarios, list(SCENARIOS))
     clients = chosen(options.clients, list(CLIENTS))
     if options.quick:
@@ -343,7 +343,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run everything; return the figures as they stand in the JSON."""
+    """Run everything; return the figures in the form of the JSON file."""
     plan = make_plan(options)
     began = time.monotonic()
     server = options.server or ("nginx" if find_nginx() else "own")
@@ -358,7 +358,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 "scenarios": {s.name: asdict(s) for s in plan.scenarios},
                 "results": run.results,
             }
-            # After each: who interrupts keeps what there is.
+            # Write after each scenario: an interrupted run keeps its figures so far.
             if options.json is not None:
                 options.json.write_text(json.dumps(figures, indent=1) + "\n")
     say(f"{time.monotonic() - began:.0f} s", lasting=True)
@@ -367,7 +367,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    # Like Ctrl-C: the children end with the blocks that hold them.
+    # SIGTERM acts like Ctrl-C: the children end with the blocks that hold them.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.from_json is not None:

@@ -1,8 +1,8 @@
-"""What is measured: each scenario's shape in data, named after it.
+"""The scenarios: the shape of each as data, with a name that describes it.
 
-A scenario says what a client does (its *action*, a method of the client classes), to which path,
-how many of it at once and over what. How often follows from time: run.py calibrates a count for
-each client, so that every round of every client takes about as long.
+A scenario has a client's *action* (a method of the client classes), the path, the number of
+requests at once, and the transport. The number of requests follows from time: run.py calibrates it
+for each client, so that every round of every client takes about the same time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ KIB = 1024
 MIB = 1024 * 1024
 
 REPLY = b'{"id": 1, "name": "something", "tags": ["a", "b"], "ok": true}'
-"""The small JSON document: what the small GETs are answered with, and what POST sends."""
+"""The small JSON document: the answer to the small GETs, and the body of a POST."""
 
 BIG = 256 * MIB
 
@@ -25,23 +25,24 @@ class Scenario:
     """One shape of traffic.
 
     Attributes:
-        name: what it is called everywhere.
-        what: one sentence for people.
+        name: its name everywhere.
+        what: a description for people.
         action: the method of a client that does it once.
-        path: what is asked for.
+        path: the path of the request.
         size: bytes of a reply's body, or of the body that is sent.
-        concurrency: how many at once, so the number of connections.
+        concurrency: the number of connections that are busy at once.
         depth: requests at once on each of them.
-        crowd: what is there besides: idle connections, or requests that wait for one.
-        unit: what is reported: ``request`` (CPU per request), ``bytes`` (throughput), ``memory``
-            (of an idle connection), ``import`` (of a module).
-        tls: over TLS.
-        most: requests of one round at most.
-        count: requests of one round, where it takes too long to find out how many fit.
-        rounds: rounds at most, where more would tell nothing new.
-        own_server: served by server/own.py even where nginx is: what nginx cannot do fairly.
+        crowd: the number of others: idle connections, or requests that wait for a connection.
+        unit: the figure to report: ``request`` (CPU per request), ``bytes`` (throughput),
+            ``memory`` (of an idle connection), ``import`` (of a module).
+        tls: whether it goes over TLS.
+        most: the maximum number of requests in one round.
+        count: requests in one round, if it takes too long to find out how many fit.
+        rounds: the maximum number of rounds, if more would tell nothing new.
+        own_server: whether server/own.py serves it even if nginx is there, which cannot do it
+            fairly.
         only: the clients that it is for, if not for all.
-        quick: part of ``run.py --quick``.
+        quick: whether it is part of ``run.py --quick``.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Scenario:
 
     @property
     def at_once(self) -> int:
-        """Requests under way when all that may be are."""
+        """The maximum number of requests under way."""
         return self.concurrency * self.depth
 
 
@@ -82,8 +83,8 @@ _ALL = (
         "small JSON over 64 connections, 16 requests at once on each",
         action="pipelined",
         depth=16,
-        # nginx writes each answer by itself, and is then what is measured: no client gets more
-        # than 130,000 a second, the floor neither.
+        # nginx writes each answer by itself, and would be the bottleneck: no client gets more than
+        # 130,000 answers a second from it, nor does the floor.
         own_server=True,
     ),
     Scenario(

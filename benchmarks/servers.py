@@ -1,9 +1,9 @@
-"""The servers that are asked: nginx where it is installed, and our own.
+"""The servers of the benchmarks: nginx if it is installed, and our own.
 
-Each is a process of its own on free loopback ports, pinned to a core by whoever starts it (see
-``pinned``). ``start_nginx`` and ``start_own`` give out an ``Endpoint``, and stop the server when
-their ``with`` block ends. nginx answers before it reads the body of a POST, and cannot wait for
-other requests: those scenarios are ``own_server``, and see server/own.py even where nginx runs.
+Each is a process of its own on free loopback ports; its parent pins it to a core (see ``pinned``).
+``start_nginx`` and ``start_own`` yield an ``Endpoint``, and stop the server when their ``with``
+block ends. nginx answers before it reads the body of a POST, and cannot wait for other requests:
+scenarios that need this are ``own_server``, and use server/own.py even if nginx runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What TLS needs: made by trustme for every loopback address that is used."""
+    """The files for TLS, made by trustme for every loopback address in use."""
 
     cafile: str
     chain: str
@@ -66,7 +66,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server listens: the first of each list is for all, the others are its hosts."""
+    """A server's addresses: the first of each list is the general one, the others are its hosts."""
 
     name: str
     version: str
@@ -79,7 +79,7 @@ class Endpoint:
 
 
 def loopback_hosts() -> list[str]:
-    """Return 127.0.0.1 and, where the whole 127/8 is this machine, one address for each host."""
+    """Return 127.0.0.1 and, if all of 127/8 is this machine, one address for each host."""
     first = ipaddress.IPv4Address("127.0.0.1")
     hosts = [str(first + number) for number in range(HOSTS + 1)]
     with socket.socket() as sock:
@@ -105,13 +105,13 @@ def free_addresses(hosts: list[str]) -> tuple[tuple[str, int], ...]:
 
 
 def cores() -> list[int]:
-    """Return the cores that this process may use; nothing where that cannot be known."""
+    """Return the cores that this process may use; an empty list if that is unknown."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 @contextlib.contextmanager
 def pinned(core: int | None) -> Iterator[None]:
-    """Start processes on *core* in this block: what is started inherits where we may run."""
+    """Start processes on *core* in this block: they inherit this process's affinity."""
     if core is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -124,7 +124,7 @@ def pinned(core: int | None) -> Iterator[None]:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End *process*: politely, then not."""
+    """End *process*: politely first, then by force."""
     with contextlib.suppress(OSError):
         if process.stdin is not None:
             process.stdin.close()
@@ -153,7 +153,7 @@ def wait_listening(process: subprocess.Popen[bytes], address: tuple[str, int]) -
 
 
 def find_nginx() -> tuple[str, str] | None:
-    """Return path and version of nginx, None where it is not installed."""
+    """Return path and version of nginx, or None if it is not installed."""
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if path is None:
         return None
@@ -184,7 +184,7 @@ def start_nginx(
             process = launch_nginx(found[0], folder, core, plain[0])
             break
         except ServerError:
-            # An address that was free may be taken by now.
+            # Another process may have taken an address that was free.
             if attempt == ATTEMPTS - 1:
                 raise
     try:
@@ -197,7 +197,7 @@ def start_nginx(
 def launch_nginx(
     path: str, folder: Path, core: int | None, address: tuple[str, int]
 ) -> subprocess.Popen[bytes]:
-    """Start nginx and wait until it listens. Raises ``ServerError`` with what it said."""
+    """Start nginx and wait until it listens. Raises ``ServerError`` with nginx's messages."""
     command = [path, "-p", str(folder), "-c", str(folder / "nginx.conf")]
     with pinned(core), (folder / "nginx.out").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
@@ -232,7 +232,7 @@ def write_configuration(
     text = template.substitute(
         user=f"user root {grp.getgrgid(0).gr_name};" if os.geteuid() == 0 else "",
         files=files,
-        connections=files - 256,  # besides what it listens on, and files
+        connections=files - 256,  # without listening sockets and files
         folder=folder,
         listen="\n".join(listen),
         tls="\n".join(lines),
@@ -243,7 +243,7 @@ def write_configuration(
 
 
 def make_file(path: Path, size: int) -> None:
-    """Write *size* bytes of a pattern: pages of zeros would not all be read."""
+    """Write *size* bytes of a pattern: not all pages of zeros would be read."""
     block = bytes(range(256)) * (min(size, MIB) // 256)
     with path.open("wb") as file:
         for _ in range(size // len(block)):

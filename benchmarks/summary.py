@@ -2,8 +2,8 @@
 
     python benchmarks/summary.py benchmarks/results/full.json
 
-writes them into docs/topics/performance.md and README.md, between their marks. The spreads and
-the ratios, which are of the same round, are in the whole report: report.py.
+writes them into docs/topics/performance.md and README.md, between their marks. The whole report
+(report.py) has the spreads, and the ratios within a round.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADLINE = {
     "get_x64_distinct": "every head another",
     "get_x64_tls": "over TLS",
 }
-"""What the README shows of a run: CPU per request in these scenarios."""
+"""The scenarios whose CPU per request the README shows."""
 
 LOOPS = ("asyncio", "uvloop")
 NOTHING = "–"
@@ -61,7 +61,7 @@ def headline(raw: dict[str, Any]) -> str:
     figures = Figures(raw)
     cheapest: dict[str, float] = {}
     for result in figures.of("get_x64"):
-        # Streams are no HTTP client: the whole report has them.
+        # Streams are not an HTTP client: only the whole report has them.
         if result.rounds and result.client != "streams":
             cost = statistics.median(result.cpu)
             cheapest[result.client] = min(cost, cheapest.get(result.client, cost))
@@ -101,7 +101,7 @@ def _table(
 ) -> str:
     """Return clients by scenarios; a cell is ``asyncio / uvloop``, or one number for threads.
 
-    *ours_alone*: of the scenarios that no other client takes part in.
+    *ours_alone* selects the scenarios in which no other client takes part.
     """
     names = [
         name
@@ -144,7 +144,7 @@ def _bars(figures: Figures) -> str:
 
 
 HOMES = {"docs/topics/performance.md": summary, "README.md": headline}
-"""The pages that have marks, and what stands between them."""
+"""The pages that have marks, and the functions that make the tables between them."""
 
 
 def main(path: str) -> None:

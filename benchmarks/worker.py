@@ -2,10 +2,10 @@
 
     python worker.py CLIENT LOOP JOB
 
-*JOB* is ``clients.Job`` as JSON. Talks in lines: the first on standard output is
-``{"ready": true}``, or ``{"cannot": reason}``, or ``{"error": message}``. Then each ``go N`` on
-standard input is answered with what N requests cost, or with an error, which is the last. Ends
-with its standard input. Not pinned here: run.py starts it where it shall stay.
+*JOB* is ``clients.Job`` as JSON. The process talks in lines: the first on standard output is
+``{"ready": true}``, or ``{"cannot": reason}``, or ``{"error": message}``. Then it answers each
+``go N`` on standard input with the cost of N requests, or with an error, which is the last line. It
+ends with its standard input. It does not pin itself: run.py starts it on the core where it stays.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from clients import CLIENTS, Job
 PAGE = resource.getpagesize()
 
 IDLE_TRACED = 1_000
-"""Connections that are opened once more under tracemalloc, which is slow."""
+"""Connections that are opened again under tracemalloc, which is slow."""
 
 
 def rss() -> int:
-    """Return the bytes of memory that are resident; 0 where nothing tells."""
+    """Return the bytes of resident memory; 0 if the system does not tell."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * PAGE
@@ -39,7 +39,7 @@ def rss() -> int:
 
 
 def peak_rss() -> int:
-    """Return the highest ``rss()`` since ``reset_peak()``, or of the whole process."""
+    """Return the highest ``rss()`` since ``reset_peak()``, or since the process began."""
     try:
         with open("/proc/self/status") as file:
             for line in file:
@@ -52,7 +52,7 @@ def peak_rss() -> int:
 
 
 def reset_peak() -> None:
-    """Let ``peak_rss()`` begin anew, where the kernel can."""
+    """Let ``peak_rss()`` begin again, if the kernel can do that."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -61,14 +61,14 @@ def reset_peak() -> None:
 
 
 def raise_file_limit() -> int:
-    """Allow as many open files as may be; return how many."""
+    """Allow as many open files as possible; return their number."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 class Meter:
-    """Runs a client and measures it. *call* runs a coroutine of it, or takes a plain result."""
+    """A runner that measures a client. *call* runs a coroutine of it, or takes a plain result."""
 
     def __init__(self, client: Any, job: Job, call: Callable[[Any], Any]) -> None:
         self._client = client
@@ -79,12 +79,12 @@ class Meter:
         call(client.open())
 
     def go(self, count: int) -> dict[str, Any]:
-        """Do *count* requests; return what they cost."""
+        """Do *count* requests; return their cost."""
         client, job = self._client, self._job
         if job.action == "idle":
             return self._idle()
         if job.action == "upload_bytes":
-            # A pattern: pages of zeros would all be the same one.
+            # A pattern: all pages of zeros would be the same page.
             client.body = bytes(range(256)) * (job.size // 256)
         gc.collect()
         wall, cpu = time.perf_counter(), time.process_time()
@@ -96,7 +96,7 @@ class Meter:
         return result | client.statistics()
 
     def _idle(self) -> dict[str, Any]:
-        """Open idle connections, with and without a look at Python's memory."""
+        """Open idle connections, with and without tracing Python's memory."""
         client = self._client
         count = self._job.concurrency
         wall, cpu = time.perf_counter(), time.process_time()
@@ -126,7 +126,7 @@ class Meter:
 
 
 def serve(meter: Meter) -> None:
-    """Obey standard input until it ends."""
+    """Obey the commands on standard input until it ends."""
     for line in sys.stdin:
         _, _, count = line.partition(" ")
         answer(meter.go(int(count)))

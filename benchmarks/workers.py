@@ -1,6 +1,6 @@
-"""The processes that measure: started, asked for rounds, and given up when they fail or hang.
+"""The measuring processes: this starts them, asks for rounds, and ends those that fail or hang.
 
-What happens inside one is worker.py's business.
+worker.py is what runs inside one.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["START_SECONDS", "Worker", "WorkerError", "calibrate", "environment"]
 HERE = Path(__file__).parent
 
 START_SECONDS = 60.0
-"""Until a worker that only imports and connects has failed."""
+"""Seconds after which a worker that only imports and connects has failed."""
 
 ROUND_SECONDS = 60.0
-"""Until a worker that makes its requests has failed."""
+"""Seconds after which a worker that makes its requests has failed."""
 
 CALIBRATED_SHARE = 0.3
-"""Of a round's time: a run that takes this long tells how many requests fill a round."""
+"""Share of a round's time: a run that takes this long tells how many requests fill a round."""
 
 
 class WorkerError(Exception):
-    """A worker failed, or gave no figure: its message says why."""
+    """A worker has failed, or has given no figure: the message says why."""
 
 
 class Worker:
@@ -131,9 +131,10 @@ class Worker:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of children: with compiled modules, as installed packages have.
+    """Return the environment of children.
 
-    And without proxies, which clients with their defaults would use.
+    It lets Python write compiled modules, which installed packages have too, and has no proxies,
+    which clients would use by default.
     """
     return {
         name: value
@@ -143,7 +144,7 @@ def environment() -> dict[str, str]:
 
 
 def calibrate(worker: Worker, scenario: Scenario, seconds: float) -> None:
-    """Warm *worker* up and find how many requests take *seconds*; where the first tells all, 1."""
+    """Warm *worker* up and find how many requests take *seconds*; for memory, one tells all."""
     if scenario.unit == "memory":
         worker.count = 1
         return
@@ -152,12 +153,12 @@ def calibrate(worker: Worker, scenario: Scenario, seconds: float) -> None:
         worker.go(count)  # to warm up
         worker.count = scenario.count
         return
-    # One row alone is a burst, all sent at once: not what a client does who is kept busy.
+    # One row alone is a burst, all sent at once: a busy client behaves differently.
     least = max(row, min(4 * row, 256)) if scenario.unit == "request" else row
     if not worker.go(count):  # to warm up
         return
     while True:
-        # The better of two: one may have met a moment in which the machine was slow.
+        # Take the better of two: the machine may have been slow during one.
         wall = inf
         for _ in range(2):
             result = worker.go(count)

@@ -1,16 +1,16 @@
 """The clients that are compared: a registry, and the base classes of the adapters.
 
-Imports none of them: each lives in a module of its own here, with a ``class Client``, and only
-the worker process that measures it imports that. An adapter has ``open()``, ``run(count)`` and
-``close()``; ``run`` comes from the base class, and calls the action of the scenario (a method
+This module imports none of them: each lives in a module of its own here, with a ``class Client``,
+and only the worker process that measures it imports that. An adapter has ``open()``, ``run(count)``
+and ``close()``; ``run`` comes from the base class, and calls the action of the scenario (a method
 ``get``, ``connect``, ``stream``, ``readinto``, ``upload_bytes``, ``upload_file``, ``post_json``,
-``pipelined`` ...) once per request. An action returns how many bytes it got or sent, and raises
-``WrongReply`` for a status other than 200. What an adapter does not define, its client cannot do
-(``CANNOT`` tells why): the cell stays empty. fairness.py and cancellation.py need ``fetch``,
-``LIMIT`` and maybe ``counters``.
+``pipelined`` ...) once per request. An action returns the number of bytes that it got or sent, and
+raises ``WrongReply`` for a status other than 200. If an adapter lacks an action, its client cannot
+do it (``CANNOT`` says why), and the cell stays empty. fairness.py and cancellation.py need
+``fetch``, ``LIMIT`` and maybe ``counters``.
 
-All send the same requests as nearly as they let themselves be told: no content encoding, no
-cookies kept, no redirects followed, no proxies of the environment, the certificate verified.
+All clients send the same requests, as far as their options allow: no content encoding, no cookies
+kept, no redirects followed, no proxies of the environment, the certificate verified.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from typing import Any, ClassVar
 __all__ = ["BLOCK", "CLIENTS", "AsyncClient", "Job", "Registered", "SyncClient", "WrongReply"]
 
 BLOCK = 1024 * 1024
-"""Bytes that an adapter writes at once, where it has to choose: 256 KiB cost a third more CPU."""
+"""Bytes that an adapter writes at once, if it has to choose: 256 KiB cost a third more CPU."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A client: its module here, what it is installed as, and where and on what it runs.
+    """A client: its module here, its distribution, its environment and its loops.
 
     Attributes:
         module: ``clients.<module>``.
-        distribution: what pip calls it; "" is the standard library.
+        distribution: its name for pip; "" is the standard library.
         imports: the module whose import is timed; "" is none.
         environment: "" is the environment of run.py; another name is a directory beside it.
-        loops: of ``asyncio``, ``uvloop``; ``threads`` for clients that block.
+        loops: ``asyncio``, ``uvloop`` or both; ``threads`` for clients that block.
         kind: ``ours``, ``floor``, ``stdlib``, ``python``, ``rust`` or ``c``.
         only: the scenarios that it is for, if not for all.
-        quick: part of ``run.py --quick``.
-        options: passed to the adapter.
+        quick: whether it is part of ``run.py --quick``.
+        options: options for the adapter.
     """
 
     module: str
@@ -117,16 +117,16 @@ CLIENTS: dict[str, Registered] = {
 
 
 class WrongReply(Exception):
-    """A reply was not what the scenario expects: nothing of this run is a figure."""
+    """A reply was not as the scenario expects: this run gives no figures."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process is told: the scenario's shape, and where the server is.
+    """The job of a worker process: the scenario's shape, and the server's address.
 
     ``targets`` are the (host, port) pairs of the action ``connect``. ``cafile`` is "" without
     TLS. ``file`` is the file to upload. ``depth`` and ``crowd`` are the scenario's. ``limit``
-    is how many connections the client's own pool may have in all, 0 as many as it wants.
+    is the number of connections that the client's own pool may have in all; 0 is no limit.
     """
 
     action: str
@@ -158,27 +158,27 @@ class Job:
 
     @property
     def urls(self) -> list[str]:
-        """One for each of ``targets``."""
+        """A URL for each of ``targets``."""
         scheme = "https" if self.cafile else "http"
         return [f"{scheme}://{host}:{port}{self.path}" for host, port in self.targets]
 
     def context(self) -> ssl.SSLContext | None:
-        """Return a context that knows the authority of the server, None without TLS."""
+        """Return a context that trusts the authority of the server, or None without TLS."""
         return ssl.create_default_context(cafile=self.cafile) if self.cafile else None
 
 
 class _Client:
-    """What adapters for both kinds of client have.
+    """The common base of adapters for both kinds of client.
 
-    ``url`` is what is asked for. ``body`` is what ``upload_bytes`` sends: there while it runs.
-    ``next_url()`` and ``next_target()`` go round the hosts of the action ``connect``.
+    ``url`` is the URL of requests. ``body`` is the body that ``upload_bytes`` sends, only set while
+    it runs. ``next_url()`` and ``next_target()`` go round the hosts of the action ``connect``.
     """
 
     CANNOT: ClassVar[dict[str, str]] = {}
-    """Why an action, or the client altogether under ``""``, is impossible."""
+    """Reasons why actions are impossible, or under ``""`` why the client is."""
 
     LIMIT: ClassVar[str] = ""
-    """What ``job.limit`` of 20 is called, and what it is of if not of connections in all."""
+    """The client's name for a ``job.limit`` of 20, and its scope if that is not all connections."""
 
     threads: ClassVar[bool] = False
 
@@ -192,21 +192,21 @@ class _Client:
 
     @classmethod
     def cannot(cls, action: str) -> str:
-        """Return why *action* is impossible, "" if it is not."""
+        """Return the reason why *action* is impossible, or ""."""
         if not hasattr(cls, action):
             return cls.CANNOT.get(action, "its API has no such thing")
         return cls.CANNOT.get("", "")
 
     def statistics(self) -> dict[str, Any]:
-        """Return what else is worth recording; called after each run."""
+        """Return further values to record; called after each run."""
         return {}
 
 
 class AsyncClient(_Client):
     """The base of adapters for asyncio clients: a task for each slot, so for each connection.
 
-    An action makes all the requests that are at once on a connection; with ``one_by_one`` it makes
-    one, and there is a slot for each.
+    An action makes all the requests that share a connection at once; with ``one_by_one`` it makes
+    one request, and there is a slot for each.
     """
 
     one_by_one: ClassVar[bool] = False
@@ -217,13 +217,13 @@ class AsyncClient(_Client):
         self.slots: list[Any] = [None] * (job.concurrency * job.depth // self.per_call)
 
     async def open(self) -> None:
-        """Make the client. ``slots`` may be filled here: each action gets that of its task."""
+        """Make the client. This may fill ``slots``: each action gets the slot of its task."""
 
     async def close(self) -> None:
         """Close everything."""
 
     async def run(self, count: int) -> int:
-        """Do *count* requests; return how many it were in fact."""
+        """Do *count* requests; return the actual number."""
         job = self.job
         act = getattr(self, job.action)
         per_call = self.per_call
@@ -242,7 +242,7 @@ class AsyncClient(_Client):
                 raise WrongReply(f"{got} bytes, not {size}")
 
     def check(self) -> None:
-        """Raise ``WrongReply`` where only the end of a run can tell."""
+        """Raise ``WrongReply`` for errors that only the end of a run can show."""
 
     async def get(self, slot: Any) -> int:
         """Make one GET of ``url``; return the bytes of the body."""
@@ -253,14 +253,14 @@ class AsyncClient(_Client):
         raise NotImplementedError
 
     def counters(self) -> dict[str, int] | None:
-        """Return what the pool has lent and who waits for it: all zero when nothing is under way.
+        """Return the pool's numbers of leases and of waiting requests, or None if it has none.
 
-        None where nothing tells.
+        All are zero when nothing is under way.
         """
         return None
 
     async def idle_at_once(self, count: int) -> None:
-        """Open *count* connections of a pool: the server answers when all have asked."""
+        """Open *count* connections of a pool: the server answers when all requests have come."""
         usual, self.url = self.url, f"{self.job.origin}/hold/{count}"
         await asyncio.gather(*[self.get(None) for _ in range(count)])
         self.url = usual
@@ -283,7 +283,7 @@ class SyncClient(_Client):
         """Close everything."""
 
     def run(self, count: int) -> int:
-        """Do *count* requests; return how many it were in fact."""
+        """Do *count* requests; return the actual number."""
         job = self.job
         act = getattr(self, job.action)
         # next() of an iterator is atomic under the GIL.

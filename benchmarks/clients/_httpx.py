@@ -1,8 +1,8 @@
-"""What the adapters of httpx and httpx2 share: their interfaces are the same.
+"""The common part of the adapters of httpx and httpx2, whose interfaces are the same.
 
-Their pools keep 20 connections, which is their default. What a request costs httpx grows with the
-square of that number: with 64 it is more than three times as much, although fewer connections
-are opened anew; and httpx2 gains nothing from 64, and loses much with 1,000.
+Their pools keep 20 connections, which is their default. httpx's cost of a request grows with the
+square of that number: with 64 it is more than three times as high, although fewer connections are
+opened again. httpx2 gains nothing from 64, and loses much with 1,000.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class HttpxClient(AsyncClient):
-    """One ``AsyncClient``: no limit to its connections, no timeouts, no environment's proxies."""
+    """One ``AsyncClient``: no limit to its connections, no timeouts, no ``trust_env``."""
 
     CANNOT: ClassVar[dict[str, str]] = {
         "readinto": "its responses have no readinto()",

@@ -1,7 +1,7 @@
 """aiohttp with its ``speedups``: one session, no limit to its pool, no cookies kept.
 
-Without ``limit=0`` its pool would hold back all but 100 requests. ``DummyCookieJar`` is what its
-documentation recommends where cookies are not wanted: nobody else here keeps any.
+Without ``limit=0`` its pool would hold back all but 100 requests. Its documentation recommends
+``DummyCookieJar`` for programs without cookies: no other client here keeps any.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Client(AsyncClient):
             limit=self.job.limit,
             ssl=self.job.context() or True,
             force_close=closing,
-            # Longer than a client waits here for its turn.
+            # Longer than a client waits for its turn here.
             **({} if closing else {"keepalive_timeout": 3600}),
         )
         self.session = aiohttp.ClientSession(
@@ -86,7 +86,7 @@ class Client(AsyncClient):
             return int(await response.read())
 
     async def upload_bytes(self, _: None) -> int:
-        # A bytes object would be one write: it warns, and asks for this.
+        # aiohttp would write a bytes object at once; it warns about that, and recommends this.
         return await self._upload(io.BytesIO(self.body))
 
     async def upload_file(self, _: None) -> int:

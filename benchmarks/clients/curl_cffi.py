@@ -83,5 +83,5 @@ class Client(AsyncClient):
         return len(await self._post(self.job.document, JSON))
 
     async def upload_bytes(self, _: None) -> int:
-        # libcurl would wait for "100 Continue".
+        # Otherwise libcurl would wait for "100 Continue".
         return int(await self._post(self.body, {"Expect": ""}))

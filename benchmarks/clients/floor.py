@@ -1,8 +1,8 @@
 """The floor: a bare ``asyncio.BufferedProtocol`` that writes fixed bytes and counts the reply's.
 
-No HTTP at all: what the event loop, the kernel and, over TLS, the ssl module cost. What a reply
-is like is learnt once, by looking at one; after that only its bytes are counted, and each run
-ends with a look at the first bytes of the last reply and at what is left over.
+It does no HTTP at all, so that it shows the cost of the event loop, the kernel and, over TLS, the
+ssl module. It measures one reply before it begins; after that it only counts bytes. At the end of
+each run it checks the first bytes of the last reply, and that no byte is missing or left over.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Bare(asyncio.BufferedProtocol):
         self.transport.write(request)
         await self.waiter
 
-    # What follows is for uploads.
+    # For uploads
 
     def pause_writing(self) -> None:
         self.writable = self.loop.create_future()
@@ -64,7 +64,7 @@ class Bare(asyncio.BufferedProtocol):
 
 
 class Answered(Bare):
-    """Keep a small reply and give out its body: the answer to an upload."""
+    """Keep a small reply, the answer to an upload, and return its body."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def content_length(head: bytes) -> int:
 
 
 def measure_reply(job: Job, request: bytes) -> int:
-    """Ask once, over a socket of its own; return the bytes of a reply, its head included."""
+    """Ask once, over a separate socket; return the bytes of a reply, its head included."""
     sock = socket.create_connection((job.host, job.port), 10)
     context = job.context()
     if context is not None:
@@ -229,7 +229,7 @@ class Client(AsyncClient):
         for bare in self.slots:
             if bare is not None and bare.missing != 0:
                 raise WrongReply(f"{-bare.missing} bytes more than a reply has")
-        # Of the last read: where a body is longer than the buffer, the head is long gone.
+        # Check the last read. If a body is longer than the buffer, the head is long gone.
         if self.reply and self.reply < BUFFER and self.job.action in ("get", "pipelined"):
             start = bytes(Bare.scratch[: len(OK)])
             if not self.job.tls and self.reply < 8192 and start != OK:

@@ -1,4 +1,4 @@
-"""The floor that keeps the body: in fresh memory, so with what the kernel's page faults cost."""
+"""The floor that keeps the body in fresh memory, with the cost of the kernel's page faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Keeping(Bare):
     first = b""
 
     def begin(self, size: int) -> None:
-        # Anonymous, and not touched before bytes land in it.
+        # Anonymous memory, which nothing touches before bytes land in it.
         self.memory = mmap.mmap(-1, size)
         self.body = memoryview(self.memory)
 

@@ -1,4 +1,4 @@
-"""The floor of a file that is sent: ``loop.sendfile``, from the kernel to the kernel."""
+"""The floor for sending a file: ``loop.sendfile``, from the kernel to the kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""httpx: see _httpx.py."""
+"""httpx, with the adapter in _httpx.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""httpx2: see _httpx.py."""
+"""httpx2, with the adapter in _httpx.py."""
 
 from __future__ import annotations
 

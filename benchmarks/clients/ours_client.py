@@ -1,7 +1,7 @@
-"""aiohttpconn's Client: one for all requests, everything at its default but its limits.
+"""aiohttpconn's Client: one for all requests, everything at its default except the limits.
 
-What other clients are spared here it does: it keeps cookies, follows redirects, asks for what it
-can decode, and has timeouts.
+It does more than the other clients here: it keeps cookies, follows redirects, asks for codings that
+it can decode, and has timeouts.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Client(AsyncClient):
     async def open(self) -> None:
         job = self.job
         options: dict[str, Any] = {
-            # Longer than a client waits here for its turn.
+            # Longer than a client waits for its turn here.
             "keepalive_timeout": 3600,
             "context": job.context(),
             "pipelining": job.depth,
-            # Of a connection: every request of "connect" has a new one.
+            # Requests per connection: every request of "connect" has a new one.
             "max_requests": 1 if job.action == "connect" else None,
         }
         options |= job.options
@@ -107,7 +107,7 @@ class Client(AsyncClient):
     # ------------------------------------------------------------- among many others
 
     async def _open_crowd(self) -> None:
-        """Open ``crowd`` connections, those of a small crowd as the action will use them."""
+        """Open ``crowd`` connections; a small crowd is opened as the action will use it."""
         urls = self.job.urls
         self.url = urls[0]
         if self.job.action == "open_hot" and self.crowd <= self.job.concurrency:
@@ -120,7 +120,7 @@ class Client(AsyncClient):
         assert opened == self.crowd, f"{opened} connections are open, not {self.crowd}"
 
     async def queued(self, _: None) -> int:
-        """Say that it is possible: run() does not call it."""
+        """Show that the action is possible; run() does not call this."""
         raise NotImplementedError
 
     async def run(self, count: int) -> int:
@@ -129,10 +129,10 @@ class Client(AsyncClient):
         return await self._run_queued(count)
 
     async def _run_queued(self, count: int) -> int:
-        """Measure *count* requests while ``crowd`` others wait: who was served waits again.
+        """Measure *count* requests while ``crowd`` others wait: a served caller waits again.
 
-        The garbage collector rests meanwhile. To look through 100,000 tasks takes it half a
-        second, however they wait, and whether it does within one round is chance.
+        The garbage collector is off meanwhile. It takes half a second to look through 100,000
+        tasks, however they wait, and it is chance whether that happens within one round.
         """
         leases = [self.client.pool.connection(self.url) for _ in range(self.job.concurrency)]
         for lease in leases:

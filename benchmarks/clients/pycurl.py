@@ -13,7 +13,7 @@ import pycurl
 from clients import SyncClient, WrongReply
 
 NEVER = inf
-"""When no timer is due."""
+"""The value of ``due`` when no timer is due."""
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 EVENTS = {
@@ -24,7 +24,7 @@ EVENTS = {
 
 
 class Transfer:
-    """An easy handle and what it has got."""
+    """An easy handle and the data that it has received."""
 
     def __init__(self) -> None:
         self.easy = pycurl.Curl()
@@ -96,7 +96,7 @@ class Client(SyncClient):
     def _on_timer(self, milliseconds: int) -> None:
         self.due = time.monotonic() + milliseconds / 1000 if milliseconds >= 0 else NEVER
 
-    # The actions only say what is possible: run() below does not call them.
+    # The actions only show which are possible: run() below does not call them.
 
     def get(self, _: None) -> int:
         raise NotImplementedError
@@ -149,7 +149,7 @@ class Client(SyncClient):
         self.multi.add_handle(easy)
 
     def _finished(self) -> int:
-        """Look after transfers that are done, begin the next; return how many fewer run."""
+        """Check finished transfers, and begin the next; return how many fewer run."""
         fewer = 0
         while True:
             queued, good, bad = self.multi.info_read()
@@ -173,7 +173,7 @@ class Client(SyncClient):
         if action.startswith("upload"):
             if transfer.file is not None:
                 transfer.file.close()
-            # So that it does not keep the body.
+            # Let go of the body.
             transfer.easy.setopt(pycurl.READDATA, io.BytesIO())
             size = int(transfer.sink.getvalue())
         elif action != "stream":

@@ -1,4 +1,4 @@
-"""asyncio's streams, by hand: what one writes without a library, and no more than is needed."""
+"""asyncio's streams by hand: the least that a program without a library has to write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Client(AsyncClient):
             self.slots = [await self.make(job.host, job.port) for _ in range(job.concurrency)]
 
     async def make(self, host: str, port: int) -> Pair:
-        # `limit` is what it holds back before it pauses: the default costs speed.
+        # The reader buffers up to `limit` bytes before it pauses: the default costs speed.
         return await asyncio.open_connection(host, port, ssl=self.context, limit=LIMIT)
 
     async def close(self) -> None:

@@ -3,8 +3,8 @@
     python benchmarks/micro/buffer_size.py [--rounds 11] [--loop asyncio|uvloop|both]
 
 The server is a process on another core that writes 256 MiB to a bare protocol and to iter_bytes().
-How fast they arrive differs by a factor of two from run to run, whatever the size, and the reader
-that does less is often the slower one: GB/s is shown, the least CPU time is what is compared.
+Throughput differs by a factor of two from run to run, whatever the size, and the reader that does
+less is often the slower one. So the script shows GB/s, but compares the least CPU time.
 
 Verdict (ms of CPU per GB, the least of 11 runs):
 
@@ -18,9 +18,9 @@ Verdict (ms of CPU per GB, the least of 11 runs):
           uvloop       178       129       132       141      126     streamed
                         97        95       105       106      104     bare
 
-64 KiB costs a streamed body 20 to 35 % more than 256 KiB. From 128 KiB on no size is better on all
-four; what they differ by is of the size of the noise, which 3.13's bare asyncio shows. 256 KiB lies
-above the knee, and is what one read leaves unread at most.
+64 KiB costs a streamed body 20 to 35 % more than 256 KiB. From 128 KiB on no size is better in all
+four cases; the differences are as large as the noise, which 3.13's bare asyncio shows. 256 KiB lies
+above the knee, and is the most that one read leaves unread.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def serve() -> None:
 
 
 class Bare(asyncio.BufferedProtocol):
-    """Reads and forgets."""
+    """A protocol that reads and forgets."""
 
     def __init__(self, size: int) -> None:
         self.buffer = memoryview(bytearray(size))
@@ -101,7 +101,7 @@ READERS = {"bare": bare, "streamed": streamed}
 
 
 def once(loop: str, reader: str, size: int, port: int) -> None:
-    """Print the seconds, and those of CPU, of a second download: the first has warmed up."""
+    """Print the wall and CPU seconds of a second download: the first one warms up."""
 
     async def run() -> str:
         for _ in range(2):
@@ -129,7 +129,7 @@ def main() -> None:
             for _ in range(rounds):
                 for size in BUFFERS:
                     for reader in READERS:
-                        # A process of its own: large pieces change how malloc serves later ones.
+                        # Use a new process: large pieces change how malloc serves later ones.
                         run = [*command, "once", loop, reader, str(size * 1024), port]
                         seconds = subprocess.check_output(run, text=True).split()
                         took.setdefault((size, reader), []).append([float(s) for s in seconds])

@@ -1,9 +1,9 @@
-"""What does it cost to import the package, to import its client layer, and to make a Client?
+"""The cost of importing the package and its client layer, and of making a Client.
 
     python benchmarks/micro/client_creation.py [--rounds 15]
 
-Each round is a process of its own: what is imported, and made, for the first time is so only once
-in one. Beside it what all of it needs anyway: asyncio, ssl and http.client.
+Each round is a process of its own, because the first import, and the first client, come only once
+in a process. The script also shows the import that all of it needs: asyncio, ssl and http.client.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import subprocess
 import sys
 
 LATER = 200
-"""Clients that are made after the second one, whose median counts."""
+"""Clients made after the second one; their median counts."""
 
 AIM = 0.1
-"""Milliseconds that the second client and later ones take at most."""
+"""Milliseconds that the second client, and each later one, may take."""
 
-# In a process of its own. A client that was never used has nothing to close.
+# This runs in a process of its own. A client that was never used has nothing to close.
 SOURCE = f"""
 import json, statistics, time
 now = time.perf_counter
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     found: dict[str, list[float]] = {}
-    # The first is not counted: it writes compiled modules.
+    # The first round does not count: it writes compiled modules.
     for number in range(rounds + 1):
         done = subprocess.run([sys.executable, "-c", SOURCE], stdout=subprocess.PIPE, check=True)
         for name, milliseconds in json.loads(done.stdout).items():

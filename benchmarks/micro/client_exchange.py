@@ -1,9 +1,10 @@
-"""What does one Client.get cost in Python, without a socket, and what do its settings?
+"""The cost of one Client.get in Python, without a socket, and of its settings.
 
     python benchmarks/micro/client_exchange.py [--rounds 9] [--cases default,cookies] [--differ]
 
-Beside the same exchange on an ``HTTPConnection`` (exchange.py). A case is chosen by a part of its
-name. With ``--differ`` every second reply has another head, so that none is the one before.
+It is shown beside the same exchange on an ``HTTPConnection`` (exchange.py). A part of its name
+selects a case. With ``--differ`` every second reply has another head, so that no head repeats the
+one before.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Make = Callable[[aiohttpconn.Client], Coroutine[Any, Any, Any]]
 
 
 class Nowhere(bare.Nowhere):
-    """Its socket is one on which nothing ever arrives: the pool looks at it."""
+    """A transport whose socket never receives anything: the pool looks at the socket."""
 
     def __init__(self, quiet: socket.socket, protocol: aiohttpconn.HTTP1Protocol) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ def lead_nowhere(client: aiohttpconn.Client, dial: Any) -> None:
 
 
 class Case:
-    """A client whose connections lead nowhere, and what is done with it again and again."""
+    """A client whose connections lead nowhere, and the call to repeat on it."""
 
     def __init__(self, options: dict[str, Any], make: Make, quiet: socket.socket) -> None:
         self.protocols: list[aiohttpconn.HTTP1Protocol] = []
@@ -92,7 +93,7 @@ class Case:
         lead_nowhere(self.client, dial)
 
     def microseconds(self, replies: tuple[bytes, ...]) -> float:
-        """Return what one of ``EXCHANGES`` costs."""
+        """Return the µs of one of ``EXCHANGES``."""
         (protocol,) = self.protocols
         turn = self._turn if self._deep == 1 else self._deep_turn
         turns = EXCHANGES // self._deep
@@ -111,7 +112,7 @@ class Case:
             waiter = caller.send(None)
             protocol.get_buffer(-1)[:size] = reply
             protocol.buffer_updated(size)
-            waiter._asyncio_future_blocking = False  # what a task does before it waits
+            waiter._asyncio_future_blocking = False  # as a task does before it waits
             try:
                 caller.send(None)
             except StopIteration:
@@ -123,7 +124,7 @@ class Case:
         for reply in data:
             callers = [make(client) for _ in range(deep)]
             waiters = [caller.send(None) for caller in callers]
-            protocol._write_batch()  # which the loop's next turn would do
+            protocol._write_batch()  # as the loop's next turn would do
             protocol.get_buffer(-1)[:size] = reply * deep
             protocol.buffer_updated(size)
             for caller, waiter in zip(callers, waiters, strict=True):
@@ -134,7 +135,7 @@ class Case:
                     pass
 
     async def check(self) -> None:
-        """Make one request, and look at its response."""
+        """Make one request, and check its response."""
         task = asyncio.ensure_future(self._make(self.client))
         await asyncio.sleep(0)  # it connects and waits: nothing else suspends it
         (protocol,) = self.protocols
@@ -169,7 +170,7 @@ async def main() -> None:
         taken = {reference: bare.microseconds(connection, protocol, (replies[0], replies[-1]))}
         for name, case in cases.items():
             taken[name] = case.microseconds(replies)
-            await asyncio.sleep(0)  # what was scheduled runs here
+            await asyncio.sleep(0)  # let scheduled callbacks run
         for name, micros in taken.items():
             if number:
                 costs[name].append(micros)

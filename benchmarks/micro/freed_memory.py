@@ -1,4 +1,4 @@
-"""Is it worth to have the C library keep the memory of bodies that were freed?
+"""Is it worthwhile to let the C library keep the memory of freed bodies?
 
     python benchmarks/micro/freed_memory.py
 
@@ -10,7 +10,7 @@ each body, medians of 3 runs), without ``buffers.keep_freed_memory`` and with it
     3072 KiB      485          1,664           0           481
    16384 KiB    5,423         16,975       4,006        14,694
 
-Above 8 MiB, which is what it keeps, nothing changes. It is worth it.
+Nothing changes above 8 MiB, which is the limit of what it keeps. It is worthwhile.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> None:
     port = str(listener.getsockname()[1])
     for kib in KIB:
         for how in ("without", "with"):
-            # Each in a process of its own: what was freed before decides.
+            # Each runs in a process of its own, because memory freed before decides.
             command = [sys.executable, __file__, how, port, str(kib * 1024)]
             done = subprocess.run(
                 command, capture_output=True, text=True, check=True, preexec_fn=pin_to_the_first

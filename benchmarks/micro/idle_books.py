@@ -1,15 +1,15 @@
-"""What do the books of idle connections cost: an ordered dict and a dict, or something else?
+"""The cost of the books of idle connections: an ordered dict and a dict, or something else.
 
     python benchmarks/micro/idle_books.py [--rounds 9]
 
 Verdict (ns, the least of 9 rounds, 3.11 / 3.13, of 10,000 idle connections): an OrderedDict of all
 and a dict for each site take 234 / 250 a request, and 333 / 355 to close the oldest. Dicts alone
-are 50 less, but have to search for the oldest behind the gone: 2,900 / 2,300, and more with more
-of them. OrderedDicts are 60 more. Deques are no cheaper, because who is taken out stays in them.
-Slots that know their neighbours are 40 less, and four lines wherever one is put or taken, on the
-hot path too: that is 0.3 % of a request, so the OrderedDict stays.
+take 50 less, but have to search for the oldest past the removed entries: 2,900 / 2,300, and more
+with more of these. OrderedDicts take 60 more. Deques are no cheaper, because removed entries stay
+in them. Slots that know their neighbours take 40 less, but need four lines wherever one is put or
+taken, on the hot path too. They would save 0.3 % of a request, so the OrderedDict stays.
 
-A pool asks for the last one in of a site (LIFO), gives one back, takes any out because it has
+A pool asks a site for the connection that came last (LIFO), puts one back, removes any one that has
 ended, and asks for the oldest of all, to close it. Each way does that with 10,000 idle connections
 of 100 sites, and with 64 of one.
 """
@@ -34,7 +34,7 @@ class Slot:
     def __init__(self, site: Any) -> None:
         self.site = site
         self.idle_since = 0.0
-        # For the linked ones: neighbours in the order of all.
+        # For linked slots: the neighbours in the order of all slots.
         self.before: Any = None
         self.after: Any = None
 
@@ -46,7 +46,7 @@ class Site:
 
 
 class Books:
-    """The ways to keep them. ``take`` and ``put`` are of a site, ``end`` of any slot."""
+    """A way to keep idle slots. ``take`` and ``put`` are for a site, ``end`` for any slot."""
 
     of_site: Callable[[], Any] = dict
 
@@ -64,7 +64,7 @@ class Books:
 
 
 class OrderedDictAndDict(Books):
-    """What slots.py has."""
+    """The package's own way."""
 
     def __init__(self) -> None:
         self.idle: OrderedDict[Slot, None] = OrderedDict()
@@ -85,7 +85,7 @@ class OrderedDictAndDict(Books):
 
 
 class TwoDicts(OrderedDictAndDict):
-    """A dict keeps the order too, but its first entry has to be searched for behind the gone."""
+    """A dict keeps the order too, but a search for its first entry passes all removed ones."""
 
     def __init__(self) -> None:
         self.idle: Any = {}
@@ -96,7 +96,7 @@ class TwoOrderedDicts(OrderedDictAndDict):
 
 
 class DequesLazily(Books):
-    """Two deques; who is gone is marked, and skipped when it is met."""
+    """Two deques; a removed slot is marked, and skipped later."""
 
     of_site = deque
 
@@ -117,7 +117,7 @@ class DequesLazily(Books):
         slot.site.idle.append(slot)
         idle = self.idle
         idle.append((slot, self.clock))
-        # What is marked must not pile up.
+        # Marked entries must not pile up.
         while idle[0][0].idle_since != idle[0][1]:
             idle.popleft()
 
@@ -132,7 +132,7 @@ class DequesLazily(Books):
 
 
 class LinkedAndDict(Books):
-    """The order of all as neighbours that know each other, a dict for each site."""
+    """A linked list of all slots, and a dict for each site."""
 
     def __init__(self) -> None:
         self.root = root = Slot(None)
@@ -177,7 +177,7 @@ def fill(books: Books, connections: int, sites: int) -> list[Site]:
 
 
 def request(books: Books, sites: list[Site]) -> float:
-    """Return the ns of a take and a put, of all sites in turn."""
+    """Return the ns of a take and a put, for all sites in turn."""
     take, put, count = books.take, books.put, len(sites)
     order = [sites[step % count] for step in range(STEPS)]
     begin = time.perf_counter()
@@ -187,7 +187,7 @@ def request(books: Books, sites: list[Site]) -> float:
 
 
 def expiry(books: Books, sites: list[Site]) -> float:
-    """Return the ns of closing the oldest, for which a new one comes."""
+    """Return the ns of closing the oldest slot, and putting a new one in its place."""
     oldest, end, put = books.oldest, books.end, books.put
     begin = time.perf_counter()
     for _ in range(STEPS):

@@ -2,8 +2,8 @@
 
     python benchmarks/micro/idle_memory.py [--connections 2000]
 
-Counted by tracemalloc, from a client with no open connection to one whose connections are all
-idle. The transports lead nowhere and weigh nothing: what is left is this package's own objects.
+tracemalloc counts the growth from a client with one idle connection per origin to one with all of
+them. The transports lead nowhere and do not count, so only this package's own objects do.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ async def idle_bytes(connections: int, origins: int) -> float:
             for number in range(count)
         ]
         for _ in range(3):
-            await asyncio.sleep(0)  # they connect and wait: nothing else suspends them
+            await asyncio.sleep(0)  # the tasks connect and wait: nothing else suspends them
         assert len(protocols) == count
         for protocol in protocols:
             protocol.get_buffer(-1)[: len(bare.REPLY)] = bare.REPLY
             protocol.buffer_updated(len(bare.REPLY))
         for response in await asyncio.gather(*tasks):
             assert response.status == 200
-        await asyncio.sleep(0)  # the last callbacks of the tasks have run
+        await asyncio.sleep(0)  # let the last callbacks of the tasks run
 
-    await open_all(origins)  # what an origin costs is not a connection's
+    await open_all(origins)  # the cost of an origin is not that of a connection
     gc.collect()
     tracemalloc.start()
     await open_all(origins + connections)
     assert client.stats().idle == origins + connections
     del protocols[:]
     gc.collect()
-    # The transports are the benchmark's.
+    # The transports belong to the benchmark.
     files = (__file__, client_exchange.__file__)
     held = tracemalloc.take_snapshot().filter_traces(
         [tracemalloc.Filter(False, name) for name in files]

@@ -1,8 +1,8 @@
-"""How far may read() of a large body allocate beyond what has arrived?
+"""How much memory may read() of a large body allocate beyond the bytes that have arrived?
 
 Verdict (3.11, 256 MiB, GB/s): 256 KiB 1.3, 512 KiB 1.6, 1 MiB 1.7, 2 MiB 1.8, 4 MiB 1.7, 8 MiB
-1.5; a bare protocol that keeps the bytes in memory allocated at once 1.8. Growing fills the step
-with zeros: up to 2 MiB they are still in the cache when the socket's bytes replace them.
+1.5; a bare protocol that keeps the bytes in memory allocated at once 1.8. Growing the buffer fills
+a step with zeros: up to 2 MiB they are still in the cache when the socket's bytes replace them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What does a lookup cost beside getaddrinfo itself, and what does a thread that hangs?
+"""The cost of a lookup beyond getaddrinfo itself, and of a thread that hangs.
 
     python benchmarks/micro/resolver_threads.py
 
-Verdict (CPU of all threads, Python 3.11 / 3.13): of "localhost", which getaddrinfo finds in 10 µs
-without DNS, a lookup costs 84 / 96 µs with threads that idle for a while, 240 / 243 µs with a new
-thread for each, and 80 / 83 µs in the loop's executor. So threads idle, but not for long. Cached
-1.2 / 1.4 µs, for another port 1.6 / 1.7 µs, an IP address 4.1 / 4.8 µs. 128 threads that hang take
-2.5 MB, 4000 cached names of two addresses 3.6 / 3.2 MB.
+Verdict (CPU of all threads, Python 3.11 / 3.13): getaddrinfo finds "localhost" in 10 µs without
+DNS. A lookup of it costs 84 / 96 µs with threads that idle for a while, 240 / 243 µs with a new
+thread for each, and 80 / 83 µs in the loop's executor. So threads idle, but not for long. A cached
+name costs 1.2 / 1.4 µs, for another port 1.6 / 1.7 µs, an IP address 4.1 / 4.8 µs. 128 threads that
+hang take 2.5 MB, 4000 cached names of two addresses 3.6 / 3.2 MB.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def getaddrinfo() -> object:
 
 
 async def cost(name: str, look_up: Callable[[], Awaitable[object]], count: int = LOOKUPS) -> None:
-    """Print the least CPU time of one lookup, of all threads together."""
+    """Print the least CPU time of one lookup, for all threads together."""
     best = inf
     for _ in range(7):
         begin = time.process_time()
@@ -65,7 +65,7 @@ async def lookups() -> None:
 
 
 def resident() -> int:
-    """Return the bytes of memory that the process has; 0 where Linux does not tell."""
+    """Return the bytes of resident memory of this process; 0 if the system does not tell."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
     except OSError:
@@ -78,7 +78,7 @@ def memory_of_threads() -> None:
     over, begun = threading.Event(), threading.Semaphore(0)
 
     def hang() -> None:
-        getaddrinfo()  # what the C library keeps for a thread is its own too
+        getaddrinfo()  # the C library's memory for a thread counts, too
         begun.release()
         over.wait()
 

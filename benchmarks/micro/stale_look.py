@@ -1,15 +1,15 @@
-"""What does one look at an idle connection's socket cost, which does not wait?
+"""The cost of one look at an idle connection's socket, without waiting.
 
     python benchmarks/micro/stale_look.py [--rounds 15]
 
-Verdict (3.11, µs, the least of 15 rounds, asyncio / uvloop): all that the pool does 1.0 / 1.2, of
-which the poll object that all share is 0.6 / 0.7; select.select 0.9, recv(MSG_PEEK) 1.3. A poll
-object for each connection would be 0.5, but is one more thing to keep and to forget in time.
-FIONREAD is 0.5, but an end of file looks like silence to it. 3.13: some 5 % more.
+Verdict (3.11, µs, the least of 15 rounds, asyncio / uvloop): all that the pool does takes
+1.0 / 1.2, of which the shared poll object takes 0.6 / 0.7; select.select 0.9, recv(MSG_PEEK) 1.3. A
+poll object for each connection would take 0.5, but is one more object to keep and to drop in time.
+FIONREAD takes 0.5, but cannot tell an end of file from silence. 3.13 takes some 5 % more.
 
-"what the pool does" is ``Connections.is_stale``: the connection's state and age, its socket asked
-for, and then one poll object that is told of it, polls and forgets it. The others are ways to ask
-the kernel alone; recv() is of a duplicate, because asyncio lends no socket that receives.
+"what the pool does" is ``Connections.is_stale``: it checks the connection's state and age, asks for
+its socket, and then registers, polls and unregisters it with one poll object. The other ways only
+ask the kernel; recv() uses a duplicate, because asyncio gives out no socket that can receive.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ LOOKS = 20_000
 Look = Callable[[], object]
 
 kept: list[socket.socket] = []
-"""Duplicates, to be closed in the end."""
+"""Duplicates, to be closed at the end."""
 
 
 def ways(sock: Any) -> dict[str, Look]:
-    """Return ways to look at *sock*, on which nothing has arrived. Each returns something false."""
+    """Return ways to look at *sock*, on which nothing has arrived. Each returns a false value."""
     number = sock.fileno()
     shared = select.poll()
     own = select.poll()
@@ -91,7 +91,7 @@ def cost(look: Look) -> float:
 
 
 class Server(asyncio.Protocol):
-    """Answers whatever it gets."""
+    """A server that answers any data with a 200."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport

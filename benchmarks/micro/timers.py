@@ -1,10 +1,10 @@
-"""What does a limit on a wait cost: a timer, asyncio.timeout, wait_for, or a stored deadline?
+"""The cost of a limit on a wait: a timer, asyncio.timeout, wait_for, or a stored deadline.
 
     python benchmarks/micro/timers.py
 
-Verdict (asyncio, µs, 3.11 / 3.13): stored 0.18 / 0.27, a timer made and cancelled 1.7 / 1.7,
-asyncio.timeout 3.9 / 2.5, wait_for 11.6 / 2.6.
-A stored deadline it is, with one timer for each connection that looks at it: net/timeouts.py.
+Verdict (asyncio, µs, 3.11 / 3.13): a stored deadline 0.18 / 0.27, a timer made and cancelled
+1.7 / 1.7, asyncio.timeout 3.9 / 2.5, wait_for 11.6 / 2.6.
+So net/timeouts.py stores deadlines, and one timer for each connection checks them.
 """
 
 from __future__ import annotations

@@ -3,25 +3,27 @@
     python benchmarks/micro/upload_paths.py [--loop asyncio|uvloop|both] [--tls] [--rounds 7]
                                             [--only bytes|file] [--size MiB]
 
-A bare ``asyncio.BufferedProtocol`` that writes the same head and body, obeying pause_writing and
-resume_writing, beside ``HTTPConnection.request``. The server is a process of its own, on another
-core, that reads and forgets. Rounds are interleaved; figures are medians.
+The script compares ``HTTPConnection.request`` with a bare ``asyncio.BufferedProtocol`` that writes
+the same head and body, and obeys pause_writing and resume_writing. The server is a process of its
+own, on another core, that reads and forgets. Rounds are interleaved; figures are medians.
 
 Verdict (3.11, Linux 6.18, loopback, ms of CPU for 1 GB, asyncio / uvloop):
 
-bytes, slices of 64 KiB 500 / 460, 256 KiB 300 / 290, 1 MiB 230 / 222, 4 MiB 260 / 210. asyncio
-copies what a transport does not take at once, so a body must never be given to it whole (2400).
-Over TLS the CPU says 512 KiB and the throughput 256 KiB: the peer waits while a slice is encrypted.
+bytes: slices of 64 KiB 500 / 460, 256 KiB 300 / 290, 1 MiB 230 / 222, 4 MiB 260 / 210. asyncio
+copies data that a transport cannot send at once, so it must never get a whole body (2400). Over
+TLS the best slice is 512 KiB by CPU and 256 KiB by throughput: the peer waits while a slice is
+encrypted.
 
-file, read and written 64 KiB at a time 385 / 459, 256 KiB 330 / 328, 1 MiB 256 / 251; into the same
+file: read and written 64 KiB at a time 385 / 459, 256 KiB 330 / 328, 1 MiB 256 / 251; into the same
 memory each time, without waiting for a disk, 260 / 257; the same with memory that begins 16 bytes
-behind a page, where malloc puts it, 327 / 324; ``os.sendfile`` 387 / 387, ``loop.sendfile`` 380.
-sendfile's time is spent in waking the reader on the other core, after every 64 KiB: where something
-else keeps that reader busy it costs 160, and reading 290. It is not used all the same, for it waits
-for the disk in the loop's thread, and nothing tells beforehand whether it will.
+into a page, where malloc puts it, 327 / 324; ``os.sendfile`` 387 / 387, ``loop.sendfile`` 380.
+sendfile spends its time in waking the reader on the other core, after every 64 KiB: if something
+else keeps that reader busy, it costs 160, and reading 290. The package does not use it all the
+same, because it waits for the disk in the loop's thread, and nothing tells beforehand whether it
+will.
 
-A thread for each block costs 0.1 ms, with all that changes hands: 2200 over TLS with blocks of
-64 KiB, where reading without waiting makes it 680.
+A thread for each block costs 0.1 ms, with all the handing over: 2200 over TLS with blocks of
+64 KiB, where reading without waiting costs 680.
 """
 
 from __future__ import annotations
@@ -166,7 +168,7 @@ def read_and_write(step: int) -> Send:
 
 
 def nowait_and_write(step: int, start: int = mmap.PAGESIZE // 2) -> Send:
-    """Read into memory that begins *start* bytes behind the beginning of a page."""
+    """Return a sender that reads into memory that begins *start* bytes into a page."""
 
     async def send(bare: Bare, path: Path, size: int) -> None:
         buffer = memoryview(mmap.mmap(-1, start + step))[start:]
@@ -336,9 +338,9 @@ def measure(args: argparse.Namespace, port: int, folder: Path, context: Any) -> 
             results: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
             names = list(runs)
             for number in range(args.rounds):
-                # Another order in each round: what ran before leaves its traces in the caches.
-                # Another length of the head, the same for all: how the body's bytes lie in the
-                # kernel's pages decides whether copying them takes once or twice the time.
+                # Each round has another order, because the run before affects the caches. Each
+                # round also has another length of the head, the same for all: the position of the
+                # body's bytes in the kernel's pages can double the time of copying them.
                 for name in names[number % len(names) :] + names[: number % len(names)]:
                     run = runs[name]
                     with asyncio.Runner(loop_factory=factory) as runner:

@@ -1,4 +1,4 @@
-"""What does it cost to wake the caller: a future and a step of its task?
+"""The cost of waking the caller: a future and a step of its task.
 
 Verdict (µs of one read event, 64 tasks, the least of 9 runs; Python 3.11 / 3.13):
 
@@ -9,9 +9,9 @@ Verdict (µs of one read event, 64 tasks, the least of 9 runs; Python 3.11 / 3.1
     asyncio.Future(loop=)     1.78 / 2.17    0.76 / 0.97   no gain
     asyncio.Event             2.50 / 2.66    1.43 / 1.43
 
-A suspension costs 0.4 to 0.5 µs on uvloop and 0.9 to 1.2 on asyncio above not waiting. So:
+A suspension costs 0.4 to 0.5 µs on uvloop, and 0.9 to 1.2 on asyncio, compared with no wait. So
 getresponse() waits on one future, which the loop makes, and read() of a body that came with its
-head on none.
+head waits on none.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ TURNS = 1_000
 
 Loop = asyncio.AbstractEventLoop
 Measured = Callable[[Loop], Callable[[], object]]
-"""Starts one waiter; returns what a read event calls to wake it."""
+"""A function that starts one waiter, and returns the function that wakes it on a read event."""
 
 
 def a_callback(loop: Loop) -> Callable[[], object]:
-    """Nobody waits: what is done with the answer is done in the read event."""
+    """Nothing waits: the read event itself handles the answer."""
     return lambda: None
 
 
 def no_suspension(loop: Loop) -> Callable[[], object]:
-    """A coroutine that finds its answer there, as read() does: it is never suspended."""
+    """A coroutine finds its answer already there, as read() does: it is never suspended."""
 
     async def read() -> None:
         return None
@@ -91,7 +91,7 @@ tasks: list[asyncio.Task[None]] = []
 
 
 async def cost(start: Measured) -> float:
-    """Return the µs of one read event and what it wakes."""
+    """Return the µs of one read event and of the step that it wakes."""
     loop = asyncio.get_running_loop()
     events = [start(loop) for _ in range(TASKS)]
     await asyncio.sleep(0)
@@ -99,7 +99,7 @@ async def cost(start: Measured) -> float:
     left = TURNS
 
     def turn() -> None:
-        # Ready now as sockets are after select(). The tasks woken run before the next turn.
+        # Call them now, as for sockets after select(). Woken tasks run before the next turn.
         nonlocal left
         left -= 1
         if not left:

@@ -1,16 +1,16 @@
-"""A server for benchmarks, where nginx is not installed, or cannot do what is asked.
+"""A server for benchmarks, for machines without nginx, and for paths that nginx cannot serve.
 
     python own.py --plan PLAN [--certificate FILE --key FILE]
 
-Listens where the plan says, prints a line of JSON when it does, and ends with its standard input.
-On uvloop where that is installed. Answers without looking at more than the request line and how
-long the body is.
+It listens on the addresses of the plan, prints a line of JSON when it does, and ends with its
+standard input. It runs on uvloop if that is installed. It looks only at the request line and the
+length of the body.
 
     GET /x          the small JSON document          GET /1m     1 MiB
     GET /distinct   the same, each head differs      GET /256m   256 MiB
     GET /chunked    64 KiB in chunks of 8            GET /hold/N as /x, once N wait for it
-    GET /wait/MS    after MS milliseconds: how many wait for that, the one answered among them
-    POST /upload    drops the body, says how many bytes it had
+    GET /wait/MS    after MS milliseconds, how many wait on /wait, the answered one included
+    POST /upload    drops the body, returns its number of bytes
     POST /post      the small JSON document, once the body is here
 """
 
@@ -56,14 +56,14 @@ REFUSED = b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 BLOCKS = {"/1m": 1, "/256m": 256}
 
 HOLD_SECONDS = 30.0
-"""Until those that wait on /hold are answered although too few came."""
+"""Seconds until requests on /hold are answered although too few have come."""
 
 
 class Waiting:
-    """Who waits on /hold: answered together, so that each needs a connection of its own."""
+    """Requests on /hold: they are answered together, so that each needs its own connection."""
 
     def __init__(self) -> None:
-        # A dict keeps their order, and lets one go at once.
+        # A dict keeps their order, and removes one quickly.
         self.waiting: dict[Any, None] = {}
         self.timer: asyncio.TimerHandle | None = None
 
@@ -91,13 +91,13 @@ held = Waiting()
 
 
 class Delayed:
-    """Who waits on /wait: each for itself, and counted."""
+    """Requests on /wait: each is answered by itself, with the number of them."""
 
     def __init__(self) -> None:
         self.timers: dict[Any, asyncio.TimerHandle] = {}
 
     def add(self, transport: Any, milliseconds: int) -> None:
-        # Whoever asks on a connection that has one on its way is answered when that is.
+        # A second request on a connection gets the answer of the first.
         if transport not in self.timers:
             loop = asyncio.get_running_loop()
             self.timers[transport] = loop.call_later(milliseconds / 1000, self.answer, transport)
@@ -125,7 +125,7 @@ class Server(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self._tail = b""
         self._out: list[bytes] = []
-        # Of the request whose body is on its way.
+        # The request whose body is on its way
         self._path = ""
         self._length = 0
         self._unread = 0
