@@ -83,7 +83,7 @@ def body_framing(
         return False, int(names["content-length"]), ""
     if "transfer-encoding" in names:
         if body is None:
-            raise ValueError("Transfer-Encoding is given, and no body that could have it")
+            raise ValueError("the request has a Transfer-Encoding but no body")
         return encode_chunked and may_chunk, None, ""
     if body is None:
         return False, 0, "Content-Length: 0\r\n" if method.upper() in BODY_METHODS else ""

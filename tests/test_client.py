@@ -205,7 +205,7 @@ RESPONSES: dict[str, tuple[bytes, str]] = {
 
 SHORT: dict[str, Any] = {}
 LONG: dict[str, Any] = {"resend_stale": True}
-"""What every client does anyway: an option that only a Call knows."""
+"""An option that changes nothing, but that only a Call supports."""
 
 
 class Case:
@@ -304,7 +304,7 @@ REDIRECTS = {
     for name, (data, _) in RESPONSES.items()
     if data[9:12] in (b"301", b"302", b"303", b"307", b"308")
 }
-"""Those for which the long way takes over."""
+"""The responses that a Call takes over."""
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ async def test_so_it_is_with_options(options):
 
 @pytest.mark.parametrize("end", ["known", "unknown"])
 async def test_what_can_be_read_once_is_read_once(end):
-    """However many ways look at it."""
+    """Both paths look at the options, but only one reads the iterator."""
     async with echoing() as (client, url):
         if end == "known":
             await client.get(url)
@@ -471,7 +471,7 @@ def test_what_is_known_of_an_origin_is_what_its_url_says(urls, base):
 
 @given(st.lists(URLS, min_size=1, max_size=4), URLS)
 def test_the_short_way_is_taken_only_where_it_leads_to_the_same(learned, url):
-    """Whatever has been learned: the origin and target are what split_url says."""
+    """With any origins remembered, origin and target are those of split_url."""
     client = Client(trust_env=False)
     for each in [*learned, url]:
         with contextlib.suppress(InvalidURL):
@@ -594,7 +594,7 @@ async def test_other_methods_are_sent_as_they_are(client):
 
 @pytest.mark.parametrize("options", [{}, {"content": [b"a", b"b"]}, {"content": bytes(100_000)}])
 async def test_a_request_asks_to_keep_the_connection(options):
-    # Apache tells of its limits only who does.
+    # Apache sends its Keep-Alive limits only to clients that send this field.
     for own in {}, {"Connection": "close"}:
         async with echoing(base_url="") as (client, url):
             for _ in range(2):
@@ -1435,7 +1435,7 @@ async def test_pipelined_requests_get_their_own_responses():
 
 
 async def test_a_pipelined_body_that_fails_is_its_own_error():
-    """In either way; the requests behind it are sent again."""
+    """On both paths; the requests after it are sent again."""
     bad = OK + GZIP + sized(b"no gzip")
 
     async def script(conn: Any) -> None:

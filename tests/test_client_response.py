@@ -339,7 +339,7 @@ def test_links(name):
     values, expected = LINKS[name]
     found = {rel: link["url"] for rel, link in links(*values).items()}
     if name == "nonsense behind a link":
-        # A value without quotes reaches to the next separator; nothing that is behind it counts.
+        # A value without quotes ends at the next separator; the rest after it is ignored.
         assert list(found.values()) == ["http://h/d/b"] * len(found)
     else:
         assert found == expected
@@ -929,7 +929,7 @@ async def test_raw_is_the_response_of_the_connection():
 
 
 async def test_unread_bytes_of_a_response_are_no_mans():
-    """What follows a response on its connection costs the connection, and is shown to nobody."""
+    """Bytes after a response close the connection, and no caller sees them."""
     script = [answer(respond(b"hi") + respond(b"smuggled"))]
     async with ScriptedServer(script, [answer(respond(b"new"))]) as server:
         async with Client(trust_env=False) as client:

@@ -198,7 +198,7 @@ async def test_c2_https_to_http_is_refused(certificates):
                         "allow_downgrade=True follows it (status 302, "
                     )
                 assert plain.connections == 0
-                # The secrets are removed where a downgrade is allowed, too.
+                # Even an allowed downgrade removes the secrets.
                 response = await client.get(url, headers=SECRETS, allow_downgrade=True)
                 assert "secret" not in response.text
 
@@ -388,7 +388,7 @@ async def test_c9_each_hop_is_vetted():
     "host", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0x7f000001", "127.0.0.1."]
 )
 async def test_c9_e11_addresses_in_other_notations_are_none(host, client):
-    """Some parsers take these for addresses, and others for names."""
+    """Some programs take these hosts for addresses, others for names."""
     for url in (f"http://{host}/", f"http://{host}:80/x"):
         with pytest.raises(InvalidURL, match="not an IPv4 address of four decimal numbers"):
             await client.get(url)
@@ -484,7 +484,7 @@ def smuggling_bodies() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("kind", smuggling_bodies())
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "transfer-encoding"])
 async def test_e8_a_callers_transfer_encoding_puts_the_body_into_chunks(kind, name, client):
-    """Sent raw, the body would be read as chunks, and its rest as the next request."""
+    """A server would read the raw body as chunks, and the bytes after them as the next request."""
     async with serve(echo) as server:
         for coding in ("chunked", " Chunked\t"):
             options = smuggling_bodies()[kind]

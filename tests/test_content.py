@@ -93,7 +93,7 @@ async def post(conn, content, body=None) -> None:
 
 
 def head(port: int, framing: bytes, content_type: str | None, late: bytes = b"") -> bytes:
-    """Return a request's head; a Content-Length of ours stands *late*, behind the type."""
+    """Return a request's head; *late* puts the client's Content-Length after the type."""
     kind = b"" if content_type is None else b"Content-Type: %b\r\n" % content_type.encode()
     return (
         b"POST /x HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept-Encoding: identity\r\n" % port

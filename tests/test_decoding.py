@@ -324,7 +324,7 @@ def test_a_body_that_is_cut_short_is_an_error(name):
         outcome, streamed = both(cut, codings)
         assert outcome == streamed
         if isinstance(outcome, bytes):
-            # Between two members, or in the padding behind them.
+            # Between two members, or in the padding after them.
             assert name.startswith(("gzip-members", "gzip-padded", "zstd-frames", "zstd-skip"))
             assert body.startswith(outcome)
             assert len(outcome) in (0, len(HELLO), 2 * len(HELLO))
@@ -493,7 +493,7 @@ def test_accept_encoding_names_what_is_installed():
 
 @pytest.fixture
 def fresh():
-    """What is installed is found out once: forget it before and after."""
+    """Installed codecs are looked up once: clear that before and after."""
     accept_encoding.cache_clear()
     yield
     accept_encoding.cache_clear()

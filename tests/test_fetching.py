@@ -1,4 +1,4 @@
-"""fetch_many: any items, results as they come, nothing read ahead, nothing left behind."""
+"""fetch_many: any items, results as they finish, nothing read ahead, nothing leaked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def echo(request: ServedRequest) -> Reply:
 
 
 class Answers:
-    """What a client would fetch, without a network: each when it is released, or at once."""
+    """A client without a network: each request ends when it is released, or at once."""
 
     def __init__(self, at_once: bool = True) -> None:
         self.at_once = at_once
@@ -297,7 +297,7 @@ async def collect(results: Any) -> list[Fetched]:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 async def test_no_more_is_taken_than_twice_what_is_asked_for(kind, ordered, concurrency):
-    """However slow the one is who takes the results."""
+    """With a caller of any slowness."""
     source = Source(100)
     results = fetch(Answers(), KINDS[kind](source), concurrency, ordered)
     assert source.taken == 0
@@ -474,7 +474,7 @@ async def test_an_error_of_the_source_comes_after_the_results_before_it(kind, or
 
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_a_pool_that_is_closed_ends_it(ordered):
-    """What was finished before is still given."""
+    """The results before it still come."""
     go_on = asyncio.Event()
 
     async def reply(request: ServedRequest) -> Reply:
@@ -808,7 +808,7 @@ async def test_collected_in_another_thread_it_is_stopped_in_its_own():
 
 
 def test_only_requests_with_the_same_limits_share_connections():
-    """The limits of a connection that is shared are those of all who share it."""
+    """All requests on a shared connection have its limits."""
     client = Client(trust_env=False, pipelining=4, timeout=Timeout(read=30, write=30))
     for timeout, shares in (
         (Timeout(read=30, write=30, connect=3, pool=None), True),

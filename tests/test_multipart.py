@@ -305,7 +305,7 @@ def test_other_control_characters_in_names_are_refused(char):
 
 @pytest.mark.parametrize("code", [0xD800, 0xDC0A, 0xDC22, 0xDC7F], ids=hex)
 def test_a_name_that_is_no_text_is_refused(code):
-    """Of surrogates only those pass that stand for bytes beyond ASCII in names of files."""
+    """Only surrogates that encode non-ASCII bytes of file names pass."""
     with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
         form({chr(code): b""})
 

@@ -250,13 +250,13 @@ NEVER = """
     ResponseNotReady StatusError TooManyRedirects TotalTimeout UnimplementedFileMode UnknownProtocol
     UnknownTransferEncoding ResolveError
 """.split()
-"""What would fail another time, and what would come too late."""
+"""Failures that a retry would repeat, or that leave no time for one."""
 
 IF_IDEMPOTENT = """
     ConnectError ConnectTimeout ConnectionRefused IncompleteBody IncompleteRead NotProcessed
     ReadTimeout RemoteDisconnected RequestTimeout TLSError TunnelError WriteTimeout
 """.split()
-"""What may have been done, and may succeed another time."""
+"""Failures after which the server may have handled the request, and a retry may succeed."""
 
 ARGUMENTS: dict[str, tuple[object, ...]] = {
     "BadStatusLine": ("x",),

@@ -336,7 +336,7 @@ def test_an_ipv6_address_without_brackets_has_no_port():
 
 
 def test_thousands_of_entries_are_looked_up_by_label():
-    """What is asked of the sets is counted, not timed."""
+    """The lookups in the sets are counted, not timed."""
 
     class Counting(set):
         asked = 0

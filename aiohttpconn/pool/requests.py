@@ -189,15 +189,18 @@ def prepare(
     ``InvalidURL``, ``TypeError`` and ``BodyLengthError`` for what may not be sent.
     """
     made = None if body is None else make_body(body, BLOCKSIZE)
-    coding = names.get("transfer-encoding")
-    if coding is not None and coding.strip(" \t").lower() != "chunked":
-        # RFC 9112 §6.3: after that field a server looks for chunks, and takes what is none for
-        # the next request.
-        raise ValueError(
-            f"{method} {origin.url}{target}: a request's Transfer-Encoding must be "
-            f"'chunked' alone, which sends the body in chunks, got {coding!r}"
-        )
-    chunked, length, framing = body_framing(method, made, names, True, True)
+    try:
+        coding = names.get("transfer-encoding")
+        if coding is not None and coding.strip(" \t").lower() != "chunked":
+            # RFC 9112 §6.3: after this field a server parses chunks, and takes anything else for
+            # the next request.
+            raise ValueError(
+                "a request's Transfer-Encoding must be 'chunked' alone, which sends the body in "
+                f"chunks, got {coding!r}"
+            )
+        chunked, length, framing = body_framing(method, made, names, True, True)
+    except ValueError as exc:
+        raise ValueError(f"{method} {origin.url}{target}: {exc}") from None
     if made is None and length:
         # Announced, and never to come: prepare_request refuses it as any other wrong length.
         made = make_body(b"", BLOCKSIZE)
