@@ -28,6 +28,9 @@ With a head that was seen a moment ago; another one is matched by one call more.
 CLIENT_CALLS = 16
 """The same for ``Client.get``, with everything at its default."""
 
+UPLOAD_CALLS = 150
+"""The same for ``Client.post`` of an async iterable of three blocks."""
+
 WRITES = 1
 TIMERS = 0
 SUSPENSIONS = 1
@@ -128,6 +131,30 @@ async def test_a_get_of_a_client_stays_within_its_calls(
         response = await client.get("/x")
     assert response.reused
     assert len(counter.names) <= CLIENT_CALLS, counter.names
+
+
+async def test_a_post_of_an_async_iterable_stays_within_its_calls() -> None:
+    async def blocks() -> Any:
+        for _ in range(3):
+            yield b"x" * 100
+
+    async def answer_uploads(conn: Any) -> None:
+        while await conn.read_head():
+            await conn.read_until(b"0\r\n\r\n")
+            await conn.send(REPLY)
+
+    async with (
+        ScriptedServer([answer_uploads]) as server,
+        aiohttpconn.Client(base_url=f"http://{server.host}:{server.port}") as client,
+    ):
+        for _ in range(3):
+            await client.post("/x", content=blocks())
+        with CallCounter() as counter:
+            response = await client.post("/x", content=blocks())
+        assert response.reused
+        assert len(counter.names) <= UPLOAD_CALLS, counter.names
+        for once in ("encode_fields", "make_body", "body_framing"):
+            assert counter.names.count(once) == 1, once
 
 
 async def test_a_head_that_was_not_seen_costs_one_call_more() -> None:

@@ -69,7 +69,10 @@ class Fields(MutableMapping[str, str]):
 
     def __contains__(self, name: object) -> bool:
         lower = name.lower() if isinstance(name, str) else name
-        return any(item[0] == lower for item in self._items)
+        for item in self._items:  # noqa: SIM110 - any() would call a generator for each item
+            if item[0] == lower:
+                return True
+        return False
 
     def __iter__(self) -> Iterator[str]:
         names: dict[str, str] = {}
@@ -96,7 +99,7 @@ class Fields(MutableMapping[str, str]):
 
     def copy(self) -> Fields:
         """Return an independent copy."""
-        made = Fields()
+        made = Fields.__new__(Fields)
         made._items = self._items.copy()
         return made
 

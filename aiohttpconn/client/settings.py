@@ -236,12 +236,12 @@ class ClientState:
         fields = self.fields.copy()
         if headers:
             fields.override(headers)
-        coding = fields.get("Accept-Encoding")
-        if coding == default_coding(self.settings.decompress):
-            # It is still the default. A range of an encoded body cannot be decoded.
-            wanted = default_coding(settings.decompress and "range" not in fields)
-            if wanted != coding:
-                fields["Accept-Encoding"] = wanted
+        decodes, may_decode = self.settings.decompress, settings.decompress
+        # A range of an encoded body cannot be decoded.
+        wanted = may_decode and "range" not in fields
+        if wanted != decodes and fields.get("Accept-Encoding") == default_coding(decodes):
+            # It is still the default.
+            fields["Accept-Encoding"] = default_coding(wanted)
         return fields
 
 

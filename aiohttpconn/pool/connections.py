@@ -375,7 +375,7 @@ class ConnectionManager:
         if connection.in_flight > count:
             connection.in_flight -= count
             connection.idle_since = monotonic()  # the request that gets it may find it idle
-            if self._check.is_old(connection):
+            if self._ages and self._check.is_old(connection):
                 connection.origin_pool.shareable.pop(connection, None)  # it runs empty
             else:
                 self.scheduler.share(connection)
@@ -384,7 +384,7 @@ class ConnectionManager:
 
     def _keep(self, connection: PooledConnection) -> None:
         """Let *connection*, which is idle, serve others, if it may."""
-        if connection.exchanges_left <= 0 or self._check.is_old(connection):
+        if connection.exchanges_left <= 0 or (self._ages and self._check.is_old(connection)):
             self.close(connection)
         else:
             self.scheduler.release(connection)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import select
-from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -66,7 +65,7 @@ class StaleCheck:
 
     def is_old(self, connection: PooledConnection) -> bool:
         """Whether *connection* is older than *max_age*."""
-        return self._max_age < inf and monotonic() - connection.connected_at > self._max_age
+        return monotonic() - connection.connected_at > self._max_age
 
     def is_stale(self, connection: PooledConnection) -> bool:
         """Whether the idle *connection* has ended, has been idle for too long, or is too old.
@@ -74,9 +73,10 @@ class StaleCheck:
         One look at its socket that does not wait: whatever can be read there, an end of file too,
         is nothing that a request asked for.
         """
-        if not connection.reusable() or self.is_old(connection):
+        now = monotonic()
+        if not connection.reusable() or now - connection.connected_at > self._max_age:
             return True
-        if monotonic() - connection.idle_since > connection.keepalive:
+        if now - connection.idle_since > connection.keepalive:
             return True
         sock = connection.get_extra_info("socket")
         if sock is None or (number := sock.fileno()) < 0:

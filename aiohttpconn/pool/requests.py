@@ -14,7 +14,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..body import BLOCKSIZE, make_body
+from ..body import BLOCKSIZE, Body, make_body
 from ..exceptions import BodyLengthError, NotProcessed
 from ..failures import expired
 from ..http11.head import encode_request_line
@@ -181,14 +181,18 @@ def prepare(
     names: Mapping[str, str],
     fields: str,
     body: Any,
+    length: int | None = None,
 ) -> OutgoingRequest:
     """Return the request that ``exchange_slowly`` sends, with its framing decided.
 
-    *body* is one of ``HTTPConnection.request``; *fields* are the caller's, of *names*. A
-    Transfer-Encoding among them must be ``chunked``, which is done here. Raises ``ValueError``,
-    ``InvalidURL``, ``TypeError`` and ``BodyLengthError`` for what may not be sent.
+    *body* is one of ``HTTPConnection.request``, or a ``Body``; *length* is its size in bytes, where
+    the caller knows it. *fields* are the caller's, of *names*. A Transfer-Encoding among them must
+    be ``chunked``, which is done here. Raises ``ValueError``, ``InvalidURL``, ``TypeError`` and
+    ``BodyLengthError`` for what may not be sent.
     """
-    made = None if body is None else make_body(body, BLOCKSIZE)
+    made = body if body is None or type(body) is Body else make_body(body, BLOCKSIZE)
+    if made is not None and made.length is None:
+        made.length = length
     try:
         coding = names.get("transfer-encoding")
         if coding is not None and coding.strip(" \t").lower() != "chunked":
@@ -295,7 +299,7 @@ async def _exchange_alone(
     try:
         await send_request(connection, response, request, CONTINUE_TIMEOUT, None)
         sent = monotonic()
-        if not response.has_head:
+        if response.head is None and not response.ended:
             waiter = response.head_waiter = connection.loop.create_future()
             if connection.timed:
                 connection.begin_wait(response)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
-from ...body import byte_view, make_body
+from ...body import Body, byte_view, make_body
 from ...types import UNSET
 from ...urls import encode_param
 from .multipart import MultipartBody, check_file, encode_multipart, named_values, unread_memory
@@ -40,7 +40,7 @@ class Content:
     the length is unknown, so that the body goes in chunks.
     """
 
-    __slots__ = ("_again", "_start", "body", "content_type", "length")
+    __slots__ = ("_again", "_start", "body", "content_type", "length", "made")
 
     def __init__(
         self,
@@ -49,8 +49,11 @@ class Content:
         length: int | None = None,
         again: bool | None = True,
         start: int | None = None,
+        made: Body | None = None,
     ) -> None:
         self.body = body
+        # The body made of it, for its first sending, if checking it has made one.
+        self.made = made
         self.content_type = content_type
         self.length = length
         # Whether the body is the same each time it is sent; None until its iterators are compared.
@@ -191,7 +194,8 @@ def _raw(content: Any) -> Content:
         ) from None
     if body.data is not None:
         return Content(content)
-    return Content(content, again=False if isinstance(content, AsyncIterable) else None)
+    again = False if isinstance(content, AsyncIterable) else None
+    return Content(content, again=again, made=body)
 
 
 # -------------------------------------------------------------------------------- forms

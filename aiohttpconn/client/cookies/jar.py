@@ -54,6 +54,8 @@ def cookie_header(cookies: Mapping[str, str] | None) -> str:
         raise TypeError(
             f"cookies must be a mapping of names to values or None, not {type(cookies).__name__}"
         )
+    if not cookies:
+        return ""
     pairs = [(name, _cookie_value(name, value)) for name, value in cookies.items()]
     for name, value in pairs:
         check_cookie(name, value)
