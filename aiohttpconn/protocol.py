@@ -34,17 +34,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import weakref
 from collections import deque
-from contextlib import suppress
-from enum import IntEnum
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .buffers import SCRATCH_SIZE, TLS_SCRATCH, reads_in_one_go, scratch
+from .buffers import SCRATCH_SIZE, TLS_SCRATCH, scratch
 from .exceptions import HTTPException, MalformedResponse, NotProcessed
-from .exchange import HIGH_WATER, Exchange
+from .exchange import HIGH_WATER
 from .failures import closed_here, describe_exchange, expired, incomplete, no_response
 from .http11.chunked import ChunkedDecoder
 from .http11.head import (
@@ -58,9 +55,10 @@ from .http11.head import (
 from .http11.limits import DEFAULT_LIMITS, Limits
 from .http11.semantics import FRAMED_BY_FIELDS
 from .net.resumption import drop_session, keep_session
-from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
+from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import is_clean_eof
 from .response import HTTPResponse, make_message
+from .source import BODY, CLOSED, HEAD, IDLE, UPGRADED, ResponseSource
 from .writing import Upload
 
 if TYPE_CHECKING:
@@ -71,18 +69,6 @@ if TYPE_CHECKING:
 __all__ = ["BODY", "CLOSED", "IDLE", "UPGRADED", "HTTP1Protocol"]
 
 
-class State(IntEnum):
-    """What the protocol receives next; see the module's diagram."""
-
-    IDLE = 0
-    HEAD = 1
-    BODY = 2
-    UPGRADED = 3
-    CLOSED = 4
-
-
-IDLE, HEAD, BODY, UPGRADED, CLOSED = State
-
 SEEN_HEADS = 64
 """Heads of recent responses that are kept, so that one that repeats is not matched again."""
 
@@ -91,12 +77,6 @@ SEEN_SIZE = 4096
 
 STOP_SENDING_STATUS = 300
 """A final status from here on that arrives before the request is whole stops its sending."""
-
-DISCARD_SECONDS = 1.0
-"""For the rest of a body that nobody wants; if it takes longer, it costs the connection."""
-
-DISCARD_SHARED_SECONDS = 10.0
-"""The same where others wait behind it, or its head is not here; from when it is its turn."""
 
 
 @lru_cache(maxsize=16)
@@ -129,7 +109,7 @@ class Owner(Protocol):
         """The socket is gone."""
 
 
-class HTTP1Protocol(asyncio.BufferedProtocol):
+class HTTP1Protocol(ResponseSource):
     """Feed the responses of one transport. One is made for each connect.
 
     Attributes: ``state``; ``exchanges``, the number begun; ``owner``, the pool that keeps it;
@@ -138,8 +118,6 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_closed_waiter",
         "_head_bytes",
         "_heads",
         "_high_water",
@@ -150,10 +128,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         "_max_line",
         "_on_informational",
         "_owner_told",
-        "_queued",
-        "_read_timeout",
         "_reader",
-        "_response",
         "_response_class",
         "_scratch",
         "_slow_path",
@@ -161,26 +136,11 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         "_tls",
         "_upgraded",
         "_view",
-        "_waiting_reader",
-        "_watchdog",
-        "can_land",
         "closed_by_peer",
         "exchanges",
-        "lands_pieces",
-        "loop",
-        "origin",
         "owner",
-        "peername",
-        "raw_transport",
-        "reads_ahead",
-        "state",
-        "timed",
-        "timeout",
-        "transport",
         "upload",
         "write",
-        "write_timeout",
-        "writing_paused",
     )
 
     def __init__(
@@ -196,8 +156,7 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         on_informational: OnInformational | None = None,
     ) -> None:
         # Configuration
-        self.loop = loop
-        self.origin = origin
+        ResponseSource.__init__(self, loop, origin, timeout)
         self._limits = limits
         self._max_fields = limits.max_fields
         self._max_line = min(limits.max_line, limits.max_head_bytes)
@@ -206,52 +165,29 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self._high_water = high_water
         self._response_class = response_class
         self._on_informational = on_informational
-        self.set_timeout(timeout)
 
         # Per connection
-        self.transport: asyncio.Transport | None = None
-        # What reading is paused on. A paused TLS transport loses data at a FIN: see net.dial.
-        self.raw_transport: asyncio.Transport | None = None
         # How a request's first bytes leave: the transport's write.
         self.write: Callable[[bytes], None] = _not_connected
-        self.peername: Any = None
-        self.state: State = IDLE
         self.exchanges = 0
         self.closed_by_peer = False
-        self.can_land = self.lands_pieces = reads_in_one_go(loop)
-        # libuv reads up to 32 times before anything else runs, a woken reader too.
-        self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
         self._scratch = scratch(loop) if self.can_land else bytearray(TLS_SCRATCH)
         self._view = memoryview(self._scratch)[: max(1, min(high_water, SCRATCH_SIZE))]
         # The ssl_object. Not to be asked for later: asyncio's closed transports raise.
         self._tls: Any = None
         # Whether the bytes of this read event go straight to the reader.
         self._landing = False
-        self._watchdog: Watchdog | None = None
-        self.writing_paused = False
-        self._closed_waiter: asyncio.Future[None] | None = None
         self._upgraded = b""
-        # A reader that waits for bytes: it is kept alive although _response may be weak.
-        self._waiting_reader: Exchange | None = None
         self.owner: Owner | None = None
         self._owner_told = False
 
         # Per exchange
-        self._response: HTTPResponse | None = None
-        self._queued: deque[HTTPResponse] | None = None
         self._reader: HeadReader | None = None
         # Whether more than "200, its body in the same read" has to be thought of.
         self._slow_path = False
         self._interim = 0
         self._head_bytes = 0
         self.upload: Upload | None = None
-
-    def set_timeout(self, timeout: Timeout) -> None:
-        """Let the waits that begin from now on have the limits of *timeout*."""
-        self.timeout = timeout
-        self._read_timeout = timeout.read
-        self.write_timeout = timeout.write
-        self.timed = timeout != NO_TIMEOUT
 
     def reusable(self) -> bool:
         """Whether another exchange may begin, with nothing of earlier ones left.
@@ -371,11 +307,6 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         self._progress()
         self._receive(self._scratch, 0, nbytes)
 
-    def _progress(self) -> None:
-        """Bytes have arrived: the ``read`` limit counts anew."""
-        if self._read_timeout is not None and self._watchdog is not None:
-            self._watchdog.progress(self._read_timeout)
-
     def eof_received(self) -> bool | None:
         """The peer will send nothing more: the response ends here, whole or not."""
         self.closed_by_peer = self.closed_by_peer or self.state is not CLOSED
@@ -438,16 +369,6 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         exc = no_response(None, b"", False)
         response.set_exception(self.describe(exc, response))
         return response
-
-    def arm_total(self, response: HTTPResponse, deadline: float) -> None:
-        """Let the exchange of *response* end by *deadline*; what is received before it, too."""
-        if self.state is CLOSED:
-            return
-        response.deadline = deadline
-        front = self._response
-        if front is not None:
-            deadline = min(deadline, front.deadline)
-        self.watchdog().arm_total(deadline)
 
     def close_after(self, response: HTTPResponse) -> None:
         """The request said ``Connection: close``: nothing is sent after it (RFC 9112 §9.6)."""
@@ -810,25 +731,6 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
         error = expired(name, limit, self.state is BODY)
         self._close(error, hard=True, notes=f"{name}={limit:g}" if limit is not None else name)
 
-    def watchdog(self) -> Watchdog:
-        """Return the connection's one timer, made when first needed."""
-        if self._watchdog is None:
-            self._watchdog = Watchdog(self.loop, self._expired)
-        return self._watchdog
-
-    async def wait_closed(self, limit: float) -> None:
-        """Wait until the transport is gone; after *limit* seconds it is aborted."""
-        transport = self.transport
-        if transport is None:
-            return
-        if self._closed_waiter is None:
-            self._closed_waiter = self.loop.create_future()
-        timer = self.loop.call_later(limit, self.abort)
-        try:
-            await asyncio.shield(self._closed_waiter)
-        finally:
-            timer.cancel()
-
     def _read_remaining(self) -> None:
         """Read what the kernel still holds of a plain connection whose writing failed.
 
@@ -847,82 +749,3 @@ class HTTP1Protocol(asyncio.BufferedProtocol):
                 self._receive(bytearray(data), 0, len(data))
         except (OSError, AttributeError):
             return
-
-    # ---------------------------------------------------------------- the source
-
-    def pause_reading(self) -> None:
-        """Stop reading: a response has enough unread bytes."""
-        raw = self.raw_transport or self.transport
-        if raw is not None and not raw.is_closing():
-            raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read on."""
-        raw = self.raw_transport or self.transport
-        if raw is not None and not raw.is_closing():
-            raw.resume_reading()
-
-    def get_extra_info(self, name: str) -> Any:
-        """Return ``transport.get_extra_info(name)``, None once the transport is gone."""
-        return self.transport.get_extra_info(name) if self.transport is not None else None
-
-    def begin_wait(self, reader: Exchange) -> None:
-        """Somebody waits for bytes from now on."""
-        self._waiting_reader = reader
-        if self._read_timeout is not None:
-            self.watchdog().arm_read(self._read_timeout)
-
-    def begin_head_wait(self, response: HTTPResponse) -> None:
-        """Somebody waits for the head of *response* since the exchange began.
-
-        For who waits for nothing else: a body's reader tells of its own waits.
-        """
-        limit = self._read_timeout
-        if limit is not None:
-            watchdog = self._watchdog
-            if watchdog is None:
-                watchdog = self.watchdog()
-            # Behind others the wait that is on is its own, too: one limit for all, which bytes
-            # put off, and requests do not.
-            if self._response is response or watchdog.is_read_disarmed:
-                watchdog.arm_read_at(response.started + limit)
-
-    def end_wait(self, reader: Exchange) -> None:
-        """*reader* waits no more. Others' waits may be on: of the next exchange, or behind it."""
-        if self._waiting_reader is not reader:
-            return
-        self._waiting_reader = None
-        if self._watchdog is not None and not self._queued:
-            self._watchdog.disarm_read()
-
-    def limit_discard(self, response: HTTPResponse) -> None:
-        """Nobody wants *response* any more: it may not keep the connection for long."""
-        if self._response is response:
-            alone = response.head is not None and not self._queued
-            seconds = DISCARD_SECONDS if alone else DISCARD_SHARED_SECONDS
-            self.watchdog().arm_total(self.loop.time() + seconds)
-
-    def release_to_response(self) -> None:
-        """Nobody but a response's holder knows this connection any more.
-
-        The response is read to its end and the connection closed; if the response is dropped
-        as well, the connection is aborted. ``_held`` keeps it alive while a task waits in it.
-        """
-        response = self._response
-        if response is None or response.head is None or self._queued:
-            self.abort()
-            return
-        response.will_close = True
-        self.hold_weakly(response)
-
-    def hold_weakly(self, reader: Exchange) -> None:
-        """Abort the connection when nobody else knows *reader*, which is being received."""
-        if self._response is reader:
-            self._response = weakref.proxy(reader, self._dropped)
-
-    def _dropped(self, _: object) -> None:
-        self._response = None
-        # Later, and in the loop's thread: the collector runs in any, and in the middle of anything.
-        # Until then the state stays, so that whoever begins an exchange is behind this one.
-        with suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self.abort)

@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 import aiohttpconn.protocol
 from aiohttpconn import HeadTooLarge, Limits, Timeout
 from aiohttpconn.pipelining import PipeliningProtocol
-from aiohttpconn.protocol import SEEN_HEADS, HTTP1Protocol, State
+from aiohttpconn.protocol import SEEN_HEADS, HTTP1Protocol
+from aiohttpconn.source import State
 
 from .support.random_responses import TIGHT_LIMITS, random_exchange, wire_responses
 from .support.strategies import cuts

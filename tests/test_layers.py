@@ -47,6 +47,7 @@ ORDER = [
     "failures",
     "buffers",
     "writing",
+    "source",
     "protocol",
     "pipelining",
     "opening",

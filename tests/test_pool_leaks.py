@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiohttpconn import ConnectionPool, HTTPException
-from aiohttpconn.protocol import DISCARD_SHARED_SECONDS
+from aiohttpconn.source import DISCARD_SHARED_SECONDS
 from aiohttpconn.testing import ScriptedServer, refusing_address
 
 from .support import ConnectProxy
