@@ -9,6 +9,7 @@ import asyncio
 import sys
 import weakref
 from contextlib import suppress
+from typing import TypeAlias
 
 __all__ = ["SCRATCH_SIZE", "TLS_SCRATCH", "reads_in_one_go", "scratch"]
 
@@ -21,7 +22,9 @@ TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
 _FREED = 8 * 1024 * 1024
 """Bytes of bodies whose memory is kept for the next ones: see ``keep_freed_memory``."""
 
-_scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = (
+_Scratch: TypeAlias = tuple[bytearray, dict[int, memoryview]]
+
+_scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Scratch] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -31,13 +34,20 @@ def reads_in_one_go(loop: asyncio.AbstractEventLoop) -> bool:
     return sys.platform != "win32" or isinstance(loop, asyncio.SelectorEventLoop)
 
 
-def scratch(loop: asyncio.AbstractEventLoop) -> bytearray:
-    """Return the buffer that the connections of *loop* read into."""
-    buffer = _scratches.get(loop)
-    if buffer is None:
+def scratch(loop: asyncio.AbstractEventLoop, size: int) -> tuple[bytearray, memoryview]:
+    """Return the buffer that the connections of *loop* read into, and a view of *size* bytes.
+
+    The view is shared, too: it weighs as much as a fifth of an idle connection.
+    """
+    found = _scratches.get(loop)
+    if found is None:
         keep_freed_memory()
-        buffer = _scratches[loop] = bytearray(TLS_SCRATCH)
-    return buffer
+        found = _scratches[loop] = bytearray(TLS_SCRATCH), {}
+    buffer, views = found
+    view = views.get(size)
+    if view is None:
+        view = views[size] = memoryview(buffer)[:size]
+    return buffer, view
 
 
 def keep_freed_memory() -> None:

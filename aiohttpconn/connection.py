@@ -16,22 +16,19 @@ import asyncio
 import logging
 import ssl
 import sys
-import warnings
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
-from http.client import HTTP_PORT, HTTPS_PORT, HTTPMessage
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Container, Mapping
+from http.client import HTTP_PORT, HTTPS_PORT
+from typing import TYPE_CHECKING, Any, Self
 
-from .body import BLOCKSIZE, SMALL_BODY, Body, make_body
+from .body import SMALL_BODY, Body, make_body
+from .endpoint import Endpoint
 from .exceptions import (
     BodyLengthError,
     CannotSendHeader,
     CannotSendRequest,
     NotConnected,
     ResponseNotReady,
-    TunnelError,
 )
-from .exchange import HIGH_WATER
 from .failures import closed_here
 from .http11.grammar import (
     ORIGIN_FORM,
@@ -42,23 +39,18 @@ from .http11.head import (
     encode_fields,
     encode_request_line,
 )
-from .http11.limits import DEFAULT_LIMITS, Limits
 from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
-from .net.dial import Destination, DialReport, dial
-from .net.timeouts import Timeout
 from .net.tls import default_context
-from .net.tunnel import Tunnel, make_tunnel
-from .opening import Opening
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
-from .request_head import body_framing, bracketed, host_field, split_host_port
-from .response import HTTPResponse, make_message
-from .upload import CONTINUE_TIMEOUT, prepare_request, send_part, send_request, start_request
+from .request_head import body_framing, host_field
+from .upload import prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:
     import os
 
-    from .opening import Dialer
-    from .types import BodyLike, HeadersLike, OnInformational, SocketOption
+    from .net.dial import Destination
+    from .response import HTTPResponse
+    from .types import BodyLike, HeadersLike
 
 __all__ = [
     "HTTPS_PORT",
@@ -66,12 +58,7 @@ __all__ = [
     "HTTPConnection",
     "HTTPSConnection",
     "connection_to",
-    "end_lease",
-    "lease_connection",
 ]
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
 
 # http.client's states, under its names: they stand in the texts of its errors.
 _IDLE = "Idle"
@@ -95,7 +82,7 @@ _NO_NAMES: dict[str, str] = {}
 logger = logging.getLogger("aiohttpconn")
 
 
-class HTTPConnection:
+class HTTPConnection(Endpoint):
     """A connection to one HTTP server, opened when it is first needed and again when it was lost.
 
     Mirrors ``http.client.HTTPConnection``: the same names, states and errors, with ``await``
@@ -126,114 +113,25 @@ class HTTPConnection:
             server, which spares the certificate; False makes each handshake a full one.
     """
 
-    response_class: type[HTTPResponse] = HTTPResponse
-    default_port: ClassVar[int] = HTTP_PORT
     auto_open = 1
-    debuglevel = 0
     _http_vsn = 11
     _http_vsn_str = "HTTP/1.1"
-    _scheme: ClassVar[str] = "http"
 
-    # A third of the memory: benchmarks/micro/slots.py. What callers add goes into the __dict__.
     __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "_closes",
-        "_closing",
-        "_context",
-        "_continue_timeout",
-        "_debug",
-        "_dial_report",
-        "_dialer",
         "_exchange",
-        "_high_water",
         "_last_fields",
         "_last_headers",
-        "_limits",
         "_lines",
         "_method",
         "_names",
-        "_on_informational",
-        "_opening",
-        "_plain_rest",
-        "_protocol",
-        "_proxy_context",
-        "_proxy_fields",
         "_response",
-        "_resume_tls",
         "_sending",
-        "_server_hostname",
-        "_socket_options",
         "_state",
-        "_timeout",
-        "_timeout_given",
-        "_tunnel",
-        "_uds",
         "_unsent",
         "_url",
-        "blocksize",
-        "host",
-        "max_response_headers",
-        "port",
-        "source_address",
-        "strict",
     )
 
-    def __init__(
-        self,
-        host: str,
-        port: int | None = None,
-        timeout: float | Timeout | None = None,
-        source_address: tuple[str, int] | None = None,
-        blocksize: int = BLOCKSIZE,
-        *,
-        strict: bool = False,
-        max_response_headers: int | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-        uds: str | bytes | None = None,
-        socket_options: Sequence[SocketOption] = (),
-        dialer: Dialer[HTTP1Protocol] = dial,
-        high_water: int = HIGH_WATER,
-        continue_timeout: float = CONTINUE_TIMEOUT,
-        on_informational: OnInformational | None = None,
-        proxy_context: ssl.SSLContext | None = None,
-        resume_tls: bool = True,
-    ) -> None:
-        # Configuration
-        self.host, self.port = self._get_hostport(host, port)
-        self._timeout = Timeout.of(timeout)
-        self._timeout_given = timeout
-        self.source_address = source_address
-        if blocksize < 1:
-            raise ValueError(f"blocksize must be 1 byte or more, got {blocksize}")
-        self.blocksize = blocksize
-        self.strict = strict
-        self.max_response_headers = max_response_headers
-        self._limits = limits
-        self._uds = uds
-        self._socket_options = tuple(socket_options)
-        self._dialer = dialer
-        self._high_water = high_water
-        self._continue_timeout = continue_timeout
-        self._on_informational = on_informational
-        self._proxy_context = proxy_context
-        self._resume_tls = resume_tls
-        self._tunnel: Tunnel | None = None
-        self._context: ssl.SSLContext | None = None
-        self._server_hostname: str | None = None
-        # What stands behind the URL in most requests' heads, before the fields of the caller's.
-        self._plain_rest = ""
-        self._debug = logger.isEnabledFor(logging.DEBUG)
-
-        # Per connection
-        self._protocol: HTTP1Protocol | None = None
-        self._closes = 0
-        self._closing: HTTP1Protocol | None = None
-        # The connect that is under way: close() ends it.
-        self._opening: Opening | None = None
-        self._dial_report: DialReport | None = None
-        self._proxy_fields: list[tuple[str, str]] | None = None
-
+    def _reset(self) -> None:
         # The headers that a request had, and what they were sent as.
         self._last_headers: tuple[tuple[str, str], ...] = ()
         self._last_fields: tuple[str, dict[str, str]] = "", _NO_NAMES
@@ -251,116 +149,12 @@ class HTTPConnection:
         self._exchange: HTTPResponse | None = None
         self._response: HTTPResponse | None = None
 
-    def __repr__(self) -> str:
-        protocol = self._protocol
-        if protocol is None or protocol.state is CLOSED:
-            state = "not connected"
-        else:
-            count = protocol.exchanges
-            state = f"{protocol.state.name.lower()}, {count} request{'' if count == 1 else 's'}"
-            ssl_object = protocol.get_extra_info("ssl_object")
-            if ssl_object is not None:
-                version = (ssl_object.version() or "TLS").lower().replace("tlsv", "tls")
-                state = f"{version} {state}"
-        where = f"{bracketed(self.host)}:{self.port}"
-        if self._uds is not None:
-            where = str(self._uds)
-        if self._tunnel is not None:
-            where = f"{bracketed(self._tunnel.host)}:{self._tunnel.port} through {where}"
-        return f"<{type(self).__name__} {where} {state}>"
-
-    def __del__(self) -> None:
-        # None of it is there where __init__ raised.
-        protocol = getattr(self, "_protocol", None)
-        if protocol is None or protocol.transport is None or protocol.state is CLOSED:
-            return
-        self._protocol = None
-        try:
-            warnings.warn(
-                f"unclosed {self._scheme} connection to {self.host}:{self.port}: call close(), or "
-                f"use 'async with {type(self).__name__}(...)'",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-        finally:
-            protocol.release_to_response()
-
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
         await self.wait_closed()
-
-    # -------------------------------------------------------------- configuration
-
-    def _get_hostport(self, host: str, port: int | None) -> tuple[str, int]:
-        """Return host without brackets, and port; ``InvalidURL`` for what is neither."""
-        return split_host_port(host, port, self.default_port)
-
-    def set_tunnel(
-        self,
-        host: str,
-        port: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        scheme: str = "http",
-        credentials: tuple[str, str] | None = None,
-    ) -> None:
-        """Connect to *host*:*port* through a proxy, which is this connection's own host.
-
-        *headers* go to an HTTP proxy only: ``Proxy-Authorization`` belongs here. *scheme*:
-        "http" asks with CONNECT; "socks5" resolves *host* here and asks a SOCKS proxy for its
-        address; "socks5h" has the proxy resolve it. *credentials*: (user, password) for the proxy.
-        Raises ``RuntimeError`` if connected, ``InvalidURL``, ``ValueError`` or ``TypeError`` for
-        what may not be sent.
-        Mirrors ``http.client.HTTPConnection.set_tunnel`` of Python 3.12 (CONNECT in HTTP/1.1).
-        """
-        if self.sock is not None:
-            raise RuntimeError("Can't set up tunnel for established connection")
-        host, port = self._get_hostport(host, port)
-        fields = (headers or {}).items()
-        self._tunnel = make_tunnel(host, port, fields, scheme, credentials)
-        self._proxy_fields = None
-        self._plain_rest = ""
-
-    def get_proxy_response_headers(self) -> HTTPMessage | None:
-        """Return the fields of the proxy's last answer to CONNECT, a refusal's too; else None.
-
-        Mirrors ``http.client.HTTPConnection.get_proxy_response_headers``.
-        """
-        return None if self._proxy_fields is None else make_message(self._proxy_fields)
-
-    def set_debuglevel(self, level: int) -> None:
-        """Print what http.client prints: heads as they are sent and received, for *level* > 0."""
-        self.debuglevel = level
-
-    @property
-    def timeout(self) -> float | Timeout | None:
-        """Seconds per operation, a ``Timeout``, or None; a new value holds from now on."""
-        return self._timeout_given
-
-    @timeout.setter
-    def timeout(self, value: float | Timeout | None) -> None:
-        self._timeout = Timeout.of(value)
-        self._timeout_given = value
-        if self._protocol is not None:
-            self._protocol.set_timeout(self._timeout)
-
-    @property
-    def sock(self) -> Any:
-        """The transport's socket, or None while not connected."""
-        protocol = self._protocol
-        if protocol is None or protocol.state is CLOSED:
-            return None
-        return protocol.get_extra_info("socket")
-
-    @property
-    def dial_times(self) -> dict[str, float]:
-        """Seconds that the phases of the last connect took: dns, connect, proxy, tls."""
-        report = self._dial_report
-        return dict(report.durations) if report is not None else {}
 
     # ----------------------------------------------------------------- connecting
 
@@ -374,76 +168,6 @@ class HTTPConnection:
         # Called by hand it is not for the last request.
         named = (self._method, self._url) if self._state is _STARTED else ("", "")
         await self._connect(None, *named)
-
-    async def _connect(self, deadline: float | None, method: str, url: str) -> None:
-        """Connect by *deadline*, on the loop's clock; errors name the request."""
-        sys.audit("http.client.connect", self, self.host, self.port)
-        if self._protocol is not None:
-            self._protocol.close()
-            self._protocol = None
-        if self._opening is not None:
-            self._opening.close()
-        loop = asyncio.get_running_loop()
-        opening = self._opening = Opening(method, url, self._origin())
-        self._dial_report = report = opening.report
-        try:
-            protocol = await opening.open(
-                self._dialer,
-                lambda: self._make_protocol(loop),
-                self._destination,
-                self._timeout,
-                deadline,
-            )
-        except TunnelError as exc:
-            if exc.status:
-                self._proxy_fields = exc.headers
-            raise
-        finally:
-            if self._opening is opening:
-                self._opening = None
-        self._protocol = protocol
-        if report.proxy_reply is not None:
-            self._proxy_fields = report.proxy_reply.fields
-            if self.debuglevel > 0:
-                for name, value in self._proxy_fields:
-                    print("header:", f"{name}: {value}")
-        if self._debug:
-            logger.debug("connected %r", self)
-
-    async def _destination(self) -> Destination:
-        return Destination(
-            self.host,
-            self.port,
-            uds=self._uds,
-            source_address=self.source_address,
-            socket_options=self._socket_options,
-            context=self._context,
-            server_hostname=self._server_hostname,
-            tunnel=self._tunnel,
-            proxy_context=self._proxy_context,
-            resume_tls=self._resume_tls,
-        )
-
-    def _make_protocol(self, loop: asyncio.AbstractEventLoop) -> HTTP1Protocol:
-        limits = self._limits
-        if self.max_response_headers is not None:
-            limits = replace(limits, max_fields=self.max_response_headers)
-        return HTTP1Protocol(
-            loop,
-            self._origin(),
-            limits=limits,
-            strict=self.strict,
-            high_water=self._high_water,
-            timeout=self._timeout,
-            response_class=self.response_class,
-            on_informational=self._on_informational,
-        )
-
-    def _origin(self) -> str:
-        tunnel = self._tunnel
-        host, port = (tunnel.host, tunnel.port) if tunnel is not None else (self.host, self.port)
-        suffix = "" if port == self.default_port else f":{port}"
-        return f"{self._scheme}://{bracketed(host)}{suffix}"
 
     async def _opened(self, deadline: float | None) -> HTTP1Protocol:
         """Return the protocol of an open connection, opening one if ``auto_open`` says so."""
@@ -466,33 +190,12 @@ class HTTPConnection:
         """
         if self._debug and self.sock is not None:
             logger.debug("closing %r", self)
-        self._closes += 1
-        if self._opening is not None:
-            self._opening.close()
-        self._state = _IDLE
-        self._lines = []
-        self._names = {}
-        self._last_headers, self._last_fields = (), ("", _NO_NAMES)
-        self._unsent = None
-        protocol, self._protocol = self._protocol, None
-        response, self._response = self._response, None
-        exchange, self._exchange = self._exchange, None
-        self._closing = protocol or self._closing
-        if protocol is not None and protocol.state is not CLOSED:
-            if protocol.state is IDLE:
-                protocol.close()
-            else:
-                protocol.abort()
-        for unread in (response, exchange):
-            if unread is not None:
-                unread.close()
-
-    async def wait_closed(self) -> None:
-        """Wait until the socket that ``close()`` closed is gone, 1 s at most."""
-        protocol, self._closing = self._closing, None
-        # One that a response was given is closed by its last byte, not by close().
-        if protocol is not None and protocol.state is CLOSED:
-            await protocol.wait_closed(CLOSE_TIMEOUT)
+        unread = self._response, self._exchange
+        self._reset()
+        self._close_protocol()
+        for response in unread:
+            if response is not None:
+                response.close()
 
     # ------------------------------------------------------------------- requests
 
@@ -855,6 +558,27 @@ class HTTPConnection:
         self._protocol = None
         return detached
 
+    # ---------------------------------------------------------------------- for a pool
+
+    def hand_over(self) -> tuple[HTTP1Protocol | None, list[HTTP1Protocol]]:
+        """Close for good, but for a protocol that may serve another exchange: a lease ends.
+
+        Returns that protocol, or None, and those whose sockets may still be closing. It may not
+        be the one that ``adopt`` was given: the user may have closed that and opened another.
+        """
+        protocol, given = self._protocol, self._closing
+        clean = self._state is _IDLE and self._exchange is None and not self._sending
+        kept = protocol if protocol is not None and clean and protocol.reusable() else None
+        if kept is not None:
+            self._protocol = None
+        elif given is not None:
+            # A response has it, and nobody reads that any more.
+            given.abort()
+        self.close()
+        self.auto_open = 0
+        left = [each for each in (given, self._closing) if each is not None and each is not kept]
+        return kept, left
+
 
 class HTTPSConnection(HTTPConnection):
     """A connection to an HTTPS server. Mirrors ``http.client.HTTPSConnection`` of Python 3.12.
@@ -905,9 +629,6 @@ class HTTPSConnection(HTTPConnection):
         return await super()._destination()
 
 
-# ------------------------------------------------- connections that a pool leases
-
-
 def connection_to(destination: Destination, **options: Any) -> HTTPConnection:
     """Return a connection that leads to *destination*, not connected yet.
 
@@ -928,41 +649,5 @@ def connection_to(destination: Destination, **options: Any) -> HTTPConnection:
         proxy_context=destination.proxy_context,
         **options,
     )
-    conn._tunnel = destination.tunnel
+    conn.lead_through(destination.tunnel)
     return conn
-
-
-def lease_connection(
-    protocol: HTTP1Protocol, destination: Destination, report: DialReport | None, **options: Any
-) -> HTTPConnection:
-    """Return an ``HTTPConnection`` on *protocol*, which is open and leads to *destination*.
-
-    *report* tells how it was connected; *options* are other arguments of ``HTTPConnection``.
-    """
-    conn = connection_to(destination, **options)
-    conn._dial_report = report
-    if report is not None and report.proxy_reply is not None:
-        conn._proxy_fields = report.proxy_reply.fields
-    conn._protocol = protocol
-    protocol.set_timeout(conn._timeout)
-    return conn
-
-
-def end_lease(conn: HTTPConnection) -> tuple[HTTP1Protocol | None, list[HTTP1Protocol]]:
-    """Close *conn* for good, but for a protocol that may serve another exchange.
-
-    Returns that protocol, or None, and those whose sockets may still be closing. It may not be
-    the one that was leased: the user may have closed that and opened another.
-    """
-    protocol, given = conn._protocol, conn._closing
-    clean = conn._state is _IDLE and conn._exchange is None and not conn._sending
-    kept = protocol if protocol is not None and clean and protocol.reusable() else None
-    if kept is not None:
-        conn._protocol = None
-    elif given is not None:
-        # A response has it, and nobody reads that any more.
-        given.abort()
-    conn.close()
-    conn.auto_open = 0
-    left = [each for each in (given, conn._closing) if each is not None and each is not kept]
-    return kept, left

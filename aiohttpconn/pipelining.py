@@ -34,19 +34,20 @@ class PipeliningProtocol(HTTP1Protocol):
         if on:
             if self._batch is None:
                 self._batch = []
-                self.write = self._write_later
+                self.write = self._write_first
         elif self._batch is not None:
             self._write_batch()
             self._batch = None
             if self.transport is not None:
                 self.write = self.transport.write
 
-    def _write_later(self, data: bytes) -> None:
+    def _write_first(self, data: bytes) -> None:
+        """Write *data*, and what else comes in this turn of the loop, at its end."""
         batch = self._batch
         assert batch is not None, "a write for a batch that there is not"
-        if not batch:
-            self.loop.call_soon(self._write_batch)
         batch.append(data)
+        self.write = batch.append
+        self.loop.call_soon(self._write_batch)
 
     def _write_batch(self) -> None:
         batch = self._batch
@@ -54,6 +55,7 @@ class PipeliningProtocol(HTTP1Protocol):
             data = b"".join(batch)
             batch.clear()
             if self.transport is not None and self.state is not CLOSED:
+                self.write = self._write_first
                 self.transport.write(data)
 
     def _match_head(self, buffer: bytearray, pos: int, end: int) -> PlainHead | None:

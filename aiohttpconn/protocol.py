@@ -171,8 +171,12 @@ class HTTP1Protocol(ResponseSource):
         self.write: Callable[[bytes], None] = _not_connected
         self.exchanges = 0
         self.closed_by_peer = False
-        self._scratch = scratch(loop) if self.can_land else bytearray(TLS_SCRATCH)
-        self._view = memoryview(self._scratch)[: max(1, min(high_water, SCRATCH_SIZE))]
+        size = max(1, min(high_water, SCRATCH_SIZE))
+        if self.can_land:
+            self._scratch, self._view = scratch(loop, size)
+        else:
+            self._scratch = bytearray(TLS_SCRATCH)
+            self._view = memoryview(self._scratch)[:size]
         # The ssl_object. Not to be asked for later: asyncio's closed transports raise.
         self._tls: Any = None
         # Whether the bytes of this read event go straight to the reader.
@@ -206,7 +210,8 @@ class HTTP1Protocol(ResponseSource):
         self._tls = transport.get_extra_info("ssl_object")
         if self._tls is not None:
             self.lands_pieces = False
-            self._view = memoryview(self._scratch)
+            whole = scratch(self.loop, TLS_SCRATCH)[1] if self.can_land else None
+            self._view = whole or memoryview(self._scratch)
 
     def pause_writing(self) -> None:
         """The transport's write buffer is full: an upload waits from now on."""

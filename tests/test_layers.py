@@ -52,6 +52,7 @@ ORDER = [
     "pipelining",
     "opening",
     "upload",
+    "endpoint",
     "connection",
     # Many connections
     "client",

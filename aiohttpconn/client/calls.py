@@ -32,7 +32,8 @@ from ..pool.requests import (
     abandon,
     encode_small_request,
     exchange,
-    exchange_slowly,
+    exchange_shared,
+    exchange_streamed,
     prepare,
 )
 from ..pool.routes import Route
@@ -235,29 +236,20 @@ class Call:
                 "what leaves HTTP needs a connection of its own: client.pool.connection(url)"
             )
         small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
-        shared = self._shares and body is None and method in SHARING
-        small = small and DECIDING.isdisjoint(names)
-        if small and not shared:
+        if small and DECIDING.isdisjoint(names):
             data = encode_small_request(origin, method, target, names, text, body)
-            raw = await exchange(connections, origin, method, target, data, send)
+            shared = self._shares and body is None and method in SHARING
+            start = exchange_shared if shared else exchange
+            raw = await start(connections, origin, method, target, data, send)
             return raw, raw.started
-
         content = self._content
         replay = length = None
         if content is not None:
             length = content.length
             if content.can_replay:
                 replay = partial(self._replayed, content, origin, names, text)
-        return await exchange_slowly(
-            connections,
-            origin,
-            method,
-            target,
-            prepare(origin, method, target, names, text, body, length),
-            send,
-            shared=small and shared,
-            replay=replay,
-        )
+        prepared = prepare(origin, method, target, names, text, body, length)
+        return await exchange_streamed(connections, origin, method, target, prepared, send, replay)
 
     def _replayed(
         self, content: Content, origin: OriginPool, names: Mapping[str, str], fields: str

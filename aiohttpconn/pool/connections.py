@@ -13,12 +13,11 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..connection import end_lease
 from ..exceptions import ConnectError, ConnectTimeout, PoolClosed, RemoteDisconnected, describe
 from ..opening import Opening
 from ..protocol import CLOSED
 from .closing import ClosingSockets
-from .keepalive import LOOK_AFTER, StaleCheck, apply_keep_alive
+from .keepalive import StaleCheck, apply_keep_alive
 from .rate_limit import RateLimiter, retry_after
 from .routes import name_proxy
 from .scheduler import OriginPool, PooledConnection, Scheduler
@@ -181,30 +180,20 @@ class ConnectionManager:
         method: str,
         target: str,
         *,
-        exclusive: bool = True,
         fresh: bool = False,
     ) -> tuple[PooledConnection, DialReport | None]:
         """Return a connection of *origin* that is open, and how it was made if it just was.
 
-        It is the caller's: alone if *exclusive*, otherwise for one exchange. *fresh* makes a new
-        one. Raises what ``acquire`` and ``open`` raise. ``requests.exchange`` is the same, flat.
+        It is the caller's alone. *fresh* makes a new one. Raises what ``acquire`` and ``open``
+        raise. ``requests.exchange`` does the same, flat.
         """
-        if exclusive:
-            connection = origin.acquire_nowait()
-        else:
-            connection = origin.acquire_shared_nowait()
+        connection = origin.acquire_nowait()
         if connection is None:
-            connection = await self.acquire(
-                origin, timeout, deadline, method, target, exclusive=exclusive
-            )
+            connection = await self.acquire(origin, timeout, deadline, method, target)
         if connection.transport is not None:
             if fresh:
                 connection = self.reset(connection)
-            elif (
-                exclusive
-                # The first of those that will share it.
-                or (connection.in_flight == 1 and monotonic() - connection.idle_since > LOOK_AFTER)
-            ) and self.is_stale(connection):
+            elif self.is_stale(connection):
                 connection = self.replace(connection)
         dialed = None
         if connection.transport is None:
@@ -284,7 +273,7 @@ class ConnectionManager:
 
     def end_lease(self, connection: PooledConnection) -> None:
         """Take back *connection*, whose user may have done anything with it."""
-        kept, left = end_lease(self._leases.pop(connection))
+        kept, left = self._leases.pop(connection).hand_over()
         for protocol in left:
             self.closing.add(protocol)
         if kept is not connection:
@@ -477,7 +466,7 @@ class ConnectionManager:
         conn = self._leases.get(connection)
         if conn is not None:
             # Also ends a connect that its user has begun.
-            kept, left = end_lease(conn)
+            kept, left = conn.hand_over()
             for protocol in left if kept in (None, connection) else [*left, kept]:
                 self.closing.add(protocol)
                 protocol.close()

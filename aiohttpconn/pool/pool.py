@@ -24,7 +24,8 @@ from .requests import (
     SendOptions,
     encode_small_request,
     exchange,
-    exchange_slowly,
+    exchange_shared,
+    exchange_streamed,
     prepare,
 )
 from .routes import ConnectionFactory, Route
@@ -297,18 +298,18 @@ class ConnectionPool:
         if method == "CONNECT" or "upgrade" in names:
             raise ValueError("what leaves HTTP needs a connection of its own: pool.connection(url)")
         small = body if type(body) is bytes and len(body) <= SMALL_BODY else None
-        shared = origin.pipelining > 1 and body is None and method in SHARING
-        is_small = (body is None or small is not None) and DECIDING.isdisjoint(names)
-        if is_small and not (shared and isinstance(timeout, Unset)):
+        if (body is None or small is not None) and DECIDING.isdisjoint(names):
             data = encode_small_request(origin, method, target, names, fields, small)
-            response = await exchange(connections, origin, method, target, data, send)
+            shared = origin.pipelining > 1 and body is None and method in SHARING
+            start = exchange_shared if shared and isinstance(timeout, Unset) else exchange
+            response = await start(connections, origin, method, target, data, send)
         else:
             replay = None
             if isinstance(body, (bytes, str)):
                 replay = partial(prepare, origin, method, target, names, fields, body)
             request = prepare(origin, method, target, names, fields, body)
-            response, _ = await exchange_slowly(
-                connections, origin, method, target, request, send, shared=is_small, replay=replay
+            response, _ = await exchange_streamed(
+                connections, origin, method, target, request, send, replay
             )
         if not response.ended:
             response.hold_weakly()

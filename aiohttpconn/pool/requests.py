@@ -1,10 +1,11 @@
 """One request and its response on a connection of a pool, up to the response's head.
 
 ``exchange`` is the way of nearly all requests: one write, on a connection of its own.
-``exchange_slowly`` is the way of all others: a body in several writes, or a connection that is
-shared. The connection goes back to the pool by itself, at the response's last byte, and is closed
-when the response is. A request on a connection that was there before, and that dies without a byte
-of an answer, is sent once more on a new one.
+``exchange_shared`` is the same on a connection that others use at the same time.
+``exchange_streamed`` is the way of a body in several writes. The connection goes back to the pool
+by itself, at the response's last byte, and is closed when the response is. A request on a
+connection that was there before, and that dies without a byte of an answer, is sent once more on a
+new one.
 
 Layer: pool.
 """
@@ -47,7 +48,7 @@ __all__ = [
     "encode_small_request",
     "exchange",
     "exchange_shared",
-    "exchange_slowly",
+    "exchange_streamed",
     "prepare",
 ]
 
@@ -171,7 +172,89 @@ def _encode_head(
     return f"{line} HTTP/1.1\r\n{own}{fields}\r\n".encode("latin-1")
 
 
-# ------------------------------------------------------------------------ all others
+# ------------------------------------------------------------ one write, one connection for several
+
+
+async def exchange_shared(
+    pool: ConnectionManager,
+    origin: OriginPool,
+    method: str,
+    target: str,
+    data: bytes,
+    send: SendOptions,
+) -> HTTPResponse:
+    """Send *data* as ``exchange`` does, on a connection that others may use at the same time.
+
+    Hot: see docs/topics/design.md. A request that is cancelled leaves the connection to the
+    others: its response is dropped when it comes. A request that a connection has not answered
+    when it ends is sent on another.
+    """
+    for _ in range(MAX_SHARED_SENDS):
+        connection = origin.acquire_shared_nowait()
+        if connection is None:
+            connection = await pool.acquire(
+                origin, send.timeout, send.deadline, method, target, exclusive=False
+            )
+        dialed = None
+        if connection.in_flight == 1:
+            # The first of those that will share it.
+            if (
+                connection.transport is not None
+                and monotonic() - connection.idle_since > LOOK_AFTER
+                and pool.is_stale(connection)
+            ):
+                connection = pool.replace(connection)
+            if connection.transport is None:
+                dialed = await pool.open(connection, send.timeout, send.deadline, method, target)
+            if connection.timeout is not send.timeout:
+                connection.set_timeout(send.timeout)
+            pool.share(connection)
+        response = connection.start(method, origin.prefix + target, data, True)
+        response.dialed = dialed
+        waiter = response.head_waiter = connection.loop.create_future()
+        timer = None
+        if connection.timed:
+            connection.begin_head_wait(response)
+            if send.deadline is not None:
+                # Its own: the connection's is for the one that is being received.
+                timer = connection.loop.call_at(
+                    send.deadline, _late, waiter, connection, response, send.timeout.total
+                )
+        try:
+            await waiter
+        except BaseException:
+            abandon(response)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if response.head is not None:
+            if send.deadline is not None and not response.ended:
+                connection.arm_total(response, send.deadline)
+            if pool.respects_retry_after:
+                pool.pause_on_retry_after(origin, response)
+            return response
+        if not isinstance(response.failure, NotProcessed):
+            if not _may_resend(response.failure, method, dialed, send):
+                response.raise_failure()
+                raise AssertionError("a response ends with a head or with an exception")
+            break
+    return await exchange(pool, origin, method, target, data, send, fresh=True)
+
+
+def _late(
+    waiter: asyncio.Future[None],
+    protocol: HTTP1Protocol,
+    response: HTTPResponse,
+    total: float | None,
+) -> None:
+    """The time of a request that shares a connection is over."""
+    if not waiter.done():
+        exc = expired("total", total, False)
+        waiter.set_exception(protocol.describe(exc, response, notes=f"total={total:g}"))
+
+
+# ------------------------------------------------------------------------ several writes
 
 
 def prepare(
@@ -183,7 +266,7 @@ def prepare(
     body: Any,
     length: int | None = None,
 ) -> OutgoingRequest:
-    """Return the request that ``exchange_slowly`` sends, with its framing decided.
+    """Return the request that ``exchange_streamed`` sends, with its framing decided.
 
     *body* is one of ``HTTPConnection.request``, or a ``Body``; *length* is its size in bytes, where
     the caller knows it. *fields* are the caller's, of *names*. A Transfer-Encoding among them must
@@ -212,73 +295,38 @@ def prepare(
     return prepare_request(method, origin.prefix + target, head, names, made, chunked, length)
 
 
-async def exchange_slowly(
+async def exchange_streamed(
     pool: ConnectionManager,
     origin: OriginPool,
     method: str,
     target: str,
     request: OutgoingRequest,
     send: SendOptions,
-    *,
-    shared: bool = False,
     replay: Callable[[], OutgoingRequest] | None = None,
 ) -> tuple[HTTPResponse, float]:
     """Send *request*; return its response, whose head is here, and when it was sent.
 
-    *shared*: maybe on a connection with requests whose answers are not here yet. Only a request
-    that is one write may share. *replay* makes *request* again, with its body from the start, for
-    a resend; None if that cannot be.
+    *replay* makes *request* again, with its body from the start, for a resend; None if that cannot
+    be.
     """
-    sends = 0
     fresh = False
     while True:
-        alone = not shared or sends == MAX_SHARED_SENDS
         connection, dialed = await pool.connected(
-            origin,
-            send.timeout,
-            send.deadline,
-            method,
-            target,
-            exclusive=alone,
-            fresh=fresh or (shared and alone),
+            origin, send.timeout, send.deadline, method, target, fresh=fresh
         )
-        if alone:
-            response, sent = await _exchange_alone(pool, connection, request, send)
-        else:
-            response = await _exchange_shared(pool, connection, request, send)
-            sent = response.started
+        response, sent = await _exchange_alone(pool, connection, request, send)
         if response.head is not None:
             response.dialed = dialed
             if pool.respects_retry_after:
                 pool.pause_on_retry_after(origin, response)
             return response, sent
-        if not alone and isinstance(response.failure, NotProcessed):
-            sends += 1
-            continue
-        again = _may_resend(response.failure, method, dialed, send)
-        if not again or (request.body is not None and replay is None):
+        can_replay = request.body is None or replay is not None
+        if not (can_replay and _may_resend(response.failure, method, dialed, send)):
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
-        if request.body is not None:
-            assert replay is not None, "a body that cannot be sent again"
+        if replay is not None:
             request = replay()
-        shared, fresh = False, True
-
-
-async def exchange_shared(
-    pool: ConnectionManager,
-    origin: OriginPool,
-    method: str,
-    target: str,
-    data: bytes,
-    send: SendOptions,
-) -> HTTPResponse:
-    """Send *data*, the whole of a request, as ``exchange`` does, on a connection for several."""
-    request = OutgoingRequest(
-        method, origin.prefix + target, data, None, False, None, False, False, False
-    )
-    response, _ = await exchange_slowly(pool, origin, method, target, request, send, shared=True)
-    return response
+        fresh = True
 
 
 async def _exchange_alone(
@@ -317,54 +365,7 @@ async def _exchange_alone(
     return response, sent
 
 
-async def _exchange_shared(
-    pool: ConnectionManager,
-    connection: PooledConnection,
-    request: OutgoingRequest,
-    send: SendOptions,
-) -> HTTPResponse:
-    """Send *request* on a connection for several; return the response as ``_exchange_alone`` does.
-
-    A request that is cancelled leaves the connection to the others: its response is dropped when
-    it comes.
-    """
-    if connection.in_flight == 1:
-        if connection.timeout is not send.timeout:
-            connection.set_timeout(send.timeout)
-        pool.share(connection)
-    response = connection.start(request.method, request.target, request.head, True)
-    waiter = response.head_waiter = connection.loop.create_future()
-    timer = None
-    if connection.timed:
-        connection.begin_head_wait(response)
-        if send.deadline is not None:
-            # Its own: the connection's is for the one that is being received.
-            timer = connection.loop.call_at(
-                send.deadline, _late, waiter, connection, response, send.timeout.total
-            )
-    try:
-        await waiter
-    except BaseException:
-        abandon(response)
-        raise
-    finally:
-        if timer is not None:
-            timer.cancel()
-    if response.head is not None and send.deadline is not None and not response.ended:
-        connection.arm_total(response, send.deadline)
-    return response
-
-
-def _late(
-    waiter: asyncio.Future[None],
-    protocol: HTTP1Protocol,
-    response: HTTPResponse,
-    total: float | None,
-) -> None:
-    """The time of a request that shares a connection is over."""
-    if not waiter.done():
-        exc = expired("total", total, False)
-        waiter.set_exception(protocol.describe(exc, response, notes=f"total={total:g}"))
+# ----------------------------------------------------------------------------- all ways
 
 
 def _may_resend(

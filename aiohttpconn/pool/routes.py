@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..connection import lease_connection
+from ..connection import connection_to
 from ..exceptions import ConnectionVetoed, ConnectTimeout, cut_url
 from ..net.dial import Destination, dial
 from ..net.sockets import preferred
@@ -171,14 +171,11 @@ class ConnectionFactory:
         """Return an ``HTTPConnection`` on *connection*, which is open."""
         origin = connection.origin_pool
         assert origin.destination is not None, "an origin that was connected to"
-        return lease_connection(
-            connection,
-            origin.destination,
-            connection.report,
-            timeout=timeout,
-            dialer=origin.dial,
-            **self.protocol_options,
+        conn = connection_to(
+            origin.destination, timeout=timeout, dialer=origin.dial, **self.protocol_options
         )
+        conn.adopt(connection, connection.report)
+        return conn
 
 
 # Phases in which it is the proxy that is connected to, if it is asked for whole URLs.

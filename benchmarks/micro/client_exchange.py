@@ -69,8 +69,8 @@ CASES: dict[str, tuple[dict[str, Any], Make]] = {
 
 def lead_nowhere(client: aiohttpconn.Client, dial: Any) -> None:
     """Let *client* connect with *dial*."""
-    maker: Any = client._connections._maker
-    maker.dialer = lambda: dial
+    factory: Any = client._connections.factory
+    factory.dialer = lambda: dial
 
 
 class Case:

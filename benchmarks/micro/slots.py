@@ -15,8 +15,10 @@ import tracemalloc
 from typing import Any
 
 from aiohttpconn import HTTPConnection
+from aiohttpconn.endpoint import Endpoint
 
-SLOTS = HTTPConnection.__slots__
+PARTS = (Endpoint, HTTPConnection)
+SLOTS = {name for part in PARTS for name in part.__slots__}
 
 # Attributes that request() and getresponse() of a GET read, and those that they set.
 READ = (
@@ -28,9 +30,12 @@ SET = ("_exchange", "_state", "_exchange", "_unsent", "_state", "_response")
 
 def without_slots() -> Any:
     """Return the same class with an ordinary __dict__."""
-    names = {name: value for name, value in vars(HTTPConnection).items() if name not in SLOTS}
-    del names["__slots__"]
-    return type("Plain", (), names)
+    plain: Any = object
+    for part in PARTS:
+        names = {name: value for name, value in vars(part).items() if name not in SLOTS}
+        del names["__slots__"]
+        plain = type("Plain", (plain,), names)
+    return plain
 
 
 def access(kind: Any) -> float:

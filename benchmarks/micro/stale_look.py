@@ -7,7 +7,7 @@ Verdict (3.11, µs, the least of 15 rounds, asyncio / uvloop): all that the pool
 poll object for each connection would take 0.5, but is one more object to keep and to drop in time.
 FIONREAD takes 0.5, but cannot tell an end of file from silence. 3.13 takes some 5 % more.
 
-"what the pool does" is ``Connections.is_stale``: it checks the connection's state and age, asks for
+"what the pool does" is ``StaleCheck.is_stale``: it checks the connection's state and age, asks for
 its socket, and then registers, polls and unregisters it with one poll object. The other ways only
 ask the kernel; recv() uses a duplicate, because asyncio gives out no socket that can receive.
 """
@@ -108,10 +108,9 @@ async def looks(costs: dict[str, list[float]], rounds: int) -> None:
             await conn.request("GET", "/")
             await (await conn.getresponse()).read()
         connections = pool._connections
-        (slot,) = connections.slots.idle
-        assert slot.protocol is not None
-        sock = slot.protocol.get_extra_info("socket")
-        found = {"what the pool does": lambda: connections.is_stale(slot)} | ways(sock)
+        (connection,) = connections.scheduler.idle
+        sock = connection.get_extra_info("socket")
+        found = {"what the pool does": lambda: connections.is_stale(connection)} | ways(sock)
         for _ in range(rounds):
             for name, look in found.items():
                 costs.setdefault(name, []).append(cost(look))

@@ -1,0 +1,353 @@
+"""Endpoint: where a connection leads, and the protocol that it has open there.
+
+Configuration, connecting, and who owns the transport. The states of requests and responses are
+connection.py's. Layer: above protocol and opening, below connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from http.client import HTTP_PORT, HTTPMessage
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .body import BLOCKSIZE
+from .exceptions import TunnelError
+from .exchange import HIGH_WATER
+from .http11.limits import DEFAULT_LIMITS, Limits
+from .net.dial import Destination, DialReport, dial
+from .net.timeouts import Timeout
+from .net.tunnel import Tunnel, make_tunnel
+from .opening import Opening
+from .protocol import CLOSED, IDLE, HTTP1Protocol
+from .request_head import bracketed, split_host_port
+from .response import HTTPResponse, make_message
+from .upload import CONTINUE_TIMEOUT
+
+if TYPE_CHECKING:
+    from .opening import Dialer
+    from .types import OnInformational, SocketOption
+
+__all__ = ["Endpoint"]
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
+
+logger = logging.getLogger("aiohttpconn")
+
+
+class Endpoint:
+    """The part of ``HTTPConnection`` that knows no request; see there for the arguments."""
+
+    response_class: type[HTTPResponse] = HTTPResponse
+    default_port: ClassVar[int] = HTTP_PORT
+    debuglevel = 0
+    _scheme: ClassVar[str] = "http"
+
+    # A third of the memory: benchmarks/micro/slots.py. What callers add goes into the __dict__.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_closes",
+        "_closing",
+        "_context",
+        "_continue_timeout",
+        "_debug",
+        "_dial_report",
+        "_dialer",
+        "_high_water",
+        "_limits",
+        "_on_informational",
+        "_opening",
+        "_plain_rest",
+        "_protocol",
+        "_proxy_context",
+        "_proxy_fields",
+        "_resume_tls",
+        "_server_hostname",
+        "_socket_options",
+        "_timeout",
+        "_timeout_given",
+        "_tunnel",
+        "_uds",
+        "blocksize",
+        "host",
+        "max_response_headers",
+        "port",
+        "source_address",
+        "strict",
+    )
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        timeout: float | Timeout | None = None,
+        source_address: tuple[str, int] | None = None,
+        blocksize: int = BLOCKSIZE,
+        *,
+        strict: bool = False,
+        max_response_headers: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        uds: str | bytes | None = None,
+        socket_options: Sequence[SocketOption] = (),
+        dialer: Dialer[HTTP1Protocol] = dial,
+        high_water: int = HIGH_WATER,
+        continue_timeout: float = CONTINUE_TIMEOUT,
+        on_informational: OnInformational | None = None,
+        proxy_context: ssl.SSLContext | None = None,
+        resume_tls: bool = True,
+    ) -> None:
+        # Configuration
+        self.host, self.port = self._get_hostport(host, port)
+        self._timeout = Timeout.of(timeout)
+        self._timeout_given = timeout
+        self.source_address = source_address
+        if blocksize < 1:
+            raise ValueError(f"blocksize must be 1 byte or more, got {blocksize}")
+        self.blocksize = blocksize
+        self.strict = strict
+        self.max_response_headers = max_response_headers
+        self._limits = limits
+        self._uds = uds
+        self._socket_options = tuple(socket_options)
+        self._dialer = dialer
+        self._high_water = high_water
+        self._continue_timeout = continue_timeout
+        self._on_informational = on_informational
+        self._proxy_context = proxy_context
+        self._resume_tls = resume_tls
+        self._tunnel: Tunnel | None = None
+        self._context: ssl.SSLContext | None = None
+        self._server_hostname: str | None = None
+        # What stands behind the URL in most requests' heads, before the fields of the caller's.
+        self._plain_rest = ""
+        self._debug = logger.isEnabledFor(logging.DEBUG)
+
+        # Per connection
+        self._protocol: HTTP1Protocol | None = None
+        self._closes = 0
+        self._closing: HTTP1Protocol | None = None
+        # The connect that is under way: close() ends it.
+        self._opening: Opening | None = None
+        self._dial_report: DialReport | None = None
+        self._proxy_fields: list[tuple[str, str]] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget the request that is under way, if there is one."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        protocol = self._protocol
+        if protocol is None or protocol.state is CLOSED:
+            state = "not connected"
+        else:
+            count = protocol.exchanges
+            state = f"{protocol.state.name.lower()}, {count} request{'' if count == 1 else 's'}"
+            ssl_object = protocol.get_extra_info("ssl_object")
+            if ssl_object is not None:
+                version = (ssl_object.version() or "TLS").lower().replace("tlsv", "tls")
+                state = f"{version} {state}"
+        where = f"{bracketed(self.host)}:{self.port}"
+        if self._uds is not None:
+            where = str(self._uds)
+        if self._tunnel is not None:
+            where = f"{bracketed(self._tunnel.host)}:{self._tunnel.port} through {where}"
+        return f"<{type(self).__name__} {where} {state}>"
+
+    def __del__(self) -> None:
+        # None of it is there where __init__ raised.
+        protocol = getattr(self, "_protocol", None)
+        if protocol is None or protocol.transport is None or protocol.state is CLOSED:
+            return
+        self._protocol = None
+        try:
+            warnings.warn(
+                f"unclosed {self._scheme} connection to {self.host}:{self.port}: call close(), or "
+                f"use 'async with {type(self).__name__}(...)'",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        finally:
+            protocol.release_to_response()
+
+    # -------------------------------------------------------------- configuration
+
+    def _get_hostport(self, host: str, port: int | None) -> tuple[str, int]:
+        """Return host without brackets, and port; ``InvalidURL`` for what is neither."""
+        return split_host_port(host, port, self.default_port)
+
+    def set_tunnel(
+        self,
+        host: str,
+        port: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        scheme: str = "http",
+        credentials: tuple[str, str] | None = None,
+    ) -> None:
+        """Connect to *host*:*port* through a proxy, which is this connection's own host.
+
+        *headers* go to an HTTP proxy only: ``Proxy-Authorization`` belongs here. *scheme*:
+        "http" asks with CONNECT; "socks5" resolves *host* here and asks a SOCKS proxy for its
+        address; "socks5h" has the proxy resolve it. *credentials*: (user, password) for the proxy.
+        Raises ``RuntimeError`` if connected, ``InvalidURL``, ``ValueError`` or ``TypeError`` for
+        what may not be sent.
+        Mirrors ``http.client.HTTPConnection.set_tunnel`` of Python 3.12 (CONNECT in HTTP/1.1).
+        """
+        if self.sock is not None:
+            raise RuntimeError("Can't set up tunnel for established connection")
+        host, port = self._get_hostport(host, port)
+        fields = (headers or {}).items()
+        self._tunnel = make_tunnel(host, port, fields, scheme, credentials)
+        self._proxy_fields = None
+        self._plain_rest = ""
+
+    def get_proxy_response_headers(self) -> HTTPMessage | None:
+        """Return the fields of the proxy's last answer to CONNECT, a refusal's too; else None.
+
+        Mirrors ``http.client.HTTPConnection.get_proxy_response_headers``.
+        """
+        return None if self._proxy_fields is None else make_message(self._proxy_fields)
+
+    def set_debuglevel(self, level: int) -> None:
+        """Print what http.client prints: heads as they are sent and received, for *level* > 0."""
+        self.debuglevel = level
+
+    @property
+    def timeout(self) -> float | Timeout | None:
+        """Seconds per operation, a ``Timeout``, or None; a new value holds from now on."""
+        return self._timeout_given
+
+    @timeout.setter
+    def timeout(self, value: float | Timeout | None) -> None:
+        self._timeout = Timeout.of(value)
+        self._timeout_given = value
+        if self._protocol is not None:
+            self._protocol.set_timeout(self._timeout)
+
+    @property
+    def sock(self) -> Any:
+        """The transport's socket, or None while not connected."""
+        protocol = self._protocol
+        if protocol is None or protocol.state is CLOSED:
+            return None
+        return protocol.get_extra_info("socket")
+
+    @property
+    def dial_times(self) -> dict[str, float]:
+        """Seconds that the phases of the last connect took: dns, connect, proxy, tls."""
+        report = self._dial_report
+        return dict(report.durations) if report is not None else {}
+
+    def lead_through(self, tunnel: Tunnel | None) -> None:
+        """Connect through *tunnel*, as ``set_tunnel`` would have made it."""
+        self._tunnel = tunnel
+        self._plain_rest = ""
+
+    # ----------------------------------------------------------------- connecting
+
+    async def _connect(self, deadline: float | None, method: str, url: str) -> None:
+        """Connect by *deadline*, on the loop's clock; errors name the request."""
+        sys.audit("http.client.connect", self, self.host, self.port)
+        if self._protocol is not None:
+            self._protocol.close()
+            self._protocol = None
+        if self._opening is not None:
+            self._opening.close()
+        loop = asyncio.get_running_loop()
+        opening = self._opening = Opening(method, url, self._origin())
+        self._dial_report = report = opening.report
+        try:
+            protocol = await opening.open(
+                self._dialer,
+                lambda: self._make_protocol(loop),
+                self._destination,
+                self._timeout,
+                deadline,
+            )
+        except TunnelError as exc:
+            if exc.status:
+                self._proxy_fields = exc.headers
+            raise
+        finally:
+            if self._opening is opening:
+                self._opening = None
+        self._protocol = protocol
+        if report.proxy_reply is not None:
+            self._proxy_fields = report.proxy_reply.fields
+            if self.debuglevel > 0:
+                for name, value in self._proxy_fields:
+                    print("header:", f"{name}: {value}")
+        if self._debug:
+            logger.debug("connected %r", self)
+
+    async def _destination(self) -> Destination:
+        return Destination(
+            self.host,
+            self.port,
+            uds=self._uds,
+            source_address=self.source_address,
+            socket_options=self._socket_options,
+            context=self._context,
+            server_hostname=self._server_hostname,
+            tunnel=self._tunnel,
+            proxy_context=self._proxy_context,
+            resume_tls=self._resume_tls,
+        )
+
+    def _make_protocol(self, loop: asyncio.AbstractEventLoop) -> HTTP1Protocol:
+        limits = self._limits
+        if self.max_response_headers is not None:
+            limits = replace(limits, max_fields=self.max_response_headers)
+        return HTTP1Protocol(
+            loop,
+            self._origin(),
+            limits=limits,
+            strict=self.strict,
+            high_water=self._high_water,
+            timeout=self._timeout,
+            response_class=self.response_class,
+            on_informational=self._on_informational,
+        )
+
+    def _origin(self) -> str:
+        tunnel = self._tunnel
+        host, port = (tunnel.host, tunnel.port) if tunnel is not None else (self.host, self.port)
+        suffix = "" if port == self.default_port else f":{port}"
+        return f"{self._scheme}://{bracketed(host)}{suffix}"
+
+    def adopt(self, protocol: HTTP1Protocol, report: DialReport | None) -> None:
+        """Use *protocol*, which is open and leads here, for a lease. *report*: of its connect."""
+        self._dial_report = report
+        if report is not None and report.proxy_reply is not None:
+            self._proxy_fields = report.proxy_reply.fields
+        self._protocol = protocol
+        protocol.set_timeout(self._timeout)
+
+    def _close_protocol(self) -> None:
+        """Close the protocol, politely if it is idle, and end a connect that is under way."""
+        self._closes += 1
+        if self._opening is not None:
+            self._opening.close()
+        protocol, self._protocol = self._protocol, None
+        self._closing = protocol or self._closing
+        if protocol is not None and protocol.state is not CLOSED:
+            if protocol.state is IDLE:
+                protocol.close()
+            else:
+                protocol.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the socket that ``close()`` closed is gone, 1 s at most."""
+        protocol, self._closing = self._closing, None
+        # One that a response was given is closed by its last byte, not by close().
+        if protocol is not None and protocol.state is CLOSED:
+            await protocol.wait_closed(CLOSE_TIMEOUT)
