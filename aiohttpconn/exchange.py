@@ -29,6 +29,9 @@ __all__ = ["HIGH_WATER", "Exchange"]
 HIGH_WATER = 256 * 1024
 """Unread bytes at which the source is paused: one read event of the scratch buffer."""
 
+ABANDONED = 2
+"""How a body ended that its reader closed before it was whole: nothing is left to raise."""
+
 _SMALL = 2048
 """Pieces below this are merged: a peer that drips bytes must not cost an object for each."""
 
@@ -70,7 +73,6 @@ class Exchange:
         "_queue",
         "_trailers",
         "_wake_at",
-        "abandoned",
         "buffered",
         "chunked",
         "closed",
@@ -152,11 +154,10 @@ class Exchange:
         self.paused = False
         self.decoder: ChunkedDecoder | None = None
 
-        # How it ended. Whole: ended, and neither of the other two.
-        self.ended = False
+        # Whether nothing more will come: False, True, or ABANDONED. It is whole if it ended without
+        # a failure.
+        self.ended: bool | int = False
         self.failure: BaseException | None = None
-        # Closed by its reader before it was whole, or told what ended it: nothing to raise.
-        self.abandoned = False
         # Whether close() was called.
         self.closed = False
 
@@ -188,13 +189,12 @@ class Exchange:
     @property
     def has_head(self) -> bool:
         """Whether ``getresponse()`` would not have to wait: the head is here, or never will be."""
-        return self.head is not None or self.ended
+        return self.head is not None or self.ended is not False
 
     @property
     def complete(self) -> bool:
         """Whether the whole response, as its framing announced it, has arrived."""
-        whole = self.ended and self.failure is None and not self.abandoned
-        return whole and self.head is not None
+        return self.ended is True and self.failure is None and self.head is not None
 
     # ----------------------------------------------------------------- feeding
 
@@ -337,7 +337,7 @@ class Exchange:
     def _abandon(self) -> None:
         """Leave nothing to raise: the caller has given the body up, or knows what ended it."""
         self.failure = None
-        self.abandoned = True
+        self.ended = ABANDONED
 
     def _drop_unread(self) -> None:
         self.first = b""

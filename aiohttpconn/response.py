@@ -151,7 +151,7 @@ class HTTPResponse(Exchange):
 
     def isclosed(self) -> bool:
         """Whether there is nothing more to read: the body was read whole, or ``close()``."""
-        return self.closed or (self.ended and not self.buffered)
+        return self.closed or (self.ended is not False and not self.buffered)
 
     def readable(self) -> bool:
         """Return True, as http.client's does."""

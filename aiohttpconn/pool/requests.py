@@ -189,7 +189,8 @@ async def exchange_shared(
     others: its response is dropped when it comes. A request that a connection has not answered
     when it ends is sent on another.
     """
-    for _ in range(MAX_SHARED_SENDS):
+    sends = 0
+    while sends < MAX_SHARED_SENDS:
         connection = origin.acquire_shared_nowait()
         if connection is None:
             connection = await pool.acquire(
@@ -239,6 +240,7 @@ async def exchange_shared(
                 response.raise_failure()
                 raise AssertionError("a response ends with a head or with an exception")
             break
+        sends += 1
     return await exchange(pool, origin, method, target, data, send, fresh=True)
 
 

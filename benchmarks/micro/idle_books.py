@@ -6,10 +6,10 @@ Verdict (ns, the least of 9 rounds, 3.11 / 3.13, of 10,000 idle connections): an
 and a dict for each origin take 234 / 250 a request, and 333 / 355 to close the oldest. Dicts alone
 take 50 less, but have to search for the oldest past the removed entries: 2,900 / 2,300, and more
 with more of these. OrderedDicts take 60 more. Deques are no cheaper, because removed entries stay
-in them. Connections that know their neighbours take 40 less, but need four lines wherever one is put or
-taken, on the hot path too. They would save 0.3 % of a request, so the OrderedDict stays.
+in them. Connections that know their neighbours take 40 less, but need four lines wherever one is
+put or taken, on the hot path too. They would save 0.3 % of a request, so the OrderedDict stays.
 
-A pool asks a origin for the connection that came last (LIFO), puts one back, removes any one that has
+A pool asks an origin for the connection that came last (LIFO), puts one back, removes one that has
 ended, and asks for the oldest of all, to close it. Each way does that with 10,000 idle connections
 of 100 origins, and with 64 of one.
 """
@@ -46,7 +46,7 @@ class Origin:
 
 
 class Books:
-    """A way to keep idle connections. ``take`` and ``put`` are for a origin, ``end`` for any connection."""
+    """A way to keep idle connections. ``take`` and ``put`` are for an origin, ``end`` for any."""
 
     of_origin: Callable[[], Any] = dict
 
