@@ -34,15 +34,16 @@ from .http11.grammar import (
     ORIGIN_FORM,
     check_field,
 )
-from .http11.head import (
+from .http11.request_head import (
+    body_framing,
     check_single_fields,
     encode_fields,
     encode_request_line,
+    host_field,
 )
 from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
 from .net.tls import default_context
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
-from .request_head import body_framing, host_field
 from .upload import prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from .body import BLOCKSIZE
 from .exceptions import TunnelError
 from .exchange import HIGH_WATER
 from .http11.limits import DEFAULT_LIMITS, Limits
+from .http11.request_head import bracketed, split_host_port
 from .net.dial import Destination, DialReport, dial
 from .net.timeouts import Timeout
 from .net.tunnel import Tunnel, make_tunnel
 from .opening import Opening
 from .protocol import CLOSED, IDLE, HTTP1Protocol
-from .request_head import bracketed, split_host_port
 from .response import HTTPResponse, make_message
 from .upload import CONTINUE_TIMEOUT
 

@@ -21,7 +21,7 @@ from .exceptions import (
     describe,
     quote,
 )
-from .http11.head import check_status_line
+from .http11.response_head import check_status_line
 
 if TYPE_CHECKING:
     from .response import HTTPResponse

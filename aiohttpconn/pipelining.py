@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .http11.head import PlainHead, match_plain_head
+from .http11.response_head import CommonHead, match_common_head
 from .protocol import CLOSED, IDLE, HTTP1Protocol
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ __all__ = ["PipeliningProtocol"]
 class PipeliningProtocol(HTTP1Protocol):
     """A connection whose requests may share writes and reads. The pool's connections are such."""
 
-    __slots__ = ("_batch", "_last_plain")
+    __slots__ = ("_batch", "_last_head")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, origin: str = "", **options: Any) -> None:
         HTTP1Protocol.__init__(self, loop, origin, **options)
         # The requests that the next turn of the loop writes; None writes each by itself.
         self._batch: list[bytes] | None = None
         # The head of the last response that followed another one in the same read.
-        self._last_plain: PlainHead | None = None
+        self._last_head: CommonHead | None = None
 
     def batch_writes(self, on: bool) -> None:
         """Write the requests of one turn of the loop at once, at its end; or each by itself."""
@@ -58,14 +58,14 @@ class PipeliningProtocol(HTTP1Protocol):
                 self.write = self._write_first
                 self.transport.write(data)
 
-    def _match_head(self, buffer: bytearray, pos: int, end: int) -> PlainHead | None:
-        plain = self._last_plain
+    def _match_head(self, buffer: bytearray, pos: int, end: int) -> CommonHead | None:
+        plain = self._last_head
         if plain is None or not buffer.startswith(plain[4], pos, end):
-            plain = match_plain_head(buffer, pos, end, self._max_fields, self._max_line)
-            self._last_plain = plain
+            plain = match_common_head(buffer, pos, end, self._max_fields, self._max_line)
+            self._last_head = plain
         return plain
 
-    def _receive_batch(self, plain: PlainHead | None, end: int) -> int:
+    def _receive_batch(self, plain: CommonHead | None, end: int) -> int:
         """Complete the responses that lie whole, one after the other, in the scratch buffer.
 
         *plain* is the head of the first. Returns the position after them, from which ``_receive``
@@ -103,8 +103,8 @@ class PipeliningProtocol(HTTP1Protocol):
             if pos == end:
                 break
             if not buffer.startswith(plain[4], pos, end):
-                plain = match_plain_head(buffer, pos, end, self._max_fields, self._max_line)
-        self._last_plain = plain
+                plain = match_common_head(buffer, pos, end, self._max_fields, self._max_line)
+        self._last_head = plain
         if count:
             if response.ended:
                 self._response = None

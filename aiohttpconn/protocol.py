@@ -44,15 +44,15 @@ from .exceptions import HTTPException, MalformedResponse, NotProcessed
 from .exchange import HIGH_WATER
 from .failures import closed_here, describe_exchange, expired, incomplete, no_response
 from .http11.chunked import ChunkedDecoder
-from .http11.head import (
+from .http11.limits import DEFAULT_LIMITS, Limits
+from .http11.response_head import (
+    CommonHead,
     HeadReader,
-    PlainHead,
     ResponseHead,
-    match_plain_head,
+    match_common_head,
     parse_response_head,
     response_framing,
 )
-from .http11.limits import DEFAULT_LIMITS, Limits
 from .http11.semantics import FRAMED_BY_FIELDS
 from .net.resumption import drop_session, keep_session
 from .net.timeouts import NO_TIMEOUT, Timeout
@@ -80,7 +80,7 @@ STOP_SENDING_STATUS = 300
 
 
 @lru_cache(maxsize=16)
-def _seen_heads(limits: Limits) -> dict[int, PlainHead]:
+def _seen_heads(limits: Limits) -> dict[int, CommonHead]:
     """Return the heads of recent whole responses by the response's size, for all connections.
 
     One dict for each *limits*: these heads are within them. Shared, so that ten thousand
@@ -261,11 +261,11 @@ class HTTP1Protocol(ResponseSource):
                     # A head seen a moment ago is not matched again: an API's answers within one
                     # second are often the same byte for byte. One size, one head.
                     # So a hit is right: under the same limits, a whole head and its body's length
-                    # are all that decides. A PlainHead is (whole, size, ..., head at 4, ...).
+                    # are all that decides. A CommonHead is (whole, size, ..., head at 4, ...).
                     heads = self._heads
                     plain = heads.get(nbytes)
                     if plain is None or not buffer.startswith(plain[4]):
-                        plain = match_plain_head(
+                        plain = match_common_head(
                             buffer, 0, nbytes, self._max_fields, self._max_line
                         )
                         if plain is None:
@@ -281,7 +281,7 @@ class HTTP1Protocol(ResponseSource):
                         if self._queued:
                             pos = self._receive_batch(plain, nbytes)
                         else:
-                            pos = self._plain_head(response, plain, buffer, 0, nbytes)
+                            pos = self._common_head(response, plain, buffer, 0, nbytes)
                         if pos < nbytes:
                             self._receive(buffer, pos, nbytes)
                         return
@@ -408,7 +408,7 @@ class HTTP1Protocol(ResponseSource):
                     if not self._head_bytes:
                         plain = self._match_head(buffer, pos, end)
                         if plain is not None:
-                            pos = self._plain_head(response, plain, buffer, pos, end)
+                            pos = self._common_head(response, plain, buffer, pos, end)
                             continue
                     reader = self._reader = HeadReader(self._limits, self._head_bytes)
                 try:
@@ -445,21 +445,21 @@ class HTTP1Protocol(ResponseSource):
                 self.abort()
                 return
 
-    def _receive_batch(self, plain: PlainHead, end: int) -> int:
+    def _receive_batch(self, plain: CommonHead, end: int) -> int:
         """Take in a read that begins with the head *plain*; others wait after this exchange.
 
         Returns the position from which ``_receive`` goes on.
         """
         response = self._response
         assert response is not None, "a response that nobody waits for"
-        return self._plain_head(response, plain, self._scratch, 0, end)
+        return self._common_head(response, plain, self._scratch, 0, end)
 
-    def _match_head(self, buffer: bytearray, pos: int, end: int) -> PlainHead | None:
+    def _match_head(self, buffer: bytearray, pos: int, end: int) -> CommonHead | None:
         """Return the plain head at *pos*, after another response in the same read."""
-        return match_plain_head(buffer, pos, end, self._max_fields, self._max_line)
+        return match_common_head(buffer, pos, end, self._max_fields, self._max_line)
 
-    def _plain_head(
-        self, response: HTTPResponse, plain: PlainHead, buffer: bytearray, pos: int, end: int
+    def _common_head(
+        self, response: HTTPResponse, plain: CommonHead, buffer: bytearray, pos: int, end: int
     ) -> int:
         """Fill in *response* from *plain*, the head at *pos*; see ``_final_head``. Hot."""
         _, size, status, response.reason, response.head, left, chunked = plain

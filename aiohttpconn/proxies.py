@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 from .exceptions import InvalidURL
 from .http11.grammar import check_host
+from .http11.request_head import bracketed
 from .net.tunnel import Credentials, basic_authorization, socks5_authentication
-from .request_head import bracketed
 from .urls import encode_host
 
 __all__ = ["PROXY_PORTS", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .exceptions import IncompleteBody, IncompleteRead
 from .exchange import Exchange
-from .http11.head import split_fields
+from .http11.response_head import split_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

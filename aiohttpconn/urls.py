@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlencode
 
 from .exceptions import InvalidURL, redact
 from .http11.grammar import check_host
-from .request_head import bracketed
+from .http11.request_head import bracketed
 
 __all__ = [
     "PLAIN_TARGET",

@@ -831,14 +831,14 @@ def test_all_books_of_idle_connections_agree(monkeypatch, capsys):
         books = way()
         first, second = sites = module.fill(books, 6, 2)
         kept = books.take(first)
-        assert kept.site is first
+        assert kept.origin is first
         books.put(kept)
         assert books.take(first) is kept
         oldest = books.oldest()
-        assert oldest.site is first
+        assert oldest.origin is first
         books.end(oldest)
-        assert books.oldest().site is second
-        assert [books.take(site).site for site in sites] == sites
+        assert books.oldest().origin is second
+        assert [books.take(site).origin for site in sites] == sites
     module.main()
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(module.WAYS)
 

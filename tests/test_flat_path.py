@@ -4,7 +4,7 @@ The protocol has a way for each case that is common enough, and each must see th
 
     flat            ``buffer_updated``: one whole 200 with a Content-Length, in one read
     batch           ``_receive_batch``: such responses one after another, of pipelined requests
-    plain heads     ``match_plain_head``: a usual head by one pattern, whatever its body
+    plain heads     ``match_common_head``: a usual head by one pattern, whatever its body
     general         ``HeadReader``, ``response_framing``: every head, in any number of reads
 
 So the proof is a comparison: random responses, tidy and broken, go through the fast ways, and again
@@ -57,7 +57,7 @@ async def test_every_way_of_receiving_sees_the_same(
         flat = receive(loop, exchanges, options, "flat")
         with monkeypatch.context() as patch:
             if way == "no plain head":
-                patch.setattr(aiohttpconn.protocol, "match_plain_head", lambda *_: None)
+                patch.setattr(aiohttpconn.protocol, "match_common_head", lambda *_: None)
                 # No head that was matched before, either.
                 patch.setattr(aiohttpconn.protocol, "_seen_heads", lambda limits: {})
             assert receive(loop, exchanges, options, way) == flat, (exchanges, options)
@@ -69,7 +69,7 @@ def test_many_responses_take_the_fast_ways() -> None:
     plain = flat = 0
     for _ in range(CASES):
         _, data = random_exchange(choice)
-        head = aiohttpconn.protocol.match_plain_head(
+        head = aiohttpconn.protocol.match_common_head(
             bytearray(data), 0, len(data), Limits().max_fields, Limits().max_line
         )
         if head is not None:

@@ -41,7 +41,7 @@ def loaded() -> set[str]:
 
 
 def test_loads_the_core(loaded):
-    assert {"aiohttpconn", "aiohttpconn.connection", "aiohttpconn.http11.head"} <= loaded
+    assert {"aiohttpconn", "aiohttpconn.connection", "aiohttpconn.http11.response_head"} <= loaded
 
 
 @pytest.mark.parametrize("name", UNWANTED)

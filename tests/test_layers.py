@@ -24,7 +24,8 @@ ORDER = [
     "http11.limits",
     "http11.grammar",
     "http11.semantics",
-    "http11.head",
+    "http11.request_head",
+    "http11.response_head",
     "http11.chunked",
     # Getting a transport
     "net",
@@ -39,7 +40,6 @@ ORDER = [
     "net.dial",
     # One connection
     "body",
-    "request_head",
     "urls",
     "proxies",
     "exchange",
@@ -189,13 +189,17 @@ def test_there_is_no_cycle():
     ("module", "source", "offence"),
     [
         ("exceptions", "from .types import BytesLike", "imports types"),
-        ("http11.head", "from . import chunked", "imports http11.chunked"),
-        ("http11.head", "from ..net.tls import x", "imports net.tls"),
-        ("http11.head", "import aiohttpconn.net.tls", "imports net.tls"),
+        ("http11.response_head", "from . import chunked", "imports http11.chunked"),
+        ("http11.response_head", "from ..net.tls import x", "imports net.tls"),
+        ("http11.response_head", "import aiohttpconn.net.tls", "imports net.tls"),
         ("net.dial", "def f():\n    from .. import connection", "imports connection"),
         ("net.tls", "if TYPE_CHECKING:\n    from .dial import Dial", "imports net.dial"),
         ("protocol", "from aiohttpconn import HTTPConnection", "imports __init__"),
-        ("net.dial", "from ..http11 import head\nfrom .tls import x\nimport asyncio", None),
+        (
+            "net.dial",
+            "from ..http11 import response_head\nfrom .tls import x\nimport asyncio",
+            None,
+        ),
         ("cli.main", "from .. import HTTPConnection\nfrom . import other", None),
     ],
 )

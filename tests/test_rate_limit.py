@@ -1,4 +1,4 @@
-"""client/pacing.py: intervals, rates and pauses, by a clock of the test's."""
+"""client/rate_limit.py: intervals, rates and pauses, by a clock of the test's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttpconn.pool.rate_limit import Pace, parse_rate
+from aiohttpconn.pool.rate_limit import RateLimiter, parse_rate
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_rate_is_requests_in_a_period(rate, parsed):
     ],
 )
 def test_another_rate_is_refused(rate):
-    for refuse in (parse_rate, lambda rate: Pace(rate=rate)):
+    for refuse in (parse_rate, lambda rate: RateLimiter(rate=rate)):
         with pytest.raises(ValueError, match="rate") as info:
             refuse(rate)
         assert str(info.value) == (
@@ -79,11 +79,11 @@ def test_another_rate_is_refused(rate):
 @pytest.mark.parametrize("interval", [-1, -0.001, math.nan, math.inf])
 def test_another_interval_is_refused(interval):
     with pytest.raises(ValueError, match="min_interval") as info:
-        Pace(interval)
+        RateLimiter(interval)
     assert str(info.value) == f"min_interval must be 0 seconds or more, got {interval!r}"
 
 
-@pytest.mark.parametrize("pace", [Pace(), Pace(0), Pace(0.0)])
+@pytest.mark.parametrize("pace", [RateLimiter(), RateLimiter(0), RateLimiter(0.0)])
 def test_without_limits_a_request_may_begin_at_any_time(pace):
     for now in (0.0, 5.0, 5.0, 5.0, 1e9):
         assert pace.delay(now) <= 0
@@ -91,13 +91,13 @@ def test_without_limits_a_request_may_begin_at_any_time(pace):
 
 
 def test_the_first_request_may_begin_at_any_time():
-    for pace in (Pace(10), Pace(rate="1/h"), Pace(10, "1/h")):
+    for pace in (RateLimiter(10), RateLimiter(rate="1/h"), RateLimiter(10, "1/h")):
         assert pace.delay(-1e9) <= 0
         assert pace.delay(0.0) <= 0
 
 
 def test_an_interval_is_from_one_beginning_to_the_next():
-    pace = Pace(2)
+    pace = RateLimiter(2)
     pace.begin(10.0)
     assert [pace.delay(now) for now in (10.0, 11.5, 12.0, 13.0)] == [2.0, 0.5, 0.0, -1.0]
     pace.begin(13.0)
@@ -105,7 +105,7 @@ def test_an_interval_is_from_one_beginning_to_the_next():
 
 
 def test_a_rate_allows_a_burst_and_no_more_in_any_period():
-    pace = Pace(rate="3/10s")
+    pace = RateLimiter(rate="3/10s")
     for now in (100.0, 100.0, 104.0):
         assert pace.delay(now) <= 0
         pace.begin(now)
@@ -118,7 +118,7 @@ def test_a_rate_allows_a_burst_and_no_more_in_any_period():
 
 
 def test_the_longest_wait_counts():
-    pace = Pace(1, "2/10s")
+    pace = RateLimiter(1, "2/10s")
     pace.begin(0.0)
     assert pace.delay(0.0) == 1.0
     pace.begin(1.0)
@@ -129,7 +129,7 @@ def test_the_longest_wait_counts():
 
 
 def test_the_longest_pause_counts():
-    pace = Pace()
+    pace = RateLimiter()
     pace.pause(20.0)
     pace.pause(10.0)
     assert pace.delay(5.0) == 15.0
@@ -139,7 +139,7 @@ def test_the_longest_pause_counts():
 
 
 def test_a_pace_holds_no_more_than_its_rate_needs():
-    pace = Pace(rate="4/s")
+    pace = RateLimiter(rate="4/s")
     for now in range(1000):
         pace.begin(now)
     assert len(pace._recent) == 4
@@ -164,7 +164,7 @@ STEPS = st.lists(
 def test_whenever_requests_come_no_limit_is_passed_and_none_waits_in_vain(
     interval, count, period, steps, now
 ):
-    pace = Pace(interval, f"{count}/{period}")
+    pace = RateLimiter(interval, f"{count}/{period}")
     seconds = parse_rate(f"{count}/{period}")[1]
     begun: list[float] = []
     paused = -math.inf

@@ -23,7 +23,7 @@ from ..exceptions import (
     TotalTimeout,
     describe,
 )
-from ..http11.head import encode_fields
+from ..http11.request_head import encode_fields
 from ..http11.semantics import COMMON_METHODS, DECIDING, SHARING
 from ..pool.pool import forwards
 from ..pool.rate_limit import retry_after

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..body import SMALL_BODY
-from ..http11.head import encode_fields
+from ..http11.request_head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
 from ..pool.requests import KEEP_ALIVE, SendOptions
 from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url

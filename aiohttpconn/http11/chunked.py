@@ -9,8 +9,8 @@ import re
 
 from ..exceptions import HTTPException, MalformedResponse, quote
 from .grammar import CHUNK_SIZE_LINE, STRICT_CHUNK_EXT
-from .head import parse_fields, split_fields
 from .limits import CHUNK_OVERHEAD_RATIO, DEFAULT_LIMITS, Limits
+from .response_head import parse_fields, split_fields
 
 __all__ = ["LAST_CHUNK", "ChunkedDecoder", "encode_chunk"]
 

@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeAlias
 
 from ..exceptions import HTTPException, TunnelError, quote
 from ..http11 import grammar
-from ..http11.head import HeadReader, ResponseHead, parse_response_head
 from ..http11.limits import DEFAULT_LIMITS, Limits
+from ..http11.response_head import HeadReader, ResponseHead, parse_response_head
 
 __all__ = [
     "Credentials",

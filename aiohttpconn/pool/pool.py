@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
 from ..body import SMALL_BODY
 from ..exceptions import InvalidURL
-from ..http11.head import encode_fields
 from ..http11.limits import DEFAULT_LIMITS, Limits
+from ..http11.request_head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
 from ..net.resolver import Resolver
 from ..net.timeouts import Timeout

@@ -13,7 +13,11 @@ import re
 import timeit
 
 from aiohttpconn.http11.grammar import PLAIN_HEAD
-from aiohttpconn.http11.head import match_plain_head, parse_response_head, response_framing
+from aiohttpconn.http11.response_head import (
+    match_common_head,
+    parse_response_head,
+    response_framing,
+)
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
@@ -27,13 +31,13 @@ PLAIN_TEXT = re.compile(PLAIN_HEAD.pattern.decode())
 
 
 def one_match_on_bytes() -> object:
-    found = match_plain_head(SCRATCH, 0, END, 100, 64 * 1024)
+    found = match_common_head(SCRATCH, 0, END, 100, 64 * 1024)
     assert found is not None
     return found
 
 
 def one_match_on_str() -> object:
-    """Do as match_plain_head does, but on str: find and decode the head first."""
+    """Do as match_common_head does, but on str: find and decode the head first."""
     end = SCRATCH.find(b"\r\n\r\n", 0, END) + 4
     head = SCRATCH[:end].decode("latin-1")
     match = PLAIN_TEXT.fullmatch(head)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import timeit
 
 from aiohttpconn.http11.grammar import check_field
-from aiohttpconn.http11.head import encode_fields
+from aiohttpconn.http11.request_head import encode_fields
 
 HOST = "Host: 127.0.0.1:8080"
 ACCEPT = "Accept-Encoding: identity"

@@ -18,7 +18,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...http11.grammar import FIELD_VALUE
-from ...request_head import bracketed
+from ...http11.request_head import bracketed
 from ...urls import SplitURL, split_url
 from .set_cookie import (
     MAX_COOKIE,

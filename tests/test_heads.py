@@ -17,19 +17,18 @@ from aiohttpconn.exceptions import (
     UnknownProtocol,
     UnknownTransferEncoding,
 )
-from aiohttpconn.http11.head import (
+from aiohttpconn.http11.limits import MAX_LINE, Limits
+from aiohttpconn.http11.request_head import encode_fields, encode_request_line
+from aiohttpconn.http11.response_head import (
     HeadReader,
     ResponseHead,
     check_status_line,
-    encode_fields,
-    encode_request_line,
-    match_plain_head,
+    match_common_head,
     parse_fields,
     parse_response_head,
     response_framing,
     split_fields,
 )
-from aiohttpconn.http11.limits import MAX_LINE, Limits
 
 from .support import named_deliveries
 
@@ -626,7 +625,7 @@ def test_whether_the_connection_closes(version, lines, will_close):
     assert framing("Content-Length: 5", *lines, version=version) == (5, False, will_close)
 
 
-# match_plain_head: the same verdict, by one match
+# match_common_head: the same verdict, by one match
 
 PLAIN_LINES = (
     """
@@ -650,7 +649,7 @@ def test_a_plain_head_is_read_as_the_longer_way_reads_it():
         lines += chance.choices(PLAIN_LINES, k=chance.randrange(5))
         wire = "".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1")
         buffer = bytearray(wire + b"body\r\n\r\n")
-        plain = match_plain_head(buffer, 0, len(buffer), 100, MAX_LINE)
+        plain = match_common_head(buffer, 0, len(buffer), 100, MAX_LINE)
         if plain is None:
             continue
         matched += 1
@@ -669,7 +668,7 @@ def test_a_plain_head_is_read_as_the_longer_way_reads_it():
 def test_a_plain_head_is_found_in_long_and_short_reads(end):
     buffer = bytearray(HEAD + b"x" * 5000)
     for size in (len(HEAD) + end, 4096, 4097):
-        found = match_plain_head(buffer, 0, size, 100, MAX_LINE)
+        found = match_common_head(buffer, 0, size, 100, MAX_LINE)
         assert found == (len(HEAD) + 5, len(HEAD), 200, "OK", HEAD, 5, False)
 
 
@@ -677,10 +676,10 @@ def test_a_head_that_is_not_whole_is_not_plain():
     # The scratch buffer holds what earlier reads left behind.
     buffer = bytearray(HEAD)
     for size in range(len(HEAD)):
-        assert match_plain_head(buffer, 0, size, 100, MAX_LINE) is None
+        assert match_common_head(buffer, 0, size, 100, MAX_LINE) is None
     long = bytearray(STATUS + b"A: " + b"x" * 5000 + b"\r\n\r\n")
-    assert match_plain_head(long, 0, len(long) - 1, 100, MAX_LINE) is None
-    assert match_plain_head(long, 0, len(long), 100, MAX_LINE) is not None
+    assert match_common_head(long, 0, len(long) - 1, 100, MAX_LINE) is None
+    assert match_common_head(long, 0, len(long), 100, MAX_LINE) is not None
 
 
 @pytest.mark.parametrize("limit", [0, 1, 100])
@@ -688,11 +687,11 @@ def test_a_plain_head_has_no_more_fields_than_allowed(limit):
     for count in (limit, limit + 1):
         for line in (b"a:\r\n", b"a: " + b"b" * 100 + b"\r\n"):
             wire = bytearray(STATUS + line * count + b"\r\n")
-            found = match_plain_head(wire, 0, len(wire), limit, MAX_LINE)
+            found = match_common_head(wire, 0, len(wire), limit, MAX_LINE)
             assert (found is not None) == (count <= limit)
 
 
 def test_a_plain_head_is_no_longer_than_a_line_may_be():
     wire = bytearray(HEAD)
-    assert match_plain_head(wire, 0, len(wire), 100, len(HEAD)) is not None
-    assert match_plain_head(wire, 0, len(wire), 100, len(HEAD) - 1) is None
+    assert match_common_head(wire, 0, len(wire), 100, len(HEAD)) is not None
+    assert match_common_head(wire, 0, len(wire), 100, len(HEAD) - 1) is None

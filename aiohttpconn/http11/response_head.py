@@ -1,7 +1,6 @@
-"""Message heads of HTTP/1.1: encode requests, parse responses.
+"""Heads of HTTP/1.1 responses: parsed, and how their bodies are delimited.
 
-Pure functions over bytes: no I/O, no clock. This module decides how a body is delimited;
-chunked.py decodes it.
+Pure functions over bytes: no I/O, no clock. chunked.py decodes a chunked body.
 
 One pattern alone validates a response head that follows the grammar; its fields are split only
 on demand. Any other head is parsed line by line: every deviation is either repaired, so that the
@@ -11,45 +10,34 @@ resulting text follows the grammar, or refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..exceptions import (
     BadStatusLine,
     HeadTooLarge,
     HTTPException,
-    InvalidURL,
     MalformedResponse,
     UnknownProtocol,
     UnknownTransferEncoding,
     quote,
 )
 from .grammar import (
-    AUTHORITY_FORM,
     DIGITS,
     FIELD_VALUE,
     MESSAGE_HEAD,
     PLAIN_HEAD,
     STATUS_LINE,
     TOKEN,
-    check_field,
-    check_host_field,
-    check_method,
-    check_target,
 )
 from .limits import DEFAULT_LIMITS, Limits
-from .semantics import FRAMING, SINGLE
+from .semantics import FRAMING
 
 __all__ = [
+    "CommonHead",
     "HeadReader",
-    "PlainHead",
     "ResponseHead",
-    "check_single_fields",
     "check_status_line",
-    "encode_fields",
-    "encode_request_line",
-    "match_plain_head",
+    "match_common_head",
     "parse_fields",
     "parse_response_head",
     "response_framing",
@@ -61,8 +49,6 @@ _FIELD = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
 
 BLANKS = "\t "
 """Optional whitespace, OWS (RFC 9110 §5.6.3). Python's own definition of white space is wider."""
-
-_VALUES = re.compile(r"[\t\n\x20-\x7e\x80-\xff]*+")
 
 
 class ResponseHead(NamedTuple):
@@ -88,71 +74,8 @@ def split_fields(text: str, start: int = 0) -> list[tuple[str, str]]:
     return [(name, value.rstrip(BLANKS)) for name, value in _FIELD.findall(text, start)]
 
 
-@lru_cache(maxsize=1024)
-def _lower_name(name: str) -> str:
-    """Return a field name in lower case; ``ValueError`` unless it is a token."""
-    if not TOKEN.fullmatch(name):
-        check_field(name, "")
-    return name.lower()
-
-
-@lru_cache(maxsize=64)
-def _checked_method(method: str) -> str:
-    check_method(method)
-    return method
-
-
-def encode_request_line(method: str, url: str) -> str:
-    """Return ``METHOD url``; raise as ``check_method`` and ``check_target`` do."""
-    _checked_method(method)
-    check_target(url)
-    if method == "CONNECT" and not AUTHORITY_FORM.fullmatch(url):
-        raise InvalidURL(f"CONNECT takes host:port as its URL (RFC 9110 §9.3.6), got {url!r}")
-    return f"{method} {url}"
-
-
-def encode_fields(headers: Any) -> tuple[str, dict[str, str]]:
-    """Return (field lines, {lower-case name: value}) of a mapping or an iterable of pairs.
-
-    Raises as ``check_field`` does, and ``ValueError`` for a second Host, Content-Length or
-    Transfer-Encoding, for Content-Length beside Transfer-Encoding, and for a bad Host.
-    """
-    items: Iterable[tuple[Any, Any]] = headers.items() if hasattr(headers, "items") else headers
-    lines: list[str] = []
-    values: list[str] = []
-    names: dict[str, str] = {}
-    for name, value in items:
-        if type(name) is not str or type(value) is not str:
-            name, value = check_field(name, value)
-        lower = _lower_name(name)
-        if lower in SINGLE and lower in names:
-            raise ValueError(f"{name} is given twice: {names[lower]!r} and {value!r}")
-        names[lower] = f"{names[lower]}, {value}" if lower in names else value
-        values.append(value)
-        lines.append(f"{name}: {value}\r\n")
-    # One match checks all values. A line end within a value shows in the count.
-    joined = "\n".join(values)
-    if not _VALUES.fullmatch(joined) or joined.count("\n") >= max(len(values), 1):
-        for line, value in zip(lines, values, strict=True):
-            check_field(line.partition(":")[0], value)
-    if not SINGLE.isdisjoint(names):
-        check_single_fields(names)
-    return "".join(lines), names
-
-
-def check_single_fields(names: dict[str, str]) -> None:
-    """Raise ``ValueError`` for a bad Host or Content-Length, or for both framing fields at once."""
-    if "host" in names:
-        check_host_field(names["host"])
-    if "content-length" in names:
-        if "transfer-encoding" in names:
-            raise ValueError("Content-Length and Transfer-Encoding are both given (RFC 9112 §6.2)")
-        if not DIGITS.fullmatch(names["content-length"]):
-            raise ValueError(f"Content-Length must be digits, got {names['content-length']!r}")
-
-
-PlainHead: TypeAlias = tuple[int, int, int, str, bytes, int | None, bool]
-"""The result of ``match_plain_head``: (whole, size, status, reason, head, length, chunked).
+CommonHead: TypeAlias = tuple[int, int, int, str, bytes, int | None, bool]
+"""The result of ``match_common_head``: (whole, size, status, reason, head, length, chunked).
 
 *size* is the size of the head. *whole* is the size of a ``200 OK`` together with its body if the
 head tells that, else -1.
@@ -162,9 +85,9 @@ _MIN_FIELD = 4
 """Bytes of the shortest field line: ``a:`` and its line end."""
 
 
-def match_plain_head(
+def match_common_head(
     buffer: bytearray, pos: int, end: int, max_fields: int, max_line: int
-) -> PlainHead | None:
+) -> CommonHead | None:
     """Return the head at the start of ``buffer[pos:end]`` if it is a ``PLAIN_HEAD``, else None.
 
     It returns None for a head of more than *max_line* bytes, too: one of its lines may be longer.
