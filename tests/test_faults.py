@@ -233,7 +233,7 @@ async def test_an_answer_and_a_reset_at_once(certificates):
         await conn.read_head()
         conn.sock.setblocking(True)
         conn.sock.sendall(answer)
-        conn._reset_now()
+        conn.reset_now()
 
     async with ScriptedServer(script, receive_buffer=4096) as server:
         got = []

@@ -1281,7 +1281,7 @@ async def test_an_answer_that_a_failed_write_overtakes_T7():
         await conn.read_head()
         await conn.read_exactly(len(b"5\r\nfirst\r\n"))
         conn.sock.send(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nstop")
-        conn._reset_now()
+        conn.reset_now()
         go.set()
 
     async def upload():

@@ -305,13 +305,11 @@ class Call:
         """Return the call's response: with its whole body, or as a stream."""
         settings, url = self._settings, self._url_text
         codings = codings_of(raw, url) if notable and settings.decompress else []
+        limits = settings.max_body, settings.max_ratio
         if self._stream:
-            response = Response(raw, url, None, self._asked, sent, head_at, None)
-            response._begin_stream(codings, settings.max_body, settings.max_ratio)
-            return response
+            return Response(raw, url, None, self._asked, sent, head_at, None, codings, limits)
         data = await read_body(raw, settings.max_body, bool(codings))
         ended = monotonic()
-        limits = settings.max_body, settings.max_ratio
         content = decode_body(raw, data, codings, url, limits) if codings else data
         return Response(raw, url, content, self._asked, sent, head_at, ended)
 

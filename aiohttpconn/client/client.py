@@ -398,7 +398,8 @@ class Client:
         # An iterator can be read once, but each attempt is a request of its own.
         options["params"] = params = as_pairs(options.get("params"))
         whole = Call(self._state, "GET", url, {"params": params}, stream=True, began=0.0).url
-        return await download(self, url, path, resume, progress, options, whole)
+        max_body = self._state.settings.changed(options).max_body
+        return await download(self, url, path, resume, progress, options, whole, max_body)
 
 
 class _Stream(AbstractAsyncContextManager[Response]):

@@ -166,8 +166,11 @@ async def download(
     progress: Progress | None,
     options: RequestOptions,
     whole_url: str,
+    max_body: int | None,
 ) -> Response:
     """Do ``Client.download``. *whole_url*: the URL with all params, which identifies the part.
+
+    *max_body*: bytes of the file at most; None is no limit.
 
     The caller limits the total time with ``asyncio.timeout``: a ``Timeout`` is for each request,
     and each request that brings a new byte allows for more.
@@ -181,7 +184,7 @@ async def download(
     try:
         while True:
             try:
-                response = await _attempt(client, url, part, fields, options, progress)
+                response = await _attempt(client, url, part, fields, options, progress, max_body)
                 if response is not None:
                     part.finish(target)
                     return response
@@ -223,6 +226,7 @@ async def _attempt(
     fields: list[tuple[Any, Any]],
     options: RequestOptions,
     progress: Progress | None,
+    max_body: int | None,
 ) -> Response | None:
     """Fetch the missing bytes of *part*; return the response if that completes it."""
     continued = part.size > 0 and part.validator != ""
@@ -250,7 +254,7 @@ async def _attempt(
                 return None
             _, end, total = given
             part.open(start)
-        await _receive(response, part, end, total, progress)
+        await _receive(response, part, end, total, progress, max_body)
         # RFC 9110 §14.2: a server may send less than the range asks for. Without a total size, the
         # end of its range is the end of the file.
         whole = end if total is None else total
@@ -317,12 +321,11 @@ async def _receive(
     end: int | None,
     total: int | None,
     progress: Progress | None,
+    max_body: int | None,
 ) -> None:
     """Write the body of *response*; discard the part if the body goes beyond *end*."""
     kept = bytearray()
     flushed = monotonic()
-    # The response checks its own body; here the limit is for the file.
-    limit = response._limits[0]
 
     async def flush() -> None:
         nonlocal kept, flushed
@@ -344,8 +347,8 @@ async def _receive(
             if end is not None and there > end:
                 part.forget()
                 return
-            if limit is not None and there > limit:
-                raise too_large(response.raw, limit)
+            if max_body is not None and there > max_body:
+                raise too_large(response.raw, max_body)
             kept += piece
             if len(kept) >= BLOCK or monotonic() - flushed >= FLUSH_SECONDS:
                 await flush()

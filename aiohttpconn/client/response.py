@@ -92,6 +92,8 @@ class Response:
         sent: float,
         head_at: float,
         ended: float | None,
+        codings: Sequence[str] = (),
+        limits: tuple[int | None, float | None] = (None, None),
     ) -> None:
         self.raw = raw
         self.status = raw.status
@@ -101,8 +103,8 @@ class Response:
         self._content = content
         self._text: str | None = None
         # The codings of a stream, None after iteration has begun; and (max_body, max_ratio).
-        self._codings: Sequence[str] | None = ()
-        self._limits: tuple[int | None, float | None] = (None, None)
+        self._codings: Sequence[str] | None = codings
+        self._limits = limits
         # By monotonic(): when the call began, the request was sent, head and body had arrived.
         self._began = began
         self._sent = sent
@@ -355,10 +357,3 @@ class Response:
                 "'async with client.stream()' or by close()"
             )
         return codings
-
-    def _begin_stream(
-        self, codings: Sequence[str], max_body: int | None, max_ratio: float | None
-    ) -> None:
-        """Prepare for the caller to read the body."""
-        self._limits = max_body, max_ratio
-        self._codings = codings

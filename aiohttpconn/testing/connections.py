@@ -199,7 +199,7 @@ class Connection:
     async def reset(self) -> None:
         """Send RST, after the client has read all bytes sent."""
         await self.let_client_read()
-        self._reset_now()
+        self.reset_now()
 
     # For ScriptedServer
 
@@ -235,7 +235,7 @@ class Connection:
         self._consumed += n
         return taken
 
-    def _reset_now(self) -> None:
+    def reset_now(self) -> None:
         self.closed = self._eof = True
         if self.sock.fileno() >= 0:
             if self.sock.family in (socket.AF_INET, socket.AF_INET6):

@@ -211,7 +211,7 @@ class ScriptedServer:
             raise
         except BaseException as exc:  # pytest.fail() raises no Exception
             self._errors.append(exc)
-            conn._reset_now()
+            conn.reset_now()
         finally:
             conn.end()
 

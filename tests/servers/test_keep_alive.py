@@ -6,8 +6,7 @@ import asyncio
 from time import monotonic
 
 from aiohttpconn import Client
-from aiohttpconn.pool import connections
-from aiohttpconn.pool import requests as exchange
+from aiohttpconn.pool import keepalive, requests
 
 REQUESTS = 20
 
@@ -59,7 +58,7 @@ async def test_apache_says_how_many_requests_it_takes(apache):
 
 async def test_apache_says_how_long_it_waits(apache, monkeypatch):
     ahead = 0.0
-    for module in connections, exchange:
+    for module in keepalive, requests:
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + ahead)
     async with Client(trust_env=False, keepalive_timeout=1000) as client:
         response = await client.get(f"{apache.http}/small.txt")
