@@ -35,7 +35,7 @@ _LAZY = {
     "ConnectionPool": "pool.pool",
     "CookieStore": "client.cookies.store",
     "Digest": "client.auth.digest",
-    "Fetched": "client.fetching",
+    "Fetched": "client.fetch_many",
     "Fields": "client.fields",
     "Netrc": "client.auth.schemes",
     "OriginStats": "pool.pool",
@@ -44,7 +44,7 @@ _LAZY = {
     "ProxyRules": "proxies",
     "Request": "client.settings",
     "Response": "client.response",
-    "Retry": "client.policy",
+    "Retry": "client.retries",
     "Timings": "client.response",
     "delete": "client.api",
     "get": "client.api",
@@ -62,10 +62,10 @@ if _TYPE_CHECKING:
     from .client.auth.schemes import Auth, Basic, Bearer, Netrc
     from .client.client import Client
     from .client.cookies.store import CookieStore
-    from .client.fetching import Fetched
+    from .client.fetch_many import Fetched
     from .client.fields import Fields
-    from .client.policy import Retry
     from .client.response import Response, Timings
+    from .client.retries import Retry
     from .client.settings import Request
     from .pool.pool import ConnectionPool, OriginStats, PoolStats
     from .proxies import Proxy, ProxyRules

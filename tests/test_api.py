@@ -112,7 +112,7 @@ print("Client" in vars(aiohttpconn), hasattr(aiohttpconn, "Nonsense"), loaded())
 aiohttpconn.Timeout(5), aiohttpconn.HTTPSConnection("h")
 print(loaded())
 aiohttpconn.Retry
-print("aiohttpconn.client.policy" in sys.modules, "aiohttpconn.client.client" in sys.modules)
+print("aiohttpconn.client.retries" in sys.modules, "aiohttpconn.client.client" in sys.modules)
 aiohttpconn.Client
 print("aiohttpconn.client.client" in sys.modules, "Client" in vars(aiohttpconn))
 """
@@ -134,7 +134,7 @@ import sys, asyncio, http.client, ssl
 import aiohttpconn
 aiohttpconn.Client()
 unwanted = '''http.cookiejar urllib.request netrc json zstandard brotli idna
-    aiohttpconn.client.fetching aiohttpconn.client.download aiohttpconn.client.api
+    aiohttpconn.client.fetch_many aiohttpconn.client.download aiohttpconn.client.api
     aiohttpconn.testing aiohttpconn.cli uvloop hashlib secrets'''.split()
 print(*[name for name in unwanted if name in sys.modules])
 """

@@ -10,7 +10,7 @@ from aiohttpconn.exceptions import MalformedResponse
 from aiohttpconn.http11.chunked import LAST_CHUNK, ChunkedDecoder, encode_chunk
 from aiohttpconn.http11.limits import Limits
 
-from .test_head import every_split
+from .test_heads import every_split
 
 
 def decode(pieces, decoder=None, **keywords):

@@ -32,7 +32,7 @@ from aiohttpconn.exceptions import BodyTooLarge, ContentDecodingError
 
 from .support import named_deliveries
 from .support.strategies import cuts
-from .test_head import every_split
+from .test_heads import every_split
 
 if sys.version_info >= (3, 14):
     from compression.zstd import CompressionParameter, ZstdCompressor

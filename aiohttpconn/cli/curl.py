@@ -31,7 +31,7 @@ from .. import (
 )
 from ..client.content.codecs import accept_encoding
 from ..client.content.decoding import ContentDecoder, split_codings
-from ..client.policy import REDIRECTS, redirect_target, strip_body, strip_secrets
+from ..client.redirects import REDIRECTS, redirect_target, strip_body, strip_secrets
 from ..connection import connection_to
 from ..http11.semantics import BODY_METHODS
 from ..net.threads import DaemonThreads
@@ -45,7 +45,7 @@ from .output import Notes, Output
 from .urls import check_scheme
 
 if TYPE_CHECKING:
-    from ..client.policy import Redirect
+    from ..client.redirects import Redirect
     from ..net.resolver import Resolves
 
 __all__ = ["main"]

@@ -41,16 +41,10 @@ from ..urls import SplitURL, add_params, join_base, split_url
 from .auth.schemes import Basic
 from .content.encode import encode_content
 from .content.reading import codings_of, decode_body, read_body
-from .cookies.jar import cookie_header
-from .policy import (
-    REDIRECTS,
-    backoff,
-    may_retry,
-    redirect_target,
-    strip_body,
-    strip_secrets,
-)
+from .cookies.given import cookie_header
+from .redirects import REDIRECTS, redirect_target, strip_body, strip_secrets
 from .response import Response
+from .retries import backoff, may_retry
 from .settings import Request, check_options, merge_params
 
 if TYPE_CHECKING:
@@ -60,7 +54,8 @@ if TYPE_CHECKING:
     from ..urls import ParamsLike
     from .content.encode import Content
     from .cookies.store import CookieStore
-    from .policy import Redirect, Retry
+    from .redirects import Redirect
+    from .retries import Retry
     from .settings import ClientState, Settings
 
 __all__ = ["Call", "give_up", "keep_cookies", "route_for", "search_notable"]

@@ -29,11 +29,11 @@ from ..version import __version__
 from .auth.schemes import as_auth
 from .calls import Call
 from .content.decoding import MAX_RATIO
-from .cookies.jar import store_of
+from .cookies.given import store_of
 from .fields import Fields
 from .plain import PlainRequests, match_target
-from .policy import RetryBudget
 from .response import Response
+from .retries import RetryBudget
 from .settings import (
     DEFAULT_TIMEOUT,
     ClientState,
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from .auth.schemes import AuthLike
     from .cookies.store import CookieStore
     from .download import Progress
-    from .fetching import FetchMany, Items
-    from .policy import Retry
+    from .fetch_many import FetchMany, Items
+    from .retries import Retry
     from .settings import OnRequest, OnResponse, RequestOptions
 
 __all__ = ["Client"]
@@ -359,7 +359,7 @@ class Client:
         Leaving the loop cancels the requests under way. An error of *items* is raised after the
         results of the items before it.
         """
-        from .fetching import FetchMany
+        from .fetch_many import FetchMany
 
         check_options(options)
         client = self

@@ -22,7 +22,7 @@ from ..exceptions import HTTPException, StatusError, cut_url
 from ..http11.grammar import FIELD_VALUE
 from .content.reading import too_large
 from .fields import field_pairs
-from .policy import Retry, backoff, may_retry
+from .retries import Retry, backoff, may_retry
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

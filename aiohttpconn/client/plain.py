@@ -21,7 +21,7 @@ from .auth.schemes import FixedAuth
 from .calls import give_up, keep_cookies, route_for, search_notable
 from .content.encode import encode_content
 from .content.reading import codings_of, decode_body, read_body
-from .policy import REDIRECTS
+from .redirects import REDIRECTS
 from .response import Response
 from .settings import Request, as_timeout
 

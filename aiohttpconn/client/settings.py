@@ -11,8 +11,8 @@ from ..proxies import ProxyRules
 from .auth.schemes import as_auth
 from .content.codecs import accept_encoding
 from .content.decoding import MAX_RATIO
-from .policy import Retry
 from .response import Response
+from .retries import Retry
 
 if TYPE_CHECKING:
     import ssl
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .content.multipart import FilesLike
     from .cookies.store import CookieStore
     from .fields import Fields
-    from .policy import RetryBudget
+    from .retries import RetryBudget
 
 __all__ = [
     "DEFAULT_TIMEOUT",

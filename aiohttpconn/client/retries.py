@@ -1,15 +1,14 @@
-"""Policy: which requests are sent again, and when; where a redirect leads, and with what.
+"""Retries: which requests are sent again, after how long, and within which budget.
 
-Pure except for the random backoff and the date. Layer: client.
+Pure except for the random backoff. Layer: client.
 """
 
 from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
 
 from ..exceptions import (
     CertificateError,
@@ -17,112 +16,14 @@ from ..exceptions import (
     ConnectionVetoed,
     ConnectTimeout,
     IncompleteRead,
-    InvalidURL,
     PoolTimeout,
-    RedirectRefused,
     ResolveError,
     TotalTimeout,
     TunnelError,
-    quote,
-    redact,
 )
-from ..http11.semantics import FIRST_ORIGIN_ONLY, IDEMPOTENT, OF_THE_BODY
-from ..urls import SplitURL, join_location, split_url
+from ..http11.semantics import IDEMPOTENT
 
-if TYPE_CHECKING:
-    from .fields import Fields
-
-__all__ = [
-    "REDIRECTS",
-    "Redirect",
-    "Retry",
-    "RetryBudget",
-    "backoff",
-    "may_retry",
-    "redirect_target",
-    "strip_body",
-    "strip_secrets",
-]
-
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-"""Statuses that redirect automatically (RFC 9110 §15.4). 300 and 304 do not."""
-
-
-# ---------------------------------------------------------------------------- redirects
-
-
-class Redirect(NamedTuple):
-    """The request that a redirect asks for."""
-
-    url: SplitURL
-    method: str
-    keeps_body: bool
-    crosses: bool
-    """Whether the redirect leads to another origin."""
-
-
-def redirect_target(
-    status: int,
-    method: str,
-    url: SplitURL,
-    locations: Sequence[str],
-    *,
-    allow_downgrade: bool = False,
-) -> Redirect | None:
-    """Return where a response to *method* *url* redirects, None if it does not (RFC 9110 §15.4).
-
-    *locations* are the values of its Location fields. 303 turns the method into GET, and so do
-    301 and 302 for POST; every other redirect keeps method and body. Raises ``RedirectRefused``
-    for https → http unless *allow_downgrade*, for other schemes, for several different Locations
-    and for an invalid one.
-    """
-    if status not in REDIRECTS or not any(locations):
-        # An empty Location would lead to *url* itself, in a loop.
-        return None
-    location = locations[0]
-    if any(other != location for other in locations):
-        raise RedirectRefused(f"{len(locations)} different Locations: {_shown(locations)}")
-    try:
-        target = split_url(join_location(url.text, location))
-    except InvalidURL as exc:
-        raise RedirectRefused(f"cannot follow Location {_shown([location])}: {exc}") from exc
-    if target.host == url.host.partition("%")[0]:
-        # RFC 6874 §4: only this host knows an address's zone; the server means the same host.
-        target = target._replace(host=url.host)
-    if url.scheme == "https" and target.scheme == "http" and not allow_downgrade:
-        raise RedirectRefused(
-            f"{redact(target.text)} is not encrypted, and {url.text} is: allow_downgrade=True "
-            "follows it"
-        )
-    changed = method != "HEAD" and (status == 303 or (status in (301, 302) and method == "POST"))
-    return Redirect(
-        # User and password of a Location come from the server, not from the caller.
-        target._replace(userinfo=""),
-        "GET" if changed else method,
-        keeps_body=not (changed or status == 303),
-        crosses=target.origin != url.origin,
-    )
-
-
-def strip_secrets(fields: Fields) -> None:
-    """Remove the fields that only the first origin may see, for the rest of the chain."""
-    for name in FIRST_ORIGIN_ONLY:
-        fields.pop(name, None)
-
-
-def strip_body(fields: Fields) -> None:
-    """Remove the fields that describe a body, when the next request has none."""
-    for name in list(fields):
-        lower = name.lower()
-        if lower.startswith("content-") or lower in OF_THE_BODY:
-            del fields[name]
-
-
-def _shown(locations: Sequence[str]) -> str:
-    return ", ".join(quote(redact(value).encode("latin-1", "replace")) for value in locations[:3])
-
-
-# ------------------------------------------------------------------------------ retries
+__all__ = ["Retry", "RetryBudget", "backoff", "may_retry"]
 
 
 @dataclass(frozen=True, slots=True)

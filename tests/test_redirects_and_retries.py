@@ -1,4 +1,4 @@
-"""client/policy.py: where redirects lead and with what, what is tried again, and when."""
+"""client/redirects.py, retries.py: where a response leads, and which requests are sent again."""
 
 from __future__ import annotations
 
@@ -15,17 +15,14 @@ from hypothesis import strategies as st
 
 from aiohttpconn import exceptions
 from aiohttpconn.client.fields import Fields
-from aiohttpconn.client.policy import (
+from aiohttpconn.client.redirects import (
     REDIRECTS,
     Redirect,
-    Retry,
-    RetryBudget,
-    backoff,
-    may_retry,
     redirect_target,
     strip_body,
     strip_secrets,
 )
+from aiohttpconn.client.retries import Retry, RetryBudget, backoff, may_retry
 from aiohttpconn.exceptions import (
     InvalidURL,
     RedirectRefused,

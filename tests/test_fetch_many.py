@@ -22,7 +22,7 @@ from aiohttpconn import (
     Response,
     Timeout,
 )
-from aiohttpconn.client.fetching import FetchMany
+from aiohttpconn.client.fetch_many import FetchMany
 from aiohttpconn.testing import Reply, ScriptedServer, answer, reset, serve, stall_at
 from aiohttpconn.testing import Request as ServedRequest
 
@@ -117,7 +117,7 @@ def fetch_tasks() -> set[asyncio.Task[Any]]:
     return {
         task
         for task in asyncio.all_tasks()
-        if "fetching.py" in repr(task.get_coro()) or "_State.work" in repr(task)
+        if "fetch_many.py" in repr(task.get_coro()) or "_State.work" in repr(task)
     }
 
 
