@@ -1229,7 +1229,7 @@ def test_a_cookie_that_cannot_be(cookies, text):
 
 def test_a_cookie_may_be_a_number():
     client = Client(base_url="http://example.org/", cookies={"a": 1})
-    assert [(cookie.name, cookie.value) for cookie in client.cookies.given] == [("a", "1")]
+    assert [(cookie.name, cookie.value) for cookie in client.cookies.jar] == [("a", "1")]
 
 
 def test_cookies_that_are_none():

@@ -186,6 +186,36 @@ def test_there_is_no_cycle():
     graphlib.TopologicalSorter(graph).prepare()
 
 
+LONGEST = 760
+"""Lines of a module at most."""
+
+ONE_SUBJECT = {
+    "connection": "http.client's states, one method for each of its names",
+    "pool.connections": "making, checking, leasing, keeping and closing the pool's connections",
+    "pool.scheduler": "the one set of invariants that says which request gets which connection",
+    "protocol": "one transport: what arrives, in order, and its end",
+    "response": "the ways of reading a body",
+}
+"""Modules of more than 450 lines, and the one subject that each of them has."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_one_subject(module):
+    lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST
+    assert (lines > 450) == (module in ONE_SUBJECT), f"{lines} lines"
+
+
+def test_the_fast_path_of_a_client_fits_on_a_screen():
+    tree = ast.parse(MODULES["client.client"].read_text(encoding="utf-8"))
+    (request,) = [
+        part
+        for part in ast.walk(tree)
+        if isinstance(part, ast.AsyncFunctionDef) and part.name == "request"
+    ]
+    assert request.end_lineno - request.lineno < 65
+
+
 @pytest.mark.parametrize(
     ("module", "source", "offence"),
     [

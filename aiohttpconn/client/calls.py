@@ -25,7 +25,6 @@ from ..exceptions import (
 )
 from ..http11.request_head import encode_fields
 from ..http11.semantics import COMMON_METHODS, DECIDING, SHARING
-from ..pool.pool import forwards
 from ..pool.rate_limit import retry_after
 from ..pool.requests import (
     SendOptions,
@@ -36,7 +35,6 @@ from ..pool.requests import (
     exchange_streamed,
     prepare,
 )
-from ..pool.routes import Route
 from ..urls import SplitURL, add_params, join_base, split_url
 from .auth.schemes import Basic
 from .content.encode import encode_content
@@ -45,7 +43,7 @@ from .cookies.given import cookie_header
 from .redirects import REDIRECTS, redirect_target, strip_body, strip_secrets
 from .response import Response
 from .retries import backoff, may_retry
-from .settings import Request, check_options, merge_params
+from .settings import Request, check_options, merge_params, route_for
 
 if TYPE_CHECKING:
     from ..pool.scheduler import OriginPool
@@ -56,9 +54,9 @@ if TYPE_CHECKING:
     from .cookies.store import CookieStore
     from .redirects import Redirect
     from .retries import Retry
-    from .settings import ClientState, Settings
+    from .settings import ClientState
 
-__all__ = ["Call", "give_up", "keep_cookies", "route_for", "search_notable"]
+__all__ = ["Call", "give_up", "keep_cookies", "search_notable"]
 
 MAX_CHALLENGES = 10
 """Repeats of a request after 401: an ``Auth`` of the caller may ask for any number of them."""
@@ -423,14 +421,6 @@ class Call:
         if retry.budget is not None and not self._state.budget.spend():
             return None
         return wait
-
-
-def route_for(url: SplitURL, settings: Settings) -> Route:
-    """Return the route to the origin of *url*."""
-    origin = url.origin
-    proxy = settings.proxies.proxy_for(*origin) if settings.proxies is not None else None
-    forward = proxy is not None and forwards(proxy, url.scheme)
-    return Route(*origin, proxy, settings.context, None, forward)
 
 
 def give_up(raw: HTTPResponse, shared: bool) -> None:

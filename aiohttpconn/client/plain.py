@@ -18,12 +18,12 @@ from ..http11.semantics import DECIDING, SHARING
 from ..pool.requests import KEEP_ALIVE, SendOptions
 from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
 from .auth.schemes import FixedAuth
-from .calls import give_up, keep_cookies, route_for, search_notable
+from .calls import give_up, keep_cookies, search_notable
 from .content.encode import encode_content
 from .content.reading import codings_of, decode_body, read_body
 from .redirects import REDIRECTS
 from .response import Response
-from .settings import Request, as_timeout
+from .settings import Request, as_timeout, route_for
 
 if TYPE_CHECKING:
     from ..pool.scheduler import OriginPool

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..net.timeouts import Timeout
+from ..pool.pool import forwards
+from ..pool.routes import Route
 from ..proxies import ProxyRules
 from .auth.schemes import as_auth
 from .content.codecs import accept_encoding
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ..pool.connections import ConnectionManager
     from ..proxies import ProxiesLike
     from ..types import BodyLike, HeadersLike
-    from ..urls import ParamsLike
+    from ..urls import ParamsLike, SplitURL
     from .auth.schemes import Auth, AuthLike
     from .content.encode import DataLike
     from .content.multipart import FilesLike
@@ -41,6 +43,7 @@ __all__ = [
     "check_options",
     "default_coding",
     "merge_params",
+    "route_for",
 ]
 
 POOL_SECONDS = 60.0
@@ -248,3 +251,11 @@ class ClientState:
 def default_coding(decompress: bool) -> str:
     """Return the default Accept-Encoding."""
     return accept_encoding() if decompress else "identity"
+
+
+def route_for(url: SplitURL, settings: Settings) -> Route:
+    """Return the route to the origin of *url*."""
+    origin = url.origin
+    proxy = settings.proxies.proxy_for(*origin) if settings.proxies is not None else None
+    forward = proxy is not None and forwards(proxy, url.scheme)
+    return Route(*origin, proxy, settings.context, None, forward)
