@@ -372,7 +372,9 @@ class HTTP1Protocol(ResponseSource):
         response.started = monotonic()
         response.number = self.exchanges + 1
         exc = no_response(None, b"", False)
-        response.set_exception(self.describe(exc, response))
+        self.upload = None
+        # Later: the caller has yet to wait for it.
+        self.loop.call_soon(response.set_exception, self.describe(exc, response))
         return response
 
     def close_after(self, response: HTTPResponse) -> None:

@@ -134,7 +134,7 @@ async def send_request(
     ``BodyLengthError``.
     """
     body, upload = request.body, protocol.upload
-    if body is not None and upload is not None and not response.ended:
+    if body is not None and upload is not None and upload.wanted:
         if request.expects:
             await upload.wait_continue(continue_timeout)
             if response.has_head:

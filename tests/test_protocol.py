@@ -343,6 +343,22 @@ async def test_closing_tells_every_exchange():
             second.raise_failure()
 
 
+@pytest.mark.parametrize("when", ["ended", "gone"])
+async def test_a_request_on_a_connection_that_has_ended_wakes_a_caller_that_waits_for_it(when):
+    async with Open([expect(), read_all()]) as (protocol, _):
+        protocol.close()
+        if when == "gone":
+            await protocol.wait_closed(1)
+        for whole_request in (True, False):
+            response = protocol.start("POST", "/late", b"POST /late HTTP/1.1", whole_request)
+            response.head_waiter = protocol.loop.create_future()
+            await response.head_waiter
+            with pytest.raises(RemoteDisconnected, match="/late: Remote end closed") as info:
+                response.raise_failure()
+            assert info.value.unanswered
+            assert protocol.upload is None
+
+
 # 1xx -------------------------------------------------------------------------------------------
 
 INTERIM = (
