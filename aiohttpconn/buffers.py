@@ -1,4 +1,4 @@
-"""Memory that bytes are read into, and that bodies are kept in.
+"""Memory for reading from sockets, and for the bodies of responses.
 
 Layer: above exchange, below protocol.
 """
@@ -14,13 +14,13 @@ from typing import TypeAlias
 __all__ = ["SCRATCH_SIZE", "TLS_SCRATCH", "reads_in_one_go", "scratch"]
 
 SCRATCH_SIZE = 256 * 1024
-"""Bytes of one read; more gain nothing, 64 KiB cost a third: benchmarks/micro/buffer_size.py."""
+"""Bytes of one read. More gain nothing, 64 KiB cost a third: benchmarks/micro/buffer_size.py."""
 
 TLS_SCRATCH = SCRATCH_SIZE + 64 * 1024
-"""Bytes offered to a TLS layer: what one read from TCP can decrypt to has to fit, and more."""
+"""Bytes offered to a TLS layer: room for all that one read from TCP decrypts to, and more."""
 
 _FREED = 8 * 1024 * 1024
-"""Bytes of bodies whose memory is kept for the next ones: see ``keep_freed_memory``."""
+"""Bytes up to which a freed body's memory is kept for the next: see ``keep_freed_memory``."""
 
 _Scratch: TypeAlias = tuple[bytearray, dict[int, memoryview]]
 
@@ -37,7 +37,7 @@ def reads_in_one_go(loop: asyncio.AbstractEventLoop) -> bool:
 def scratch(loop: asyncio.AbstractEventLoop, size: int) -> tuple[bytearray, memoryview]:
     """Return the buffer that the connections of *loop* read into, and a view of *size* bytes.
 
-    The view is shared, too: it weighs as much as a fifth of an idle connection.
+    The view is shared, too: it takes as much memory as a fifth of an idle connection.
     """
     found = _scratches.get(loop)
     if found is None:
@@ -51,12 +51,12 @@ def scratch(loop: asyncio.AbstractEventLoop, size: int) -> tuple[bytearray, memo
 
 
 def keep_freed_memory() -> None:
-    """Let the C library use the memory of bodies again, for those of up to ``_FREED`` bytes.
+    """Let the C library reuse the memory of freed bodies of up to ``_FREED`` bytes.
 
-    glibc gives the memory of a freed body back to the kernel, which then has to clear and map
-    every page of the next one: half the cost of a body of 1 MiB. It does so above a threshold,
-    which is the largest block that it had mapped and that was freed: so one is, untouched.
-    Twice as much may stay with the process. Other allocators take no notice. See
+    glibc returns the memory of a freed body to the kernel, which then has to clear and map every
+    page of the next one: half the cost of a body of 1 MiB. It does so above a threshold: the size
+    of the largest block that was mapped and then freed. So this maps and frees one, untouched.
+    The process may keep twice as much. Other allocators are not affected. See
     benchmarks/micro/freed_memory.py.
     """
     with suppress(MemoryError):

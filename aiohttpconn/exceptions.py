@@ -24,8 +24,8 @@ Names that ``http.client`` has are the standard library's own classes, so that
     ├── LineTooLong
     │   └── HeadTooLarge                    a line or a whole head over its limit
     ├── MalformedResponse                   breaks RFC 9112 in a way that is refused
-    ├── ContentDecodingError                the body is not what its Content-Encoding says
-    ├── BodyTooLarge                        the body is larger than was asked for
+    ├── ContentDecodingError                the body does not decode as its Content-Encoding
+    ├── BodyTooLarge                        the body is larger than ``max_body``
     ├── RedirectRefused                     a redirect that is not followed; ``history``
     │   └── TooManyRedirects                max_redirects, or a loop
     ├── StatusError                         raise_for_status(): 4xx and 5xx; ``response``
@@ -49,7 +49,7 @@ Names that ``http.client`` has are the standard library's own classes, so that
 An exception that ends a connect or an exchange carries ``method``, ``url`` (credentials
 stripped), ``phase``, ``elapsed`` (seconds), ``peer``, ``request_sent`` and
 ``response_started`` as attributes, and names them in its text. One that ends a connection before
-its response's head also has ``unanswered``: whether no byte of a response had arrived. All of them
+the response's head also has ``unanswered``: True if no byte of a response had arrived. All of them
 can be pickled.
 Layer: the lowest; imports nothing of this package.
 """
@@ -158,7 +158,7 @@ class PoolClosed(ImproperConnectionState):
 
 
 class ContentDecodingError(HTTPException):
-    """The body is not what its Content-Encoding says: broken, cut short, or a bomb."""
+    """The body does not decode as its Content-Encoding: it is broken, cut short, or a bomb."""
 
 
 class BodyTooLarge(HTTPException):
@@ -166,7 +166,7 @@ class BodyTooLarge(HTTPException):
 
 
 class RedirectRefused(HTTPException):
-    """A redirect that is not followed, and why. ``history``: the responses that led to it."""
+    """A redirect was not followed; the text says why. ``history``: the responses that led to it."""
 
     history: list[Any] = []  # noqa: RUF012 - replaced, never changed
 
@@ -194,7 +194,7 @@ def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 class NotProcessed(RemoteDisconnected):
-    """The connection ended before this pipelined request's turn came: it is safe to resend."""
+    """The connection ended before this pipelined request was processed: it is safe to resend."""
 
     unanswered = True
 
@@ -209,17 +209,17 @@ class ConnectError(OSError):
     errors: tuple[BaseException, ...] = ()
 
     phase = ""
-    """What the connect was doing: dns, connect, proxy or tls."""
+    """The step of the connect that failed: dns, connect, proxy or tls."""
 
     hint = ""
-    """A sentence about what to try, "" if there is none."""
+    """A sentence that suggests what to try; "" if there is none."""
 
     def __init__(self, *args: object, hint: str = "") -> None:
         super().__init__(*args)
         if hint:
             self.hint = hint
 
-    # ssl's classes have a text of their own; errno is no part of an OSError's pickle.
+    # ssl's classes have their own __str__; the pickle of an OSError leaves errno out.
     __str__ = OSError.__str__
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -283,7 +283,7 @@ class ConnectTimeout(RequestTimeout):
 
 
 class ReadTimeout(RequestTimeout):
-    """``Timeout.read`` passed while the caller waited and no byte arrived."""
+    """``Timeout.read`` passed while the caller waited, and no byte arrived."""
 
 
 class WriteTimeout(RequestTimeout):
@@ -321,7 +321,7 @@ def quote(data: bytes | bytearray | memoryview) -> str:
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 MAX_TEXT = 300
-"""Characters of an exception's own text that a description keeps: parts of it are the peer's."""
+"""Characters of an exception's own text that a description keeps: the peer wrote parts of it."""
 
 
 def _shown(text: str) -> str:
@@ -347,9 +347,9 @@ def describe(
 ) -> E:
     """Give *exc* the request's attributes and a text that names them; return it.
 
-    *text* defaults to the exception's own. The text has the beginning of a long *url*, the
-    attribute has all of it. *notes* stands beside the phase, and *hint* is a sentence at the end.
-    An exception that was described before keeps its first description.
+    *text* defaults to the exception's own. The text shows only the beginning of a long *url*; the
+    attribute has all of it. *notes* are shown after the phase, and *hint* is a sentence at the end.
+    An exception that has a description keeps it.
     """
     if hasattr(exc, "request_sent"):
         return exc

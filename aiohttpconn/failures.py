@@ -1,6 +1,6 @@
-"""What an exchange fails with: the exceptions, and the texts that tell its story.
+"""Failures of exchanges: the exceptions, and the texts that describe them.
 
-Pure but for the clock that its callers read. Layer: above response, below protocol.
+Pure functions; their callers read the clock. Layer: above response, below protocol.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["closed_here", "describe_exchange", "expired", "incomplete", "no_resp
 
 E = TypeVar("E", bound=BaseException)
 
-# What stands before the texts of http.client's exceptions that are but the peer's bytes.
+# Texts for http.client's exceptions whose own text is nothing but the peer's bytes.
 _TEXTS: dict[type[BaseException], str] = {
     BadStatusLine: "not a status line: %s",
     UnknownProtocol: "unknown protocol: %s",
@@ -44,12 +44,12 @@ _EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
 
 
 def no_response(exc: Exception | None, received: bytes | bytearray, interim: int) -> BaseException:
-    """Return the exception for a connection that ended, by *exc* or plainly, before the head.
+    """Return the exception for a connection that ended before the head, with or without *exc*.
 
     *received* is the part of the head that had arrived, *interim* the size of 1xx heads before it.
     """
     failure = _without_head(exc, received)
-    # On classes of the standard library too, as describe() sets its attributes.
+    # Also set on classes of the standard library, as describe() does with its attributes.
     failure.unanswered = not received and not interim  # type: ignore[attr-defined]
     return failure
 
