@@ -1,11 +1,11 @@
 """Exchange: one request's response as the package sees it, from the request to its last byte.
 
-The protocol makes it when the request is sent, fills its head in, feeds its body, and ends it.
+The protocol makes it when the request is sent, fills in its head, feeds its body, and ends it.
 The names without an underscore are this package's interface to it. ``HTTPResponse`` is the same
-object for callers: response.py has the ways of reading it.
+object for callers: response.py has the methods that read it.
 
-How bytes are kept: ``first`` is the oldest unread piece, taken from ``_offset`` on; ``_queue``
-holds the pieces after it, small ones merged. At most ``high_water`` bytes are unread before the
+How bytes are kept: ``first`` is the oldest unread piece, which is read from ``_offset`` on;
+``_queue`` holds the pieces after it, with small ones merged. At ``high_water`` unread bytes the
 source is paused; a reader resumes it.
 
 Layer: above the wire and net, below response.
@@ -30,23 +30,23 @@ HIGH_WATER = 256 * 1024
 """Unread bytes at which the source is paused: one read event of the scratch buffer."""
 
 ABANDONED = 2
-"""How a body ended that its reader closed before it was whole: nothing is left to raise."""
+"""The value of ``ended`` if the reader closed an incomplete body: nothing is left to raise."""
 
 _SMALL = 2048
-"""Pieces below this are merged: a peer that drips bytes must not cost an object for each."""
+"""Pieces below this size are merged: a peer that drips bytes must not cost an object for each."""
 
 _MERGED = 64 * 1024
 
 
 class Source(Protocol):
-    """What feeds a reader: HTTP/1.1's protocol today, and nothing here would know another."""
+    """The connection that feeds a reader. Today it is HTTP/1.1's; nothing here depends on that."""
 
     loop: asyncio.AbstractEventLoop
-    # Whether it puts bytes into ``landing``.
+    # Whether it reads bytes straight into ``landing``.
     can_land: bool
-    # Whether it does so for small ones, too: what TLS has decrypted has to fit as a whole.
+    # Whether it does so for small pieces, too. TLS does not: all that it has decrypted has to fit.
     lands_pieces: bool
-    # Whether it may read again before a reader that was woken runs.
+    # Whether it may read again before a woken reader runs.
     reads_ahead: bool
     origin: str
     peername: Any
@@ -62,7 +62,7 @@ class Source(Protocol):
 
 
 class Exchange:
-    """A response being received. ``HTTPResponse`` is its one subclass."""
+    """A response being received. ``HTTPResponse`` is its only subclass."""
 
     __slots__ = (
         "__weakref__",
@@ -104,22 +104,22 @@ class Exchange:
         "will_close",
     )
 
-    # Set by the protocol's start(): time.monotonic(), and how many exchanges the connection had.
+    # Set by the protocol's start(): time.monotonic(), and this exchange's number on the connection.
     started: float
     number: int
 
-    # Set with the head, before anybody holds the response.
+    # Set with the head, before a caller has the response.
     chunked: bool
     reason: str
     status: int
     version: int
     will_close: bool
-    # Bytes that the framing still announces, None where it does not tell.
+    # Bytes of the body that have not arrived; None if the framing does not tell.
     remaining: int | None
 
-    # The unread bytes that end the wait of a reader; set when it begins to wait.
+    # The number of unread bytes that wakes the reader; set when it begins to wait.
     _wake_at: int
-    # The size of a body that may still come, although nobody reads it; set by discard().
+    # The size that ``received`` may reach for a body that nobody reads; set by discard().
     _discard_limit: int
 
     def __init__(
@@ -133,62 +133,62 @@ class Exchange:
         self.method = method
         self.target = target
 
-        # The head: bytes that follow the grammar; its fields are split when asked for.
+        # The head: bytes that follow the grammar; its fields are split on first use.
         self.head: bytes | None = None
         self.head_waiter: asyncio.Future[None] | None = None
         self._fields: list[tuple[str, str]] | None = None
         self._headers: HTTPMessage | None = None
         self._trailers: HTTPMessage | None = None
 
-        # The body, as far as it is unread.
+        # The unread part of the body.
         self.high_water = high_water
         self.first: bytes | bytearray = b""
         self._offset = 0
         self._queue: deque[bytes | bytearray] | None = None
         self.buffered = 0
-        # Bytes that have arrived.
+        # Bytes of the body that have arrived.
         self.received = 0
-        # Where the source may put the next bytes directly.
+        # The memory that the source may read the next bytes into directly.
         self.landing: memoryview | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.paused = False
         self.decoder: ChunkedDecoder | None = None
 
-        # Whether nothing more will come: False, True, or ABANDONED. It is whole if it ended without
-        # a failure.
+        # Whether no more bytes will come: False, True, or ABANDONED. The body is complete if it
+        # ended without a failure.
         self.ended: bool | int = False
         self.failure: BaseException | None = None
         # Whether close() was called.
         self.closed = False
 
-        # The exchange around it.
-        # Whether the request asked to leave HTTP/1.1: 101 is an answer to nothing else.
+        # The exchange around the body.
+        # Whether the request asked to leave HTTP/1.1: only then is 101 a valid answer.
         self.upgrade = False
         # Whether the request said that the connection ends after its response.
         self.last = False
-        # When Timeout.total ends it, on the loop's clock.
+        # When Timeout.total ends the exchange, on the loop's clock.
         self.deadline = inf
-        # Of the connect that was made for it; None on a connection that was there.
+        # The report of the connect that was made for it; None on a reused connection.
         self.dialed: DialReport | None = None
         self.debuglevel = 0
 
-    # --------------------------------------------------------------- its connection
+    # ------------------------------------------------------------------- its connection
 
     @property
     def url(self) -> str:
-        """The URL that was asked for: the target, behind the origin unless it is absolute."""
+        """The URL that was requested: origin and target, or only the target if it is absolute."""
         if self.source is None or not self.target.startswith("/"):
             return self.target
         return f"{self.source.origin}{self.target}"
 
     @property
     def peername(self) -> Any:
-        """What ``socket.getpeername`` gave for the connection that the response came on."""
+        """The peer's address on the response's connection, as ``socket.getpeername`` returns it."""
         return self.source.peername if self.source is not None else None
 
     @property
     def has_head(self) -> bool:
-        """Whether ``getresponse()`` would not have to wait: the head is here, or never will be."""
+        """Whether ``getresponse()`` need not wait: the head has arrived, or never will."""
         return self.head is not None or self.ended is not False
 
     @property
@@ -196,16 +196,16 @@ class Exchange:
         """Whether the whole response, as its framing announced it, has arrived."""
         return self.ended is True and self.failure is None and self.head is not None
 
-    # ----------------------------------------------------------------- feeding
+    # -------------------------------------------------------------------------- feeding
 
     def feed_data(self, data: bytes | memoryview) -> None:
-        """Take in bytes of the body. A memoryview is copied: its memory is the source's."""
+        """Add bytes to the body. A memoryview is copied: its memory belongs to the source."""
         size = len(data)
         self.received += size
         if self.closed:
             size = self.received + (self.remaining or 0)
             if self.source is not None and size > self._discard_limit:
-                # Later: the protocol is in the middle of this read event.
+                # Not now: the protocol is in the middle of this read event.
                 self.source.loop.call_soon(self._give_up)
             return
         if not self.buffered:
@@ -225,12 +225,12 @@ class Exchange:
             self._pause()
 
     def _give_up(self) -> None:
-        """Abort the source, unless the body has ended meanwhile: then it serves others."""
+        """Abort the source, unless the body has ended: it may serve another exchange by now."""
         if self.source is not None and not self.ended:
             self.source.abort()
 
     def landed(self, size: int) -> None:
-        """*size* bytes have been put into ``landing``."""
+        """Count *size* bytes that were read into ``landing``; wake the reader if it has enough."""
         landing = self.landing
         assert landing is not None and self.remaining is not None, "landed without a landing view"
         assert self.source is not None
@@ -238,7 +238,7 @@ class Exchange:
         self.remaining -= size
         self.landing = landing[size:] if size < len(landing) else None
         if self.landing is None and self.source.reads_ahead and self.remaining:
-            # What comes before the reader runs would be copied. Whoever waits next resumes.
+            # Bytes that arrive before the reader runs would be copied. The next wait resumes.
             self._pause()
         self._wake_at -= size
         waiter = self.waiter
@@ -246,14 +246,14 @@ class Exchange:
             waiter.set_result(None)
 
     def feed_eof(self) -> None:
-        """The body is whole."""
+        """End the body; wake its reader."""
         self.ended = True
         waiter = self.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def set_exception(self, exc: BaseException) -> None:
-        """End the exchange with *exc*. What has arrived stays readable; waiting callers wake."""
+        """End the exchange with *exc*; wake waiting callers. Bytes that arrived stay readable."""
         if self.ended:
             return
         self.failure = exc
@@ -283,13 +283,13 @@ class Exchange:
         if self.source is not None and not self.ended:
             self.source.resume_reading()
 
-    # -------------------------------------------------------------------- ends
+    # ----------------------------------------------------------------------------- ends
 
     def raise_failure(self) -> None:
-        """Raise what came instead of the head, if something did."""
+        """Raise the exception that came instead of the head, if one did."""
         exc = self.failure
         if self.head is None and exc is not None:
-            # Once: a traceback that leads back to its exception would wait for the collector.
+            # Once: a traceback that refers to its exception would wait for the garbage collector.
             self.failure = None
             try:
                 raise exc
@@ -297,7 +297,7 @@ class Exchange:
                 del exc
 
     def close(self) -> None:
-        """Give up what was not read. An incomplete body costs the connection: it is aborted.
+        """Drop the unread bytes. If the body is incomplete, the connection is aborted.
 
         Later reads return b"". A read that is waiting in another task raises ``IncompleteRead``.
         """
@@ -311,17 +311,16 @@ class Exchange:
         self._drop_unread()
 
     def hold_weakly(self) -> None:
-        """Let the connection end if nobody but it knows this response any more."""
+        """Let the connection be aborted when the caller drops this response."""
         if not self.ended and self.source is not None:
             self.source.hold_weakly(self)
 
     def discard(self, limit: int) -> None:
-        """Give up what was not read, but let it come if it is *limit* bytes or less.
+        """Drop the unread bytes, but keep the connection if *limit* bytes or fewer are to come.
 
-        What ``close()`` is for a caller, this is for who wants the connection again: the body is
-        dropped as it arrives. One that is larger, or that somebody waits for in another task,
-        costs the connection, as ``close()`` does.
-        Nobody may read afterwards.
+        A caller that is done with the response calls ``close()``; a pool that wants the connection
+        again calls this. The body is dropped as it arrives. If it is larger, or if another task
+        waits for it, the connection is aborted, as by ``close()``. Nobody may read afterwards.
         """
         source = self.source
         late = self.head is not None and (self.will_close or (self.remaining or 0) > limit)
@@ -335,7 +334,7 @@ class Exchange:
             self._resume()
 
     def _abandon(self) -> None:
-        """Leave nothing to raise: the caller has given the body up, or knows what ended it."""
+        """Leave nothing to raise: the caller has closed the body, or has seen its failure."""
         self.failure = None
         self.ended = ABANDONED
 

@@ -1,12 +1,12 @@
-"""HTTPResponse: what callers read. exchange.py has the side that the package fills.
+"""HTTPResponse: the side of a response that callers read. exchange.py has the package's side.
 
-How a reader waits: one waiter, woken once ``_wake_at`` bytes are unread or nothing more will come.
-Every read is a loop of "take what is there, or wait"; what a read has taken when it is
-cancelled, it puts back (``_unread``), so a cancelled read loses nothing.
+How a reader waits: it has one waiter, which wakes when ``_wake_at`` bytes are unread or no more
+will come. Every read is a loop: take the unread bytes, or wait. A read that is cancelled puts back
+the bytes that it has taken (``_unread``), so it loses none.
 
 How large reads avoid copies: while a reader waits for a known number of bytes, ``landing`` is
-a view of the memory that the caller will get, and the source reads straight into it. The
-reader alone makes and releases landing views: inside ``landed`` the loop still holds one.
+a view of the memory that the caller will get, and the source reads straight into it. Only the
+reader makes and releases landing views: inside ``landed`` the loop still holds one.
 
 Layer: above exchange, below protocol.
 """
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["HTTPResponse", "make_message"]
 
 LANDING_MIN = 64 * 1024
-"""Bytes from which on a read lands in its result; below, they are copied out of a buffer."""
+"""Bytes from which a read lands in its result; fewer bytes are copied out of a buffer."""
 
 LANDING_STEP = 2 * 1024 * 1024
-"""Bytes that a read allocates beyond what has arrived: an announced length sizes nothing.
+"""Bytes that a read allocates beyond those that arrived: an announced length sizes nothing.
 
-Growing fills the new bytes with zeros: 2 MiB of them stay in the CPU's cache until the socket's
+Growing fills the new bytes with zeros. 2 MiB of them stay in the CPU's cache until the socket's
 bytes replace them: see benchmarks/micro/landing_step.py.
 """
 
@@ -54,10 +54,11 @@ class HTTPResponse(Exchange):
 
     Attributes, filled once the head has arrived: ``status`` (int), ``reason`` (str),
     ``version`` (10 or 11), ``will_close``, ``chunked``, ``method``, ``target``, ``peername``
-    (what ``socket.getpeername`` gave) and ``debuglevel``.
+    (as ``socket.getpeername`` returns it) and ``debuglevel``.
 
-    Unlike http.client's, HEAD, 204, 304 and empty bodies are complete at once, a truncated
-    body raises ``IncompleteRead`` from every way of reading, and ``trailers`` are kept.
+        Unlike in http.client, responses to HEAD, 204, 304 and empty bodies are complete at once, a
+        truncated body raises ``IncompleteRead`` from every method that reads, and ``trailers`` are
+        kept.
     """
 
     __slots__ = ()
@@ -71,7 +72,7 @@ class HTTPResponse(Exchange):
         shown = ["?" if n is None else f"{n / per:.{0 if per == 1 else 1}f}" for n in (read, total)]
         return f"<HTTPResponse [{self.status} {self.reason}] {'/'.join(shown)} {unit} read>"
 
-    # -------------------------------------------------------------------- head
+    # ----------------------------------------------------------------------------- head
 
     @property
     def code(self) -> int:
@@ -80,7 +81,7 @@ class HTTPResponse(Exchange):
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
-        """The fields as (name, value), in order, in the peer's case, repeated ones apart."""
+        """The fields as (name, value), in the peer's order and case; repeated ones stay apart."""
         if self._fields is None:
             head = self.head.decode("latin-1") if self.head is not None else "\n"
             self._fields = split_fields(head, head.index("\n") + 1)
@@ -88,7 +89,7 @@ class HTTPResponse(Exchange):
 
     @property
     def headers(self) -> HTTPMessage:
-        """The fields as ``http.client.HTTPMessage``: made when first asked for."""
+        """The fields as ``http.client.HTTPMessage``, made on first use."""
         if self._headers is None:
             self._headers = make_message(self.raw_headers)
         return self._headers
@@ -99,9 +100,9 @@ class HTTPResponse(Exchange):
         return self.headers
 
     def getheader(self, name: str, default: Any = None) -> Any:
-        """Return the field *name*, repeated ones joined by ``, ``; else *default*.
+        """Return the value of field *name*, repeated ones joined by ``, ``; else *default*.
 
-        An iterable default that is no str is joined too, as http.client does.
+        An iterable default that is not a str is joined, too, as in http.client.
         """
         lower = name.lower()
         values: Any = [value for key, value in self.raw_headers if key.lower() == lower]
@@ -120,28 +121,28 @@ class HTTPResponse(Exchange):
         return self.headers
 
     def geturl(self) -> str:
-        """Return the URL that was asked for."""
+        """Return the URL that was requested."""
         return self.url
 
     def getcode(self) -> int:
         """Return ``status``."""
         return self.status
 
-    # -------------------------------------------------------------------- body
+    # ----------------------------------------------------------------------------- body
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body not read yet, or None where the framing does not tell."""
+        """Bytes of the body not read yet; None if the framing does not tell."""
         return None if self.remaining is None else self.buffered + self.remaining
 
     @property
     def chunk_left(self) -> int | None:
-        """Bytes of the current chunk that have not arrived; None where the body is not chunked."""
+        """Bytes of the current chunk that have not arrived; None if the body is not chunked."""
         return None if self.decoder is None else self.decoder.chunk_left
 
     @property
     def trailers(self) -> HTTPMessage:
-        """The fields after a chunked body; empty before it is ``complete`` and where none came."""
+        """The fields after a chunked body; empty until it is ``complete``, and if none came."""
         if not self.ended:
             return make_message(())
         if self._trailers is None:
@@ -150,7 +151,7 @@ class HTTPResponse(Exchange):
         return self._trailers
 
     def isclosed(self) -> bool:
-        """Whether there is nothing more to read: the body was read whole, or ``close()``."""
+        """Whether nothing is left to read: the whole body was read, or ``close()`` was called."""
         return self.closed or (self.ended is not False and not self.buffered)
 
     def readable(self) -> bool:
@@ -185,10 +186,10 @@ class HTTPResponse(Exchange):
             for name, value in self.raw_headers:
                 print("header:", f"{name}:", value)
 
-    # ------------------------------------------------------------------ taking
+    # --------------------------------------------------------------------------- taking
 
     def _take(self, size: int) -> bytes:
-        """Take up to *size* unread bytes, at least one where there are any."""
+        """Take and return up to *size* unread bytes, at least one if there are any."""
         if self.waiter is not None:
             raise RuntimeError(TWO_READERS)
         first = self.first
@@ -223,7 +224,7 @@ class HTTPResponse(Exchange):
         return data
 
     def _unread(self, data: bytes) -> None:
-        """Put *data* back in front of what is unread."""
+        """Put *data* back in front of the unread bytes."""
         if not data or self.closed:
             return
         if self.buffered:
@@ -237,11 +238,11 @@ class HTTPResponse(Exchange):
             self._pause()
 
     async def _wait(self, need: int) -> None:
-        """Wait until *need* bytes, or high water, are unread, or nothing more will come."""
+        """Wait until *need* bytes, or ``high_water``, are unread, or no more will come."""
         if self.waiter is not None:
             raise RuntimeError(TWO_READERS)
         source = self.source
-        assert source is not None and not self.ended, "a reader waits for what will never come"
+        assert source is not None and not self.ended, "a wait for bytes that never come"
         if self.paused:
             self._resume()
         self._wake_at = need
@@ -254,7 +255,7 @@ class HTTPResponse(Exchange):
             source.end_wait(self)
 
     def _fail(self, partial: bytes) -> None:
-        """Raise what ended the body too early, with *partial* as what this read had taken."""
+        """Raise the failure of the body, if any; *partial* is the data that this read has taken."""
         exc = self.failure
         if exc is None:
             return
@@ -268,14 +269,14 @@ class HTTPResponse(Exchange):
         self._unread(partial)
         raise exc.with_traceback(None)
 
-    # ----------------------------------------------------------------- reading
+    # -------------------------------------------------------------------------- reading
 
     async def read(self, amt: int | None = None) -> bytes:
-        """Return the next *amt* bytes, or all that is left. Does not wait for what is there.
+        """Return the next *amt* bytes, or all that are left. Does not wait if they have arrived.
 
-        Fewer than *amt* come back only at the end; b"" after it. Raises ``IncompleteRead``
+        Returns fewer than *amt* bytes only at the end, and b"" after it. Raises ``IncompleteRead``
         (with ``partial``) if the body ends early: from ``read()`` at once, from ``read(amt)``
-        once the bytes that did arrive were returned. Cancelling loses no byte.
+        after the bytes that did arrive were returned. Cancelling loses no byte.
         Mirrors ``http.client.HTTPResponse.read``.
         """
         if amt is None or amt < 0:
@@ -323,7 +324,7 @@ class HTTPResponse(Exchange):
         return self._take(amount) if self.buffered else b""
 
     async def _gather(self, amount: int | None) -> bytes:
-        """Collect *amount* bytes, or all, of a body whose length is not known."""
+        """Collect *amount* bytes, or all, of a body of unknown length."""
         # BytesIO: the collected body exists once, and getvalue() does not copy it.
         sink = io.BytesIO()
         size = 0
@@ -346,7 +347,7 @@ class HTTPResponse(Exchange):
         return sink.getvalue()
 
     async def _land(self, total: int) -> bytes:
-        """Collect *total* bytes of a body whose length is known, straight from the socket.
+        """Collect *total* bytes of a body of known length, straight from the socket.
 
         ``BytesIO(bytes(n))`` takes over memory that no one has touched yet, ``getbuffer()``
         makes it writable, and ``getvalue()`` gives that very object. It grows in steps of
@@ -380,7 +381,7 @@ class HTTPResponse(Exchange):
         return sink.getvalue()
 
     async def _wait_landing(self, view: memoryview, need: int = 0) -> int:
-        """Let the source fill *view*; return how many bytes it put there. Releases *view*.
+        """Let the source fill *view*; return the number of bytes that landed. Releases *view*.
 
         With *need* 1 the first bytes end the wait. If the wait is cancelled, the bytes that
         landed are unread again.
@@ -396,7 +397,7 @@ class HTTPResponse(Exchange):
             view.release()
             return 0
         self.landing = view
-        # Nothing is unread here, so bytes that come another way arrive after the landed ones.
+        # No byte is unread here, so bytes that come another way come after the landed ones.
         assert not self.buffered, "bytes would overtake those that are unread"
         try:
             await self._wait(need or len(view))
@@ -425,7 +426,7 @@ class HTTPResponse(Exchange):
         return b""
 
     async def readinto(self, b: Any) -> int:
-        """Fill *b*, a writable buffer; return the number of bytes, below ``len(b)`` at the end.
+        """Fill *b*, a writable buffer; return the number of bytes, less than its size at the end.
 
         Raises ``IncompleteRead`` like ``read(amt)``. If it is cancelled, the bytes that were
         put into *b* are unread again. Mirrors ``http.client.HTTPResponse.readinto``.
@@ -464,9 +465,9 @@ class HTTPResponse(Exchange):
         return done
 
     async def peek(self, n: int = -1) -> bytes:
-        """Return unread bytes without taking them, *n* at most; waits only if there are none.
+        """Return up to *n* unread bytes without taking them; wait only if there are none.
 
-        Mirrors ``http.client.HTTPResponse.peek``. Never more than one piece of what arrived.
+        Returns no more than one piece, as it arrived. Mirrors ``http.client.HTTPResponse.peek``.
         """
         if not self.buffered and not self.ended:
             await self._wait(1)
@@ -477,7 +478,7 @@ class HTTPResponse(Exchange):
         return bytes(self.first[self._offset : end])
 
     async def readline(self, limit: int = -1) -> bytes:
-        r"""Return bytes up to and with the next ``\n``, *limit* at most; b"" at the end.
+        r"""Return bytes up to and including the next ``\n``, *limit* at most; b"" at the end.
 
         Mirrors ``http.client.HTTPResponse.readline``.
         """
@@ -513,7 +514,7 @@ class HTTPResponse(Exchange):
         return b"".join(pieces)
 
     async def readlines(self, hint: int = -1) -> list[bytes]:
-        """Return the lines that are left; stop at more than *hint* bytes. Mirrors ``io.IOBase``."""
+        """Return the lines left; stop after more than *hint* bytes. Mirrors ``io.IOBase``."""
         lines: list[bytes] = []
         size = 0
         try:
@@ -537,7 +538,7 @@ class HTTPResponse(Exchange):
         return line
 
     async def iter_bytes(self, n: int | None = None) -> AsyncIterator[bytes]:
-        """Iterate over the body: pieces of *n* bytes, or as they arrive.
+        """Iterate over the body, in pieces of *n* bytes or as they arrive.
 
         Raises ``IncompleteRead`` after the last piece if the body ended early.
         """
@@ -559,11 +560,11 @@ class HTTPResponse(Exchange):
             if not data:
                 return
             yield data
-            # Memory that stays unused is cleared for nothing: twice the last piece, or less.
+            # Unused memory is cleared for nothing: offer twice the last piece, or less.
             room = max(LANDING_MIN, min(2 * len(data), most))
 
     async def _land_piece(self, room: int) -> bytes:
-        """Return what arrives next, *room* bytes at most, straight from the socket if possible."""
+        """Return the next bytes, *room* at most, straight from the socket if possible."""
         sink = io.BytesIO(bytes(room))
         size = await self._wait_landing(sink.getbuffer(), 1)
         if not size:
