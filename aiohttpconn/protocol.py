@@ -1,4 +1,4 @@
-"""HTTP1Protocol: one transport from its birth to its death, and the exchanges on it in order.
+"""HTTP1Protocol: one transport from its connect to its end, and the exchanges on it in order.
 
 Receiving, held in ``state`` and nowhere else:
 
@@ -9,19 +9,19 @@ Receiving, held in ``state`` and nowhere else:
        ╰────────────────────────┴────────────────────────────────╯
                   (both directions finished, and keep-alive)
    HEAD ── 101, or 2xx to CONNECT ──► UPGRADED      any ── eof, lost, abort, bad bytes ──► CLOSED
-   IDLE ── any byte at all ──► CLOSED            (a response that nothing asked for: poisoned)
+   IDLE ── any byte at all ──► CLOSED            (a response to no request: poisoned)
 
-Sending more than one write is writing.py's business and upload.py's; here it shows as ``upload``,
-which is ``open`` until the request's last byte, and ``wanted`` as long as more of it is of use.
+A request in more than one write is sent by writing.py and upload.py. Here it shows as ``upload``,
+which is ``open`` until the request's last byte, and ``wanted`` while more of it is useful.
 
 The exchanges are a FIFO: ``_response`` is the one being received, ``_queued`` those after it.
-Responses are matched strictly in order, and whatever ends the connection fails every exchange
-after the first as ``NotProcessed``. A connection ends in one place, ``_close``. An ended protocol
-is never used again: late callbacks of an old socket find ``CLOSED``.
+Responses are matched strictly in order, and the end of the connection, however it comes, fails
+every exchange after the first as ``NotProcessed``. A connection ends in one place, ``_close``. A
+protocol that has ended is never used again: late callbacks of an old socket find ``CLOSED``.
 
 A pool that keeps the connection is its ``owner``. The owner is told when an exchange has ended,
-before its caller is woken; once, when the connection serves no other exchange; and when the
-transport is gone.
+before its caller is woken; once, when the connection will serve no other exchange; and when the
+transport is lost.
 
 Bytes are read into one scratch buffer that all connections of a loop share: on selector loops,
 and on uvloop on Unix, ``get_buffer``, the read and ``buffer_updated`` happen in one go. Elsewhere
@@ -70,21 +70,21 @@ __all__ = ["BODY", "CLOSED", "IDLE", "UPGRADED", "HTTP1Protocol"]
 
 
 SEEN_HEADS = 64
-"""Heads of recent responses that are kept, so that one that repeats is not matched again."""
+"""Heads of recent responses that are kept, so that a repeated head is not matched again."""
 
 SEEN_SIZE = 4096
-"""Bytes of a head that is kept: no server is to fill memory with larger ones."""
+"""Bytes of a head that is kept: a server must not fill memory with larger ones."""
 
 STOP_SENDING_STATUS = 300
-"""A final status from here on that arrives before the request is whole stops its sending."""
+"""Lowest final status that stops the sending of a request if it arrives before that is done."""
 
 
 @lru_cache(maxsize=16)
 def _seen_heads(limits: Limits) -> dict[int, CommonHead]:
-    """Return the heads of recent whole responses by the response's size, for all connections.
+    """Return the heads of recent complete responses, by the response's size.
 
-    One dict for each *limits*: these heads are within them. Shared, so that ten thousand
-    connections do not keep a head each.
+    There is one dict for each *limits*: its heads are within them. All connections share it, so
+    that ten thousand of them do not keep a head each.
     """
     return {}
 
@@ -94,27 +94,27 @@ def _not_connected(data: bytes) -> None:
 
 
 class Owner(Protocol):
-    """The keeper of a connection between exchanges. Called in the middle of a read event."""
+    """The object that keeps a connection between exchanges. Called during a read event."""
 
     def exchange_ended(self, protocol: Any, response: HTTPResponse, count: int = 1) -> None:
-        """*response*, the last of *count*, is whole. The next is received, or nothing is."""
+        """Handle the end of *response*, the last of *count*. The next is received, or none is."""
 
     def connection_ended(self, protocol: Any) -> None:
-        """The connection will serve no other exchange; its socket may still be closing.
+        """Handle the end of the connection: it serves no other exchange. Called once.
 
-        Told once for each connection.
+        Its socket may still be closing.
         """
 
     def transport_lost(self, protocol: Any) -> None:
-        """The socket is gone."""
+        """Handle the loss of the socket."""
 
 
 class HTTP1Protocol(ResponseSource):
     """Feed the responses of one transport. One is made for each connect.
 
     Attributes: ``state``; ``exchanges``, the number begun; ``owner``, the pool that keeps it;
-    ``upload``, the request that is sent in several writes; ``closed_by_peer``, whether it was the
-    peer that ended the connection, or that said it would; ``timed``, whether any limit is set.
+    ``upload``, the request that is sent in several writes; ``closed_by_peer``, whether the peer
+    ended the connection, or said that it would; ``timed``, whether any limit is set.
     """
 
     __slots__ = (
@@ -167,7 +167,7 @@ class HTTP1Protocol(ResponseSource):
         self._on_informational = on_informational
 
         # Per connection
-        # How a request's first bytes leave: the transport's write.
+        # Writes a request's first bytes: the transport's write.
         self.write: Callable[[bytes], None] = _not_connected
         self.exchanges = 0
         self.closed_by_peer = False
@@ -177,7 +177,7 @@ class HTTP1Protocol(ResponseSource):
         else:
             self._scratch = bytearray(TLS_SCRATCH)
             self._view = memoryview(self._scratch)[:size]
-        # The ssl_object. Not to be asked for later: asyncio's closed transports raise.
+        # The ssl_object. Kept, because asyncio's closed transports raise when asked for it.
         self._tls: Any = None
         # Whether the bytes of this read event go straight to the reader.
         self._landing = False
@@ -187,23 +187,24 @@ class HTTP1Protocol(ResponseSource):
 
         # Per exchange
         self._reader: HeadReader | None = None
-        # Whether more than "200, its body in the same read" has to be thought of.
+        # Whether the exchange may be more than "200, its body in the same read".
         self._slow_path = False
         self._interim = 0
         self._head_bytes = 0
         self.upload: Upload | None = None
 
     def reusable(self) -> bool:
-        """Whether another exchange may begin, with nothing of earlier ones left.
+        """Whether another exchange may begin, with nothing left of earlier ones.
 
-        The response ended, the request was sent whole, keep-alive holds, and no byte is left over.
+        The response has ended, the request was sent completely, keep-alive holds, and no byte is
+        left over.
         """
         return self.state is IDLE and (self.upload is None or not self.upload.open)
 
-    # ------------------------------------------------------- transport callbacks
+    # -------------------------------------------------------------- transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport over, once."""
+        """Take over the transport; called once."""
         self.transport = transport  # type: ignore[assignment]
         self.write = transport.write  # type: ignore[attr-defined]
         self.peername = transport.get_extra_info("peername")
@@ -224,9 +225,9 @@ class HTTP1Protocol(ResponseSource):
             self.upload.wake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next bytes go. Hot: see docs/topics/design.md.
+        """Return the memory for the next bytes. Hot: see docs/topics/design.md.
 
-        Always a memoryview: asyncio's TLS slices what it gets, and a bytearray's slice is a copy.
+        Always a memoryview: asyncio's TLS slices it, and a slice of a bytearray is a copy.
         """
         response = self._response
         if self.state is BODY and response is not None:
@@ -234,7 +235,7 @@ class HTTP1Protocol(ResponseSource):
             self._landing = False
             landing = response.landing
             if self._tls:
-                # asyncio's and uvloop's TLS keep what does not fit, and lose it at a FIN.
+                # asyncio's and uvloop's TLS keep bytes that do not fit, and lose them at a FIN.
                 left = response.remaining
                 if landing is None or left is None or len(landing) < min(TLS_SCRATCH, left):
                     return self._view
@@ -247,10 +248,10 @@ class HTTP1Protocol(ResponseSource):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take in what was read. Hot: see docs/topics/design.md.
+        """Process the bytes that were read. Hot: see docs/topics/design.md.
 
-        Only the most common cases stand here, a response that has arrived whole written out
-        flat; ``_receive`` has all of them. Invariant: what lies in the scratch buffer is copied
+        Only the most common cases are here, with a response that has arrived whole written out
+        flat; ``_receive`` has all of them. Invariant: the bytes in the scratch buffer are copied
         or consumed before this returns.
         """
         response = self._response
@@ -258,10 +259,10 @@ class HTTP1Protocol(ResponseSource):
             if self.state is HEAD:
                 if self._reader is None and not self._head_bytes:
                     buffer = self._scratch
-                    # A head seen a moment ago is not matched again: an API's answers within one
-                    # second are often the same byte for byte. One size, one head.
-                    # So a hit is right: under the same limits, a whole head and its body's length
-                    # are all that decides. A CommonHead is (whole, size, ..., head at 4, ...).
+                    # A head seen a moment ago is not matched again: an API's heads within one
+                    # second are often the same byte for byte. One head is kept for each size.
+                    # A hit is right: under the same limits, only the whole head and the length of
+                    # its body decide. A CommonHead is (whole, size, ..., head at 4, ...).
                     heads = self._heads
                     plain = heads.get(nbytes)
                     if plain is None or not buffer.startswith(plain[4]):
@@ -313,13 +314,13 @@ class HTTP1Protocol(ResponseSource):
         self._receive(self._scratch, 0, nbytes)
 
     def eof_received(self) -> bool | None:
-        """The peer will send nothing more: the response ends here, whole or not."""
+        """Handle the peer's end of file: the response ends here, complete or not."""
         self.closed_by_peer = self.closed_by_peer or self.state is not CLOSED
         self._on_eof(None)
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is gone; *exc* says why, None for a plain end."""
+        """Handle the loss of the transport; *exc* says why, None if there was no error."""
         if exc is not None and self.state in (HEAD, BODY):
             self._read_remaining()
         self.closed_by_peer = self.closed_by_peer or self.state is not CLOSED
@@ -328,13 +329,13 @@ class HTTP1Protocol(ResponseSource):
             drop_session(self._tls, exc)
         if self._watchdog is not None:
             self._watchdog.stop()
-            self._watchdog = None  # they know each other
+            self._watchdog = None  # they refer to each other
         self.writing_paused = False
         self.transport = self.raw_transport = self._waiting_reader = self._tls = None
         self.write = _not_connected
         if self.upload is not None:
             self.upload.wake()
-            self.upload = None  # they know each other
+            self.upload = None  # they refer to each other
         if self.owner is not None:
             owner, self.owner = self.owner, None
             owner.transport_lost(self)
@@ -342,7 +343,7 @@ class HTTP1Protocol(ResponseSource):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # ------------------------------------------------------------------ exchanges
+    # ------------------------------------------------------------------------ exchanges
 
     def start(self, method: str, target: str, data: bytes, whole: bool) -> HTTPResponse:
         """Begin an exchange: write *data*, the head and, if *whole*, the body; return its response.
@@ -378,30 +379,30 @@ class HTTP1Protocol(ResponseSource):
         return response
 
     def close_after(self, response: HTTPResponse) -> None:
-        """The request said ``Connection: close``: nothing is sent after it (RFC 9112 §9.6)."""
+        """Send nothing after the request, which said ``Connection: close`` (RFC 9112 §9.6)."""
         response.last = self._slow_path = True
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
-        """Give the transport of an upgraded connection away, and the bytes received after the head.
+        """Give away the transport of an upgraded connection, and the bytes received after the head.
 
-        Reading is paused since the head, so that nothing is lost before ``set_protocol``, which
-        has to follow without an ``await`` in between.
+        Reading has been paused since the head, so that no byte is lost before ``set_protocol``,
+        which has to follow without an ``await`` in between.
         """
         transport = self.transport
         if self.state is not UPGRADED or transport is None:
             raise HTTPException(f"{self.origin}: only an open, upgraded connection can be detached")
         if self.raw_transport not in (None, transport):
-            # Until now TCP was paused: see net.dial. Its new owner knows only the TLS transport.
+            # So far TCP is paused: see net.dial. The new owner knows only the TLS transport.
             transport.pause_reading()
             self.resume_reading()
         self.transport = self.raw_transport = self._tls = None
-        self._close(hard=False)  # of which the transport does not hear
+        self._close(hard=False)  # does not reach the transport
         return transport, self._upgraded
 
-    # ------------------------------------------------------------------- receiving
+    # ------------------------------------------------------------------------ receiving
 
     def _receive(self, buffer: bytearray, pos: int, end: int) -> None:
-        """Take ``buffer[pos:end]`` in, whatever the state: heads, bodies, and what follows them."""
+        """Process ``buffer[pos:end]`` in any state: heads, bodies, and the bytes after them."""
         while pos < end:
             response = self._response
             if self.state is HEAD and response is not None:
@@ -443,12 +444,12 @@ class HTTP1Protocol(ResponseSource):
                 self._upgraded += buffer[pos:end]
                 return
             else:
-                # Idle: bytes that nothing asked for poison the connection.
+                # Idle: bytes that no request asked for poison the connection.
                 self.abort()
                 return
 
     def _receive_batch(self, plain: CommonHead, end: int) -> int:
-        """Take in a read that begins with the head *plain*; others wait after this exchange.
+        """Process a read that begins with the head *plain* while other exchanges are queued.
 
         Returns the position from which ``_receive`` goes on.
         """
@@ -457,7 +458,7 @@ class HTTP1Protocol(ResponseSource):
         return self._common_head(response, plain, self._scratch, 0, end)
 
     def _match_head(self, buffer: bytearray, pos: int, end: int) -> CommonHead | None:
-        """Return the plain head at *pos*, after another response in the same read."""
+        """Return the head at *pos*, after another response in the same read; None if uncommon."""
         return match_common_head(buffer, pos, end, self._max_fields, self._max_line)
 
     def _common_head(
@@ -479,14 +480,14 @@ class HTTP1Protocol(ResponseSource):
     ) -> int:
         """Begin the body of *response*, whose head is filled in, from ``buffer[pos:end]``.
 
-        Returns the position after what was used of *buffer*.
+        Returns the position after the bytes that were used, and *end* if the connection has ended.
 
         Hot: see docs/topics/design.md. A body that has arrived whole with its head is complete
-        here, before the caller wakes. Returns *end* also when the connection is over.
+        here, before the caller wakes.
         """
         upload = self.upload
         if upload is not None and upload.open and not self._queued:
-            # The answer is here before the request is whole: RFC 9112 §9.3 and §9.5.
+            # The answer arrives before the request is sent: RFC 9112 §9.3 and §9.5.
             if status >= STOP_SENDING_STATUS:
                 response.will_close = True
                 upload.stop()
@@ -538,17 +539,17 @@ class HTTP1Protocol(ResponseSource):
         return stop
 
     def _finish(self, response: HTTPResponse, leftover: bool) -> None:
-        """End a response that is whole: the next exchange, idle, or close. Hot."""
+        """End a complete response: start the next exchange, become idle, or close. Hot."""
         response.ended = True
         waiter = response.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
         if response.paused:
-            # Paused by its own last bytes. Whoever comes next must be read: head, or EOF.
+            # Paused by its own last bytes. The next bytes must be read: a head, or EOF.
             response.paused = False
             self.resume_reading()
         self._interim = self._head_bytes = 0
-        # Whoever has waited for its body runs later, maybe behind the next exchange's beginning.
+        # The task that waited for its body runs later, maybe after the next exchange began.
         self._waiting_reader = None
         queued = self._queued
         if self._watchdog is not None and not queued:
@@ -557,9 +558,9 @@ class HTTP1Protocol(ResponseSource):
         upload = self.upload
         sending = upload is not None and upload.open
         if response.will_close or (not queued and (leftover or sending)):
-            # RFC 9112 §9.3, §9.6. A leftover is a response that nothing asked for.
+            # RFC 9112 §9.3, §9.6. A leftover is a response that no request asked for.
             self.closed_by_peer = response.will_close
-            # A peer that takes no more of the request would keep a polite end waiting for ever.
+            # A peer that takes no more of the request would hold up a graceful close for ever.
             self._close(hard=sending)
             return
         if queued:
@@ -572,7 +573,7 @@ class HTTP1Protocol(ResponseSource):
             self.owner.exchange_ended(self, response)
 
     def _start_next(self, following: HTTPResponse) -> None:
-        """*following* is received from now on; its wait for bytes has been on for longer."""
+        """Begin to receive *following*. Its wait for bytes goes on; it began earlier."""
         self._waiting_reader = None
         if following.closed:
             self.limit_discard(following)
@@ -580,10 +581,10 @@ class HTTP1Protocol(ResponseSource):
             self._watchdog.arm_total(following.deadline)
 
     def _upgrade(self, response: HTTPResponse) -> None:
-        """HTTP ends here. What follows waits for ``detach`` and the caller's protocol."""
+        """End HTTP on the connection: later bytes wait for ``detach`` and the caller's protocol."""
         self.state = UPGRADED
         self.pause_reading()
-        # RFC 9110 §9.3.6: whatever the framing fields say.
+        # RFC 9110 §9.3.6: the framing fields are ignored.
         response.remaining = 0
         response.chunked = response.will_close = False
         response.feed_eof()
@@ -592,7 +593,7 @@ class HTTP1Protocol(ResponseSource):
             self._watchdog.disarm()
 
     def _informational(self, head: ResponseHead) -> None:
-        """Skip a 1xx response (RFC 9110 §15.2), let the sender and the callback know."""
+        """Skip a 1xx response (RFC 9110 §15.2); tell the sender and the callback."""
         self._interim += 1
         if self._interim > self._limits.max_interim:
             raise HTTPException(f"got more than {self._limits.max_interim} interim responses")
@@ -606,10 +607,10 @@ class HTTP1Protocol(ResponseSource):
                     {"message": "on_informational failed", "exception": exc, "protocol": self}
                 )
 
-    # ------------------------------------------------------------------ ends
+    # ----------------------------------------------------------------------------- ends
 
     def _on_eof(self, exc: Exception | None) -> None:
-        """The peer's side is over, by *exc* or plainly: end the response, whole or not."""
+        """End the response, complete or not: the peer sends no more, because of *exc* if given."""
         state, response = self.state, self._response
         if state is HEAD and response is not None:
             received = self._reader.buffer if self._reader is not None else b""
@@ -626,7 +627,7 @@ class HTTP1Protocol(ResponseSource):
             self._close(hard=False)
 
     def _ends_with_connection(self, response: HTTPResponse) -> bool:
-        """Whether the end of the connection makes *response* whole (RFC 9112 §6.3, §9.8)."""
+        """Whether the end of the connection completes *response* (RFC 9112 §6.3, §9.8)."""
         if response.decoder is not None:
             return response.decoder.feed_eof()
         if response.remaining is not None:
@@ -636,18 +637,18 @@ class HTTP1Protocol(ResponseSource):
         return ssl_object is None or is_clean_eof(ssl_object)
 
     def _fail_on_bad_data(self, exc: BaseException) -> None:
-        """End the connection: the response cannot be read on because of *exc*."""
+        """Close the connection: the response cannot be read any further because of *exc*."""
         if self.state is BODY and self._response is not None:
             self._close(incomplete(self._response, str(exc)), cause=exc, hard=True)
         else:
             self._close(exc, cause=exc.__cause__, hard=True)
 
     def close(self) -> None:
-        """End the connection politely: what was written still goes out."""
+        """Close the connection gracefully: bytes that were written still go out."""
         self._close(hard=False)
 
     def abort(self) -> None:
-        """End the connection at once. Waiting readers and senders are woken."""
+        """Close the connection at once; wake waiting readers and senders."""
         self._close(hard=True)
 
     def _close(
@@ -658,10 +659,10 @@ class HTTP1Protocol(ResponseSource):
         cause: BaseException | None = None,
         notes: str = "",
     ) -> None:
-        """End the connection: every end comes here, some twice.
+        """Close the connection: every end of a connection comes here, some twice.
 
-        The exchange that is being received fails with *error*, which *cause* led to; by default
-        because this program closed the connection. *hard* drops what was not sent yet.
+        The exchange that is being received fails with *error*, whose cause is *cause*; by default
+        with the error of a connection that this program closed. *hard* drops bytes not sent yet.
         """
         transport, response = self.transport, self._response
         self.state = CLOSED
@@ -700,7 +701,7 @@ class HTTP1Protocol(ResponseSource):
             response.set_exception(self.describe(exc, response))
 
     def _notify_closed(self) -> None:
-        """Tell the owner, once, that the connection serves no other exchange."""
+        """Tell the owner, once, that the connection will serve no other exchange."""
         if self.owner is not None and not self._owner_told:
             self._owner_told = True
             self.owner.connection_ended(self)
@@ -719,16 +720,16 @@ class HTTP1Protocol(ResponseSource):
         )
 
     def _expired(self, name: str) -> None:
-        """The watchdog's call: the limit *name* has passed."""
+        """Handle the watchdog's call: the limit *name* has passed."""
         transport, response = self.transport, self._response
         if transport is None or response is None:
             return
         if name == "write" and self.upload is not None and self.upload.peer_takes_bytes():
             return
         if name == "read" and response.head is not None and response.waiter is None:
-            # The wait for the head is over, and nobody waits for the body: its reader has kept
-            # the queued exchanges waiting for too long. The response stays readable; the
-            # connection closes after it.
+            # The head has arrived, and nobody has read the body within the read limit, which keeps
+            # the queued exchanges waiting. The response stays readable; the connection closes
+            # after it.
             if self._queued:
                 response.will_close = True
                 self._notify_closed()
@@ -739,10 +740,10 @@ class HTTP1Protocol(ResponseSource):
         self._close(error, hard=True, notes=f"{name}={limit:g}" if limit is not None else name)
 
     def _read_remaining(self) -> None:
-        """Read what the kernel still holds of a plain connection whose writing failed.
+        """Read the bytes that the kernel still holds after a write has failed; not over TLS.
 
-        A server that answers 413 and closes makes the next write fail, and the transport then
-        drops what it has not read: the answer (RFC 9112 §9.6).
+        A server that answers 413 and closes makes the next write fail. The transport then drops
+        the bytes that it has not read: the answer (RFC 9112 §9.6).
         """
         transport = self.transport
         if transport is None or transport.get_extra_info("ssl_object") is not None:

@@ -1,7 +1,7 @@
 """ResponseSource: the side of a connection that its responses and their readers use.
 
-They pause and resume reading, wait within the limits of ``Timeout``, and are given up. What
-arrives, and how a connection ends, is protocol.py's. Layer: above response, below protocol.
+They pause and resume reading, wait within the limits of ``Timeout``, and are abandoned. Receiving
+bytes and ending the connection is protocol.py's part. Layer: above response, below protocol.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["BODY", "CLOSED", "HEAD", "IDLE", "UPGRADED", "ResponseSource"]
 
 
 class State(IntEnum):
-    """What the connection receives next: see the diagram in protocol.py."""
+    """The next thing that the connection receives: see the diagram in protocol.py."""
 
     IDLE = 0
     HEAD = 1
@@ -37,10 +37,10 @@ class State(IntEnum):
 IDLE, HEAD, BODY, UPGRADED, CLOSED = State
 
 DISCARD_SECONDS = 1.0
-"""For the rest of a body that nobody wants; if it takes longer, it costs the connection."""
+"""Seconds that an abandoned body may take to arrive; then the connection is aborted."""
 
 DISCARD_SHARED_SECONDS = 10.0
-"""The same where others wait behind it, or its head is not here; from when it is its turn."""
+"""Seconds if its head is missing or other exchanges are queued, from when it is its turn."""
 
 
 class ResponseSource(asyncio.BufferedProtocol):
@@ -78,11 +78,11 @@ class ResponseSource(asyncio.BufferedProtocol):
         # Per connection
         self.state: State = IDLE
         self.transport: asyncio.Transport | None = None
-        # What reading is paused on. A paused TLS transport loses data at a FIN: see net.dial.
+        # Reading is paused on this one. A paused TLS transport loses data at a FIN: see net.dial.
         self.raw_transport: asyncio.Transport | None = None
         self.peername: Any = None
         self.can_land = self.lands_pieces = reads_in_one_go(loop)
-        # libuv reads up to 32 times before anything else runs, a woken reader too.
+        # libuv reads up to 32 times before anything else runs, even a woken reader.
         self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
         self.writing_paused = False
         self._watchdog: Watchdog | None = None
@@ -91,19 +91,19 @@ class ResponseSource(asyncio.BufferedProtocol):
         # Per exchange: the one that is being received, and those after it.
         self._response: HTTPResponse | None = None
         self._queued: deque[HTTPResponse] | None = None
-        # A reader that waits for bytes: it is kept alive although _response may be weak.
+        # The reader that waits for bytes: this keeps it alive even if _response is weak.
         self._waiting_reader: Exchange | None = None
 
     def close(self) -> None:
-        """End the connection politely: what was written still goes out."""
+        """Close the connection gracefully: bytes that were written still go out."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """End the connection at once. Waiting readers and senders are woken."""
+        """Close the connection at once; wake waiting readers and senders."""
         raise NotImplementedError
 
     def _expired(self, name: str) -> None:
-        """The watchdog's call: the limit *name* has passed."""
+        """Handle the watchdog's call: the limit *name* has passed."""
         raise NotImplementedError
 
     def pause_reading(self) -> None:
@@ -113,37 +113,37 @@ class ResponseSource(asyncio.BufferedProtocol):
             raw.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Resume reading."""
         raw = self.raw_transport or self.transport
         if raw is not None and not raw.is_closing():
             raw.resume_reading()
 
     def get_extra_info(self, name: str) -> Any:
-        """Return ``transport.get_extra_info(name)``, None once the transport is gone."""
+        """Return ``transport.get_extra_info(name)``; None after the transport was lost."""
         return self.transport.get_extra_info(name) if self.transport is not None else None
 
-    # ------------------------------------------------------------------------ limits
+    # --------------------------------------------------------------------------- limits
 
     def set_timeout(self, timeout: Timeout) -> None:
-        """Let the waits that begin from now on have the limits of *timeout*."""
+        """Use the limits of *timeout* for the waits that begin from now on."""
         self.timeout = timeout
         self._read_timeout = timeout.read
         self.write_timeout = timeout.write
         self.timed = timeout != NO_TIMEOUT
 
     def watchdog(self) -> Watchdog:
-        """Return the connection's one timer, made when first needed."""
+        """Return the connection's one timer, made on first use."""
         if self._watchdog is None:
             self._watchdog = Watchdog(self.loop, self._expired)
         return self._watchdog
 
     def _progress(self) -> None:
-        """Bytes have arrived: the ``read`` limit counts anew."""
+        """Restart the ``read`` limit: bytes have arrived."""
         if self._read_timeout is not None and self._watchdog is not None:
             self._watchdog.progress(self._read_timeout)
 
     def arm_total(self, response: HTTPResponse, deadline: float) -> None:
-        """Let the exchange of *response* end by *deadline*; what is received before it, too."""
+        """End the exchange of *response* at *deadline*, and any before it that goes on then."""
         if self.state is CLOSED:
             return
         response.deadline = deadline
@@ -152,31 +152,31 @@ class ResponseSource(asyncio.BufferedProtocol):
             deadline = min(deadline, front.deadline)
         self.watchdog().arm_total(deadline)
 
-    # ------------------------------------------------------------------------- waits
+    # ---------------------------------------------------------------------------- waits
 
     def begin_wait(self, reader: Exchange) -> None:
-        """Somebody waits for bytes from now on."""
+        """Begin the wait of *reader* for bytes, within the ``read`` limit."""
         self._waiting_reader = reader
         if self._read_timeout is not None:
             self.watchdog().arm_read(self._read_timeout)
 
     def begin_head_wait(self, response: HTTPResponse) -> None:
-        """Somebody waits for the head of *response* since the exchange began.
+        """Limit the wait for the head of *response*, counted from when the exchange began.
 
-        For who waits for nothing else: a body's reader tells of its own waits.
+        For callers that wait only for the head: the reader of a body reports its own waits.
         """
         limit = self._read_timeout
         if limit is not None:
             watchdog = self._watchdog
             if watchdog is None:
                 watchdog = self.watchdog()
-            # Behind others the wait that is on is its own, too: one limit for all, which bytes
-            # put off, and requests do not.
+            # After other exchanges the limit that runs covers this wait, too: it is one for all,
+            # which bytes restart, and requests do not.
             if self._response is response or watchdog.is_read_disarmed:
                 watchdog.arm_read_at(response.started + limit)
 
     def end_wait(self, reader: Exchange) -> None:
-        """*reader* waits no more. Others' waits may be on: of the next exchange, or behind it."""
+        """End the wait of *reader*. Others may go on: of the next exchange, or of queued ones."""
         if self._waiting_reader is not reader:
             return
         self._waiting_reader = None
@@ -184,7 +184,7 @@ class ResponseSource(asyncio.BufferedProtocol):
             self._watchdog.disarm_read()
 
     async def wait_closed(self, limit: float) -> None:
-        """Wait until the transport is gone; after *limit* seconds it is aborted."""
+        """Wait until the transport has closed; abort it after *limit* seconds."""
         transport = self.transport
         if transport is None:
             return
@@ -196,20 +196,20 @@ class ResponseSource(asyncio.BufferedProtocol):
         finally:
             timer.cancel()
 
-    # -------------------------------------------------------------------- given up
+    # ------------------------------------------------------------------------ abandoned
 
     def limit_discard(self, response: HTTPResponse) -> None:
-        """Nobody wants *response* any more: it may not keep the connection for long."""
+        """Bound the time for which *response*, which was abandoned, keeps the connection busy."""
         if self._response is response:
             alone = response.head is not None and not self._queued
             seconds = DISCARD_SECONDS if alone else DISCARD_SHARED_SECONDS
             self.watchdog().arm_total(self.loop.time() + seconds)
 
     def release_to_response(self) -> None:
-        """Nobody but a response's holder knows this connection any more.
+        """Leave the connection to the response that is being received: its owner has dropped it.
 
-        The response is read to its end and the connection closed; if the response is dropped
-        as well, the connection is aborted. ``_held`` keeps it alive while a task waits in it.
+        The connection closes after the response; if the response is dropped, too, the connection
+        is aborted. ``_waiting_reader`` keeps the response alive while a task waits in it.
         """
         response = self._response
         if response is None or response.head is None or self._queued:
@@ -219,13 +219,13 @@ class ResponseSource(asyncio.BufferedProtocol):
         self.hold_weakly(response)
 
     def hold_weakly(self, reader: Exchange) -> None:
-        """Abort the connection when nobody else knows *reader*, which is being received."""
+        """Abort the connection when *reader*, which is being received, is dropped."""
         if self._response is reader:
             self._response = weakref.proxy(reader, self._dropped)
 
     def _dropped(self, _: object) -> None:
         self._response = None
-        # Later, and in the loop's thread: the collector runs in any, and in the middle of anything.
-        # Until then the state stays, so that whoever begins an exchange is behind this one.
+        # Later, and in the loop's thread: the garbage collector runs in any thread, and in the
+        # middle of anything. Until then the state stays, so that a new exchange is queued.
         with suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self.abort)
