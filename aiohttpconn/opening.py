@@ -28,11 +28,11 @@ P = TypeVar("P", bound="HTTP1Protocol")
 
 Dialer: TypeAlias = "Callable[[Callable[[], P], Destination, DialReport], \
 Awaitable[tuple[asyncio.Transport, P]]]"
-"""Makes the transport and puts the protocol that the factory makes on it; ``net.dial`` is one."""
+"""Connects a transport and puts the factory's protocol on it; ``net.dial.dial`` is one."""
 
 
 class Opening:
-    """One connect that is under way. Its owner may end it at any moment: ``close()``.
+    """One connect that is under way. Its owner may end it at any moment with ``close()``.
 
     *method* and *url* are those of the request that wants the connection; both are empty if
     ``connect()`` was called by hand. *origin* is the beginning of URLs without a host.
@@ -58,7 +58,7 @@ class Opening:
     ) -> P:
         """Return a connected protocol. *deadline*: the request's, on the loop's clock.
 
-        Raises what ``HTTPConnection.connect`` raises. Cancelled, it leaves nothing open.
+        Raises the errors of ``HTTPConnection.connect``. If cancelled, it leaves nothing open.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -90,7 +90,7 @@ class Opening:
             raise failed from None
         finally:
             self._limit = None
-        # Nothing has awaited since: the transport has an owner.
+        # There was no await since: the transport always has an owner.
         protocol.raw_transport = self.report.raw_transport or transport
         return protocol
 
@@ -110,7 +110,7 @@ class Opening:
         """End the connect: its task gets ``ConnectionAbortedError``."""
         self.closed = True
         if self._limit is not None:
-            with suppress(RuntimeError):  # it is at its end already, or its loop is
+            with suppress(RuntimeError):  # the connect has ended already, or the loop does not run
                 self._limit.reschedule(asyncio.get_running_loop().time())
 
 

@@ -18,19 +18,19 @@ __all__ = ["PipeliningProtocol"]
 
 
 class PipeliningProtocol(HTTP1Protocol):
-    """A connection whose requests may share writes and reads. The pool's connections are such."""
+    """A connection whose requests may share writes and reads, as all of a pool's may."""
 
     __slots__ = ("_batch", "_last_head")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, origin: str = "", **options: Any) -> None:
         HTTP1Protocol.__init__(self, loop, origin, **options)
-        # The requests that the next turn of the loop writes; None writes each by itself.
+        # The requests to be written at the end of this turn; None writes each by itself.
         self._batch: list[bytes] | None = None
         # The head of the last response that followed another one in the same read.
         self._last_head: CommonHead | None = None
 
     def batch_writes(self, on: bool) -> None:
-        """Write the requests of one turn of the loop at once, at its end; or each by itself."""
+        """Write the requests of one turn of the loop at once, at its end, or each by itself."""
         if on:
             if self._batch is None:
                 self._batch = []
@@ -42,9 +42,9 @@ class PipeliningProtocol(HTTP1Protocol):
                 self.write = self.transport.write
 
     def _write_first(self, data: bytes) -> None:
-        """Write *data*, and what else comes in this turn of the loop, at its end."""
+        """Write *data* at the end of this turn of the loop, with all that is written after it."""
         batch = self._batch
-        assert batch is not None, "a write for a batch that there is not"
+        assert batch is not None, "a batched write without a batch"
         batch.append(data)
         self.write = batch.append
         self.loop.call_soon(self._write_batch)
@@ -69,10 +69,10 @@ class PipeliningProtocol(HTTP1Protocol):
         """Complete the responses that lie whole, one after the other, in the scratch buffer.
 
         *plain* is the head of the first. Returns the position after them, from which ``_receive``
-        goes on: with a body that is not whole, or a head that is not plain.
+        goes on: with a body that is not whole, or a head that is not a common one.
 
         Hot: see docs/topics/design.md.
-        Invariant: a head that begins like the last one is the last one: they end with a blank line.
+        Invariant: a head that begins like the last one equals it, as each ends with a blank line.
         """
         buffer = self._scratch
         queued = self._queued
@@ -112,7 +112,7 @@ class PipeliningProtocol(HTTP1Protocol):
                 if self._watchdog is not None:
                     self._watchdog.disarm()
                 if pos < end:
-                    # Nothing asked for what follows: _receive closes the connection.
+                    # No request asked for the bytes that follow: _receive closes the connection.
                     return pos
             else:
                 self._start_next(response)

@@ -1,8 +1,8 @@
-"""Upload: one request's body on its way, its back-pressure, and when it has become pointless.
+"""Upload: one request's body being sent, its back-pressure, and when to stop sending it.
 
 The sender writes, then waits in ``drain`` until the transport takes more. Each of its waits also
-ends when more of the body is no longer wanted: the connection is gone, or an answer is here that
-makes the rest of the request pointless.
+ends when no more of the body is wanted: the connection has ended, or an answer has arrived that
+makes it pointless to send on.
 
 Layer: above response, below protocol.
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Upload"]
 
 TURN_BYTES = 4 * 1024 * 1024
-"""Bytes written between turns of the loop, about a millisecond of a local peer's."""
+"""Bytes written between two turns of the loop: about a millisecond for a local peer."""
 
 TURN_SHARE = TURN_BYTES // 16
-"""The least that a write counts as: making a small one costs more than sending it."""
+"""Bytes that a smaller write counts as: making a small block costs more than sending it."""
 
 
 class Sink(Protocol):
@@ -46,8 +46,8 @@ class Sink(Protocol):
 class Upload:
     """A request that is sent in more than one write, from its head to its last byte.
 
-    Attributes: ``open``, until the last byte was written; ``wanted``, until the rest of the
-    request becomes pointless; ``is_tls``, whether the bytes are encrypted on their way.
+    Attributes: ``open`` is True until the last byte is written; ``wanted`` is True until it is
+    pointless to send on; ``is_tls`` tells whether the bytes are encrypted.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class Upload:
         self.is_tls = is_tls
         self.open = True
         self.wanted = True
-        # Bytes that the transport held when the wait for the peer to take some began.
+        # Bytes that the peer had not taken when the wait for it began.
         self._unsent = 0
         # Bytes written since the loop had a turn.
         self._written = 0
@@ -75,27 +75,27 @@ class Upload:
         self._stop_waiter: asyncio.Future[None] | None = None
         self._continue_waiter: asyncio.Future[None] | None = None
 
-    # -------------------------------------------------------------------- the sender
+    # ----------------------------------------------------------------------- the sender
 
     def write(self, data: bytes | memoryview) -> None:
-        """Write *data*; a connection that is gone swallows it."""
+        """Write *data*; drop it if the connection has ended."""
         transport = self._sink.transport
         if transport is not None:
             self._written += max(len(data), TURN_SHARE)
             transport.write(data)
 
     def end(self) -> None:
-        """Mark the request as sent whole."""
+        """Mark the request as completely sent."""
         self.open = False
 
     async def drain(self) -> None:
         """Wait until the transport takes more; return at once if no more is wanted.
 
-        A source that never waits, and a transport that takes all, would keep an early answer, a
-        timeout and everybody else waiting: every ``TURN_BYTES`` the loop has a turn.
+        A source that never waits and a transport that takes everything would hold up early answers,
+        timeouts and all other tasks, so the loop has a turn every ``TURN_BYTES``.
         """
         waited = False
-        # Again if it was woken for another reason: borrowed memory must not be used before.
+        # Wait again if woken for another reason: until then borrowed memory must not be reused.
         while self._sink.writing_paused and self.wanted:
             waited = True
             self._written = 0
@@ -104,18 +104,18 @@ class Upload:
             return
         transport = self._sink.transport
         if transport is None or transport.is_closing() or self._written >= TURN_BYTES:
-            # Closing: a write has failed, and only the loop can tell us so.
+            # If it is closing, a write has failed, and the loop has yet to tell us.
             self._written = 0
             await asyncio.sleep(0)
 
     async def write_borrowed(self, data: memoryview) -> None:
-        """Write *data* and wait until the transport holds none of it: its memory is used again.
+        """Write *data*; wait until the transport holds none of it: its memory can then be reused.
 
-        Once no more is wanted the wait ends earlier, and that memory must be left as it is.
+        If no more is wanted the wait ends earlier, and that memory must not be changed.
         """
         transport = self._sink.transport
         if transport is not None and not transport.is_closing():
-            # Pause as soon as anything is held: a TLS transport at its limit, others above it.
+            # Pause as soon as anything is held: a TLS transport pauses at its limit, others above.
             transport.set_write_buffer_limits(1 if self.is_tls else 0)
             self.write(data)
         try:
@@ -125,7 +125,7 @@ class Upload:
                 transport.set_write_buffer_limits()
 
     def socket(self) -> Any:
-        """Return the transport's socket; None once the connection is gone."""
+        """Return the transport's socket; None after the connection was lost."""
         transport = self._sink.transport
         return transport.get_extra_info("socket") if transport is not None else None
 
@@ -160,10 +160,10 @@ class Upload:
             waiter.set_result(None)
         return waiter
 
-    # ------------------------------------------------------------------ the protocol
+    # --------------------------------------------------------------------- the protocol
 
     def stop(self) -> None:
-        """Take no more of the request; wake its sender."""
+        """Stop the upload, as no more of the request is wanted; wake its sender."""
         self.wanted = False
         self.wake()
         _resolve(self._stop_waiter)
@@ -178,7 +178,7 @@ class Upload:
         _resolve(self._continue_waiter)
 
     def peer_takes_bytes(self) -> bool:
-        """Whether the peer took bytes since the write limit was armed; if so, arm it anew."""
+        """Whether the peer took bytes since the write limit was armed; if so, arm it again."""
         sink = self._sink
         if sink.transport is None or sink.write_timeout is None:
             return False
@@ -191,10 +191,10 @@ class Upload:
 
 
 def _untaken(transport: asyncio.Transport, raw: asyncio.Transport | None) -> int:
-    """Return how many written bytes the peer has not taken: the transports', and the kernel's.
+    """Return how many written bytes the peer has not taken, in the transports and the kernel.
 
-    Linux wakes a writer only when a third of the kernel's buffer is free again. TIOCOUTQ tells
-    of every byte; where there is none, the transport's own count has to do.
+    Linux wakes a writer only when a third of the kernel's buffer is free again. TIOCOUTQ counts
+    every byte; without it only the transports' own counts are known.
     """
     size = transport.get_write_buffer_size()
     if raw is not None and raw is not transport:
