@@ -1,4 +1,4 @@
-"""What a request's body may be, and how it becomes blocks of bytes and a length.
+"""Request bodies: from any type that a caller may give to blocks of bytes and a length.
 
 Layer: above the wire and net; knows no connection.
 """
@@ -22,18 +22,18 @@ BLOCKSIZE = 64 * 1024
 """Bytes read at once from a body that is a file, by default (http.client's blocksize)."""
 
 SMALL_BODY = 64 * 1024
-"""Bytes up to which a body leaves in one write, so one packet, with its head: it is copied."""
+"""Bytes up to which a body is copied to leave in one write, so one packet, with its head."""
 
 THREAD_BLOCK = 2 * 1024 * 1024
-"""Bytes of a regular file read at once in a thread: getting there costs as much as 0.5 MiB."""
+"""Bytes of a regular file read at once in a thread: the switch costs as much as 0.5 MiB."""
 
 LARGE = 64 * 1024
-"""Bytes from which on copying them is what an upload costs."""
+"""Bytes from which copying them is most of the cost of an upload."""
 
 HALF_PAGE = 2048
-"""Bytes, of a page of 4096: as far as can be from where it begins and from where it ends."""
+"""Bytes into a page of 4096: as far as can be from its beginning and its end."""
 
-# Read what the kernel has in memory, and refuse to wait for a disk; Linux has it.
+# The flag to read only bytes that the kernel has in memory, never from a disk; Linux has it.
 _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 _NATIVE_READS = (io.BufferedReader.read, io.BufferedRandom.read, io.FileIO.read)
@@ -44,9 +44,9 @@ _BYTES_LIKE = (bytes, bytearray, memoryview, array.array, mmap.mmap)
 class Body:
     """A request's body: in memory (``data``), a regular file (``file``), or blocks to be read.
 
-    ``length`` is its size in bytes, None where only reading it tells. ``offset`` is where it
+    ``length`` is its size in bytes, None if only reading it tells. ``offset`` is where it
     starts in ``file``. ``may_block``: whether the next block may take for ever, because the
-    caller's own code awaits, or a pipe is read. ``reuses_buffer``: whether a block is only there
+    caller's own code awaits, or a pipe is read. ``reuses_buffer``: whether a block is valid only
     until the next.
     """
 
@@ -72,10 +72,10 @@ class Body:
         self.may_block = False
 
     def blocks(self, least: int = 0) -> AsyncGenerator[bytes | memoryview, None]:
-        """Iterate over the body's blocks, empty ones left out.
+        """Iterate over the body's blocks, without empty ones.
 
-        Files that have a descriptor are read so that a slow disk stops nobody; a regular file
-        in blocks of *least* bytes, or of the blocksize if that is more.
+        Files that have a descriptor are read so that a slow disk does not stop the loop; a regular
+        file in blocks of *least* bytes, or of the blocksize if that is more.
         """
         if self.reuses_buffer:
             size = max(least, self._blocksize)
@@ -99,7 +99,7 @@ class Body:
                     yield block
 
     async def _read_blocks(self) -> AsyncGenerator[bytes | memoryview, None]:
-        """Call the source's ``read``; in a thread if a descriptor is behind it."""
+        """Call the source's ``read``; in a thread if it has a descriptor."""
         source = self._source
         is_text = isinstance(source, io.TextIOBase)
         in_thread = self.file is not None or _has_descriptor(source)
@@ -127,13 +127,13 @@ class Body:
     async def _file_blocks(self, size: int, in_thread: int) -> AsyncGenerator[memoryview, None]:
         """Read the regular file into one buffer, *size* bytes at a time.
 
-        What the kernel has in memory is read at once: a thread costs more than the read. The
-        rest is read in a thread, *in_thread* bytes at a time where the kernel cannot tell. The
-        file's position is moved when all is over, or left alone if a thread is still reading:
-        to wait for the file's lock would be to wait for the disk.
+        Bytes that the kernel has in memory are read at once: a thread costs more than the read.
+        Others are read in a thread, *in_thread* bytes at a time if the kernel cannot tell. The
+        file's position is moved at the end, or left alone if a thread is still reading: waiting
+        for the file's lock would mean waiting for the disk.
         """
         file, offset, left = self.file, self.offset, self.length
-        assert file is not None and left is not None, "only a regular file is lent"
+        assert file is not None and left is not None, "only a regular file reuses its buffer"
         loop = asyncio.get_running_loop()
         no_wait = _NO_WAIT
         got: int | None
@@ -151,7 +151,7 @@ class Body:
                     except BlockingIOError:
                         pass
                     except OSError:
-                        # This file system cannot tell; or reading fails, and the thread says why.
+                        # This file system cannot tell; or reading fails, and the thread raises why.
                         no_wait = None
                         view = buffer = _memory(min(in_thread, left))
                 if got is None:
@@ -173,14 +173,14 @@ class Body:
 
 
 def make_body(body: Any, blocksize: int) -> Body:
-    """Return *body* as a ``Body``; ``TypeError`` that says what it may be for anything else.
+    """Return *body* as a ``Body``; ``TypeError``, which lists the types, for anything else.
 
     A str is encoded as ISO-8859-1, as http.client does; ``UnicodeEncodeError`` says how to
-    encode others. A regular file's length is what lies behind its position.
+    encode others. The length of a regular file counts from its position.
     """
     made = Body(body, blocksize)
     if type(body) is bytes:
-        # What most bodies are.
+        # Most bodies are bytes.
         made.data = body
         made.length = len(body)
     elif isinstance(body, str):
@@ -244,9 +244,9 @@ def encode_text(text: str, what: str) -> bytes:
 
 
 def _look_at_file(made: Body, body: Any) -> None:
-    """Set ``file``, ``offset`` and ``length`` if *body* is a regular file read as it stands.
+    """Set ``file``, ``offset`` and ``length`` if *body* is a regular file, read unchanged.
 
-    Only the file classes of ``io`` count: a GzipFile has a descriptor too, of other bytes.
+    Only the file classes of ``io`` count: a GzipFile has a descriptor, too, of other bytes.
     """
     made.may_block = made.may_block or _has_descriptor(body)
     file = _unwrapped(body)
@@ -257,12 +257,12 @@ def _look_at_file(made: Body, body: Any) -> None:
         return
     try:
         if isinstance(file, io.BufferedRandom):
-            file.flush()  # what was written and is in its buffer yet
+            file.flush()  # its buffer may hold bytes that were written
         status = os.fstat(raw.fileno())
         offset = file.tell()
         size = max(0, status.st_size - offset)
         if not size and hasattr(os, "pread") and os.pread(raw.fileno(), 1, offset):
-            # A file of /proc: regular, but its size cannot be told.
+            # A file of /proc: regular, but of unknown size.
             return
     except (OSError, ValueError):
         return
@@ -275,9 +275,9 @@ def _look_at_file(made: Body, body: Any) -> None:
 
 
 def _unwrapped(body: Any) -> Any:
-    """Return the file in a wrapper of tempfile's, anything else as it is.
+    """Return the file in a wrapper of tempfile's, anything else unchanged.
 
-    Nobody else's ``file``: what a caller's object reads may be something else than its file has.
+    Only tempfile's: the ``read`` of a caller's object may return other bytes than its ``file``.
     """
     wrapper = getattr(sys.modules.get("tempfile"), "_TemporaryFileWrapper", None)
     if type(body) is not wrapper:
@@ -293,11 +293,11 @@ def _reads_natively(file: Any, raw: io.FileIO) -> bool:
 
 
 def _memory(size: int) -> memoryview:
-    """Return *size* bytes to read a file into; large ones begin far from where a page does.
+    """Return *size* bytes to read a file into; large ones begin far from the start of a page.
 
-    Some CPUs copy at three quarters of their speed, or half of it, to a place up to 16 bytes
-    behind its source's, counted within pages. The kernel's copy of a file begins with a page, and
-    large blocks of malloc's 16 bytes behind the beginning of one.
+    Some CPUs copy at three quarters of their speed, or half of it, if the target is up to 16 bytes
+    further into its page than the source. The kernel's copy of a file begins with a page, and
+    malloc's large blocks begin 16 bytes after the start of one.
     See ``benchmarks/micro/upload_paths.py``.
     """
     if size < LARGE:
@@ -324,5 +324,5 @@ def _has_descriptor(source: Any) -> bool:
 
 
 def _is_text(source: Any) -> bool:
-    """Whether an object that is no io class reads as text, told by its ``encoding``."""
+    """Whether an object that is not of an io class reads text: whether it has an ``encoding``."""
     return getattr(source, "encoding", None) is not None

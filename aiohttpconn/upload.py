@@ -1,13 +1,13 @@
 """Send a request on an open connection: head, body, back-pressure, counting, and when to stop.
 
 A body is sent block by block, and after each block the transport's buffer decides whether to
-wait. Sending ends early, and without an error, when an answer makes the rest pointless
+wait. Sending ends early, and without an error, when an answer makes it pointless to send on
 (``Upload.wanted``).
 
 A regular file is read into one buffer, which the transport has to be done with before the next
 read. ``sendfile`` is not used: a slow disk would stop the loop, ``loop.sendfile`` pauses reading
-until the whole file is sent, so that an early 413 is not seen, and uvloop has none. On loopback it
-is slower, too (``benchmarks/micro/upload_paths.py``).
+until the whole file is sent, so that an early 413 is not seen, and uvloop does not have it. It is
+slower on loopback, too (``benchmarks/micro/upload_paths.py``).
 
 Layer: above protocol, below connection.
 """
@@ -41,14 +41,14 @@ __all__ = [
 ]
 
 SLICE = 1024 * 1024
-"""Bytes written at once: never a second copy of a whole body. What fits in a CPU's own cache;
-256 KiB cost a quarter more (``benchmarks/micro/upload_paths.py``)."""
+"""Bytes written at once, so that there is never a second copy of a whole body. They fit in a CPU's
+own cache; 256 KiB cost a quarter more (``benchmarks/micro/upload_paths.py``)."""
 
 TLS_SLICE = 256 * 1024
-"""Bytes encrypted at once: while that goes on nothing is sent, and a peer that waits is late."""
+"""Bytes encrypted at once: nothing is sent meanwhile, and a peer that waits is delayed."""
 
 CHUNK_COPIED = 256 * 1024
-"""Bytes up to which an item is copied to leave in one write with its framing."""
+"""Bytes up to which an item is copied, to leave in one write with its chunk framing."""
 
 CONTINUE_TIMEOUT = 1.0
 """Seconds that a body waits for ``100 Continue`` (curl's number): servers may never send it."""
@@ -59,9 +59,9 @@ OnBlock: TypeAlias = Callable[[Any], None]
 class OutgoingRequest(NamedTuple):
     """A request that is ready to be sent: the head is encoded, the framing decided.
 
-    *body* is what does not leave in one write with the head; it is *chunked*, or of *length*
-    bytes, the Content-Length announced. *expects*: whether it waits for ``100 Continue``.
-    *upgrades*, *closes*: whether the request wants to leave HTTP/1.1, or end the connection.
+    *body* is None if it leaves in one write with the head; if not, it is sent *chunked*, or has
+    the *length* that Content-Length announces. *expects*: whether it waits for ``100 Continue``.
+    *upgrades*, *closes*: whether the request asks to leave HTTP/1.1, or ends the connection.
     """
 
     method: str
@@ -86,8 +86,8 @@ def prepare_request(
 ) -> OutgoingRequest:
     """Return the request whose fields are *names*; a small body leaves with *head*.
 
-    Raises ``ValueError`` for a body of TRACE, and ``BodyLengthError`` if the body's length is
-    known and not the one announced.
+    Raises ``ValueError`` for a TRACE request with a body, and ``BodyLengthError`` if the body's
+    length is known and not the one announced.
     """
     if body is not None and method == "TRACE":
         raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
@@ -106,9 +106,9 @@ def prepare_request(
 def start_request(
     protocol: HTTP1Protocol, request: OutgoingRequest, deadline: float | None, more: bool = False
 ) -> HTTPResponse:
-    """Write the head of *request*; return its response. *more*: a caller sends the body later.
+    """Write the head of *request*; return its response. *more*: the caller sends a body later.
 
-    *deadline*: when the exchange must have ended, on the loop's clock.
+    *deadline*: the time by which the exchange must have ended, on the loop's clock.
     """
     whole = request.body is None and not more
     response = protocol.start(request.method, request.target, request.head, whole)
@@ -129,9 +129,8 @@ async def send_request(
 ) -> None:
     """Send the body of *request*, whose *response* ``start_request`` has returned.
 
-    Returns when the body is sent, or when the rest of it has become pointless: because of an
-    answer, or because *response* has failed. Raises what the body's source raises, and
-    ``BodyLengthError``.
+    Returns when the body is sent, or when it is pointless to send on, because of an answer or
+    because *response* has failed. Raises ``BodyLengthError``, and any error of the body's source.
     """
     body, upload = request.body, protocol.upload
     if body is not None and upload is not None and upload.wanted:
@@ -146,10 +145,10 @@ async def send_request(
 async def _send_body(
     upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock | None
 ) -> None:
-    """Send *body* whole, as chunks if *chunked*, and mark the request as sent.
+    """Send all of *body*, as chunks if *chunked*, and mark the request as sent.
 
     *length* is the Content-Length announced, None if there is none. Raises ``BodyLengthError``
-    if the body has another length: what is too much is never sent. *on_block* sees each block.
+    if the body has another length; bytes beyond it are never sent. *on_block* gets each block.
     """
     sent = await send_part(upload, body, limit=length, on_block=on_block, chunked=chunked)
     if not upload.wanted:
@@ -169,9 +168,9 @@ async def send_part(
     on_block: OnBlock | None,
     chunked: bool = False,
 ) -> int:
-    """Send *body*, *limit* bytes at most; return how many bytes of its own were sent.
+    """Send *body*, *limit* bytes at most; return how many of its bytes were sent.
 
-    Ends early, without an error, when sending has become pointless. Raises ``BodyLengthError``
+    Ends early, without an error, when it is pointless to send on. Raises ``BodyLengthError``
     before a byte beyond *limit* is sent.
     """
     if limit is not None and body.length is not None and body.length > limit:
@@ -189,9 +188,9 @@ def _wrong_length(length: int, got: int) -> BodyLengthError:
 
 
 async def _in_task(upload: Upload, sending: Coroutine[Any, Any, int]) -> int:
-    """Run *sending* until it ends or is pointless: its source may wait for ever.
+    """Run *sending* until it ends or becomes pointless: its source may wait for ever.
 
-    One task for the whole body, so that the caller's generator runs in one task and context.
+    One task sends the whole body, so that the caller's generator runs in one task and context.
     """
     task = asyncio.ensure_future(sending)
     stopped = upload.stop_waiter()
@@ -201,28 +200,28 @@ async def _in_task(upload: Upload, sending: Coroutine[Any, Any, int]) -> int:
     except asyncio.CancelledError as exc:
         cancelled = exc
     while not task.done():
-        # The source may take its time to end, and each cancellation that comes is for it.
+        # The source may take its time to end; it gets each cancellation that comes meanwhile.
         task.cancel()
         try:
             await asyncio.wait((task,))
         except asyncio.CancelledError as exc:
             cancelled = exc
     if not task.cancelled() and (failure := task.exception()) is not None:
-        # Also in place of a cancellation, as if the source had been awaited right here.
+        # It also replaces a cancellation, as if the source had been awaited right here.
         raise failure
     if cancelled is not None:
         try:
             raise cancelled
         finally:
-            del cancelled  # it knows this frame
-    # A source that is cancelled by itself has not ended: the body is not whole.
+            del cancelled  # it refers to this frame
+    # A source that cancels itself has not ended: the body is incomplete.
     return 0 if task.cancelled() and not upload.wanted else task.result()
 
 
 async def _send_blocks(
     upload: Upload, body: Body, chunked: bool, length: int | None, on_block: OnBlock | None
 ) -> int:
-    """Send block after block; return the number of bytes, of the body's own."""
+    """Send block after block; return how many bytes of the body were sent."""
     sent = 0
     if not length and length is not None:
         upload.end()  # for the reason below
@@ -253,33 +252,33 @@ async def _send_blocks(
                     await _write(upload, b"\r\n")
             sent += size
             if sent == length:
-                # Whole for the peer, whose answer may come before the source says that it has
-                # ended: an answer in the middle of a request would cost the connection.
+                # The peer has all of it, and its answer may come before the source says that it
+                # has ended. An answer in the middle of a request would cost the connection.
                 upload.end()
             if not upload.wanted:
-                # Here, too: the transport may still hold what was lent, and the next block
-                # would take its place.
+                # Check here, too: the transport may still hold borrowed memory, and the next
+                # block would overwrite it.
                 break
     return sent
 
 
-async def _write(upload: Upload, data: bytes | memoryview, lent: bool = False) -> None:
+async def _write(upload: Upload, data: bytes | memoryview, borrowed: bool = False) -> None:
     """Write *data* unless sending is pointless, and wait until the transport takes more.
 
-    What is *lent* is given back: the transport holds none of it any more.
+    If *data* is *borrowed*, the transport holds none of it when this returns.
     """
     if upload.is_tls and _is_readable(upload.socket()):
-        # A write that fails makes TLS drop what it has not read, and that may be the answer that
-        # says why. The loop reads in its next turn but one.
+        # A write that fails makes TLS drop the bytes that it has not read, and they may be the
+        # answer that says why. The loop reads them in its next turn but one.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     if not upload.wanted:
         return
-    if lent and isinstance(data, memoryview):
+    if borrowed and isinstance(data, memoryview):
         await upload.write_borrowed(data)
         return
     if isinstance(data, memoryview) and not isinstance(data.obj, bytes):
-        # The transport may keep it, and its owner may change it meanwhile.
+        # The transport may keep the view, and the owner of the memory may change it meanwhile.
         data = bytes(data)
     upload.write(data)
     await upload.drain()
