@@ -1,11 +1,11 @@
 """HTTPConnection, HTTPSConnection: http.client's API, awaited.
 
-A connection reopens itself; what lives and dies with one transport is ``HTTP1Protocol``. Here
-are http.client's three sending states (idle, request started, request sent) with its errors,
-the head and body of a request, and who owns the transport when a response closes it.
+A connection reopens itself; the state of one transport is in ``HTTP1Protocol``. Here are
+http.client's three sending states (idle, request started, request sent) with its errors, the
+head and body of a request, and the ownership of the transport when a response closes it.
 
-Cancelled or failed anywhere between the first byte of a request and the head of its response,
-the connection is closed, so that it is never half used; the next request opens a new one.
+If a request is cancelled or fails between its first byte and the head of its response, the
+connection is closed, so that it is never half used; the next request opens a new one.
 
 Layer: the top of the core.
 """
@@ -61,18 +61,18 @@ __all__ = [
     "connection_to",
 ]
 
-# http.client's states, under its names: they stand in the texts of its errors.
+# http.client's states, under its names: they appear in the texts of its errors.
 _IDLE = "Idle"
 _STARTED = "Request-started"
 _SENT = "Request-sent"
 
 _ANY_LENGTH = -1
-"""``send`` takes chunks that the caller makes: where they end, only the caller knows."""
+"""``send`` takes chunks that the caller has made: only the caller knows where they end."""
 
-# Where the next request may be written: nothing is on its way, or an earlier body is unread.
+# States in which a request may be written: nothing is on its way, or an earlier body is unread.
 _READY = (IDLE, BODY)
 
-# Fields of the caller's that change what else is sent, or how.
+# Fields that change which other fields are sent, or how.
 _DECIDING = DECIDING | {"accept-encoding", "host"}
 
 _match_origin_form = ORIGIN_FORM.fullmatch
@@ -84,34 +84,34 @@ logger = logging.getLogger("aiohttpconn")
 
 
 class HTTPConnection(Endpoint):
-    """A connection to one HTTP server, opened when it is first needed and again when it was lost.
+    """A connection to one HTTP server, opened on first use and again after it was lost.
 
     Mirrors ``http.client.HTTPConnection``: the same names, states and errors, with ``await``
     where there is I/O. One task uses a connection at a time.
 
     Arguments:
         host: a name or an address, with ``:port`` if *port* is None; IPv6 in brackets, zone ids
-            allowed. ``InvalidURL`` for what is neither.
+            allowed. ``InvalidURL`` for anything else.
         port: the TCP port; by default ``default_port``.
         timeout: seconds per operation, or a ``Timeout``; None waits for ever.
         source_address: ``(host, port)`` to connect from.
-        blocksize: bytes read at once from a body that is a file; of a regular file that is not
-            sent in chunks at least 1 MiB, or 256 KiB over TLS.
-        strict: refuse every deviation from RFC 9112 in a response, also those that are harmless.
+        blocksize: bytes read at once from a body that is a file; at least 1 MiB, or 256 KiB over
+            TLS, from a regular file that is not sent in chunks.
+        strict: refuse every deviation from RFC 9112 in a response, even a harmless one.
         max_response_headers: field lines of a head; short for ``limits=Limits(max_fields=...)``.
-        limits: what a response may make us hold, see ``Limits``.
+        limits: bounds of a response's heads and framing, see ``Limits``.
         uds: the path of a Unix socket to connect to; *host* then only names the server.
         socket_options: arguments of ``setsockopt``, each (level, name, value).
         dialer: an async callable ``(protocol_factory, destination, report)`` that returns
             ``(transport, protocol)``; by default ``net.dial.dial``.
-        high_water: bytes of a response that are unread at most before reading pauses; over TLS
-            what its layer has decrypted (320 KiB at most) may come on top.
+        high_water: unread bytes of a response at which reading pauses; over TLS up to 320 KiB
+            that are already decrypted may come on top.
         continue_timeout: seconds that a body waits for ``100 Continue`` if the request has
             ``Expect: 100-continue``.
         on_informational: called with (status, headers) of each 1xx response.
-        proxy_context: TLS to the proxy of ``set_tunnel``; None speaks plainly to it.
+        proxy_context: for TLS to the proxy of ``set_tunnel``; None connects to it without TLS.
         resume_tls: resume TLS sessions of earlier connections of the same context to the same
-            server, which spares the certificate; False makes each handshake a full one.
+            server, which saves sending the certificate; False makes each handshake a full one.
     """
 
     auto_open = 1
@@ -133,7 +133,7 @@ class HTTPConnection(Endpoint):
     )
 
     def _reset(self) -> None:
-        # The headers that a request had, and what they were sent as.
+        # The headers of an earlier request, and the field lines that they were sent as.
         self._last_headers: tuple[tuple[str, str], ...] = ()
         self._last_fields: tuple[str, dict[str, str]] = "", _NO_NAMES
 
@@ -143,10 +143,10 @@ class HTTPConnection(Endpoint):
         self._url = ""
         self._lines: list[str] = []
         self._names: dict[str, str] = {}
-        # Bytes that send() may still send; None where there is no request to send for.
+        # Bytes that send() may still send; None if no request waits for them.
         self._unsent: int | None = None
         self._sending = 0
-        # The response that getresponse() will return, and the last one it did, if unread.
+        # The response that getresponse() will return, and the last one that it returned, if unread.
         self._exchange: HTTPResponse | None = None
         self._response: HTTPResponse | None = None
 
@@ -157,16 +157,16 @@ class HTTPConnection(Endpoint):
         self.close()
         await self.wait_closed()
 
-    # ----------------------------------------------------------------- connecting
+    # ----------------------------------------------------------------------- connecting
 
     async def connect(self) -> None:
-        """Connect, with tunnel and TLS where they are set; ``request`` does it by itself.
+        """Connect, with tunnel and TLS if they are set; ``request`` does it by itself.
 
         Raises ``ConnectError`` (``ResolveError``, ``ConnectionRefused``, ``TLSError``,
-        ``CertificateError``, ``TunnelError``), or ``ConnectTimeout``. Cancelled, it leaves
+        ``CertificateError``, ``TunnelError``), or ``ConnectTimeout``. If cancelled, it leaves
         nothing open. Mirrors ``http.client.HTTPConnection.connect``.
         """
-        # Called by hand it is not for the last request.
+        # A connect that the caller makes is not for the last request.
         named = (self._method, self._url) if self._state is _STARTED else ("", "")
         await self._connect(None, *named)
 
@@ -185,7 +185,7 @@ class HTTPConnection(Endpoint):
         return protocol
 
     def close(self) -> None:
-        """Close the connection and give up an unread response; the next request opens a new one.
+        """Close the connection and drop an unread response; the next request opens a new one.
 
         Does not wait: ``wait_closed`` does. Mirrors ``http.client.HTTPConnection.close``.
         """
@@ -198,7 +198,7 @@ class HTTPConnection(Endpoint):
             if response is not None:
                 response.close()
 
-    # ------------------------------------------------------------------- requests
+    # ------------------------------------------------------------------------- requests
 
     async def request(
         self,
@@ -209,19 +209,19 @@ class HTTPConnection(Endpoint):
         *,
         encode_chunked: bool = False,
     ) -> None:
-        """Send a request: the head, and *body* whole. Mirrors http.client's ``request``.
+        """Send a request: the head and all of *body*. Mirrors http.client's ``request``.
 
         *url* is sent byte for byte ('' is '/'). *body*: str (as ISO-8859-1), bytes-like, a file, an
         iterable or async iterable of bytes, or an object with an async ``read(n)``.
         *headers*: a mapping or pairs; Host, Accept-Encoding, and Content-Length or
-        Transfer-Encoding are added unless given. *encode_chunked* makes chunks although
+        Transfer-Encoding are added unless given. *encode_chunked* makes chunks even if
         Transfer-Encoding is given.
 
-        If an answer arrives before the body is sent, and it is no 2xx, sending stops without an
+        If an answer other than 2xx arrives before the body is sent, sending stops without an
         error, and the connection closes after that response. Raises ``CannotSendRequest`` while
         another request is unanswered; ``ValueError``, ``InvalidURL``, ``TypeError`` or
-        ``UnicodeEncodeError`` for what may not be sent, before a byte leaves;
-        ``BodyLengthError``; ``OSError`` and ``RequestTimeout`` of connecting and sending.
+        ``UnicodeEncodeError`` for a request that may not be sent, before a byte leaves;
+        ``BodyLengthError``; ``OSError`` and ``RequestTimeout`` from connecting and sending.
         Hot: see docs/topics/design.md.
         """
         if self._state is not _IDLE:
@@ -271,24 +271,24 @@ class HTTPConnection(Endpoint):
         names: Mapping[str, str],
         encode_chunked: bool,
     ) -> None:
-        """Send a request that has a body, fields that decide something, or an unusual URL."""
+        """Send a request with a body, with fields that decide how it is sent, or an unusual URL."""
         made = None if body is None else make_body(body, self.blocksize)
         may_chunk = self._http_vsn == 11
         chunked, length, auto = body_framing(method, made, names, encode_chunked, may_chunk)
         if made is None and length:
-            # Announced, and never to come: _begin refuses it as it does any other length.
+            # A length is announced, and no body given: _begin refuses it as any wrong length.
             made = make_body(b"", self.blocksize)
         head = f"{self._start_lines(method, url, names)}{auto}{fields}\r\n".encode("latin-1")
         await self._begin(method, url or "/", head, names, made, chunked, length)
 
     def _encode_headers(self, headers: HeadersLike) -> tuple[str, dict[str, str]]:
-        """Return what ``encode_fields`` does, and keep it: most next requests have the same."""
+        """Return the result of ``encode_fields``, kept: the next request may have the same."""
         encoded = encode_fields(headers)
-        # With python -b, to compare bytes with str is an error.
+        # With python -b, comparing bytes with str is an error.
         if type(headers) is dict and not sys.flags.bytes_warning:
             items = tuple(headers.items())
             for name, value in items:
-                # 1 == True, and they are sent as different values.
+                # 1 == True, but they are sent as different values.
                 if type(name) is not str or type(value) is not str:
                     return encoded
             self._last_headers, self._last_fields = items, encoded
@@ -331,7 +331,7 @@ class HTTPConnection(Endpoint):
     ) -> None:
         """Send *head* and *body* on an open connection; on any failure, close it."""
         if self._protocol is not None and self._protocol.state is UPGRADED:
-            # Not within the try below: what the connection carries now goes on.
+            # Not within the try below: the connection's new protocol goes on.
             raise CannotSendRequest("Upgraded")
         self._method, self._url = method, url
         self._state = _STARTED
@@ -349,10 +349,10 @@ class HTTPConnection(Endpoint):
                 await send_request(
                     protocol, exchange, request, self._continue_timeout, self._observe
                 )
-                # The connection may have broken under the request, without an answer.
+                # The connection may have broken during the request, without an answer.
                 exchange.raise_failure()
                 if exchange.closed:
-                    # close(), called while the body was sent, and after an early head.
+                    # close() was called while the body was sent, after an early head.
                     raise protocol.describe(closed_here(exchange), exchange)
         except BaseException as exc:
             if self._closes == closes:
@@ -362,25 +362,25 @@ class HTTPConnection(Endpoint):
             self._state = _SENT
 
     def _observe(self, data: Any) -> None:
-        """Tell the audit hooks, and http.client's debug print, what is sent."""
+        """Report sent *data* to the audit hooks, and print it as http.client's debug level does."""
         sys.audit("http.client.send", self, data)
         if self.debuglevel > 0:
             print("send:", repr(bytes(data) if isinstance(data, memoryview) else data))
 
     def _abort(self) -> None:
-        """Close at once, whatever is on its way. Never waits: it also runs when cancelled."""
+        """Close at once, even during an exchange. Never waits: cancelled tasks call it."""
         protocol = self._protocol
         if protocol is not None:
             protocol.abort()
         self.close()
 
     def _give_up(self, exc: BaseException) -> None:
-        """Close because of *exc*, which names the request where it is our own."""
+        """Close because of *exc*; if it is our own, let it name the request."""
         if isinstance(exc, BodyLengthError) and self._exchange is not None and self._protocol:
             self._protocol.describe(exc, self._exchange)
         self._abort()
 
-    # ------------------------------------------------------- requests step by step
+    # ------------------------------------------------------------ requests step by step
 
     def putrequest(
         self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False
@@ -402,7 +402,7 @@ class HTTPConnection(Endpoint):
     def putheader(self, header: str | bytes, *values: str | bytes | int) -> None:
         """Add a field; several *values* are joined by ``, ``. Mirrors http.client's.
 
-        Raises ``CannotSendHeader`` outside of a request, ``ValueError`` for what may not be sent.
+        Raises ``CannotSendHeader`` outside of a request, ``ValueError`` for an invalid field.
         """
         if self._state is not _STARTED:
             raise CannotSendHeader()
@@ -422,9 +422,9 @@ class HTTPConnection(Endpoint):
     async def endheaders(
         self, message_body: BodyLike | None = None, *, encode_chunked: bool = False
     ) -> None:
-        """Send the head, in one write with a small bytes-like *message_body*, and the rest of it.
+        """Send the head and *message_body*, in one write if that is bytes-like and small.
 
-        Without *message_body*, ``send`` may follow. Raises what ``request`` raises, and
+        Without *message_body*, ``send`` may follow. Raises the errors of ``request``, and
         ``CannotSendHeader`` outside of a request. Mirrors http.client's ``endheaders``.
         """
         if self._state is not _STARTED:
@@ -447,10 +447,10 @@ class HTTPConnection(Endpoint):
                 protocol.upload.end()
 
     async def send(self, data: BodyLike) -> None:
-        """Send *data*, a part of the body, as it is: bytes-like, str-free iterable, or file.
+        """Send *data*, a part of the body, unchanged: bytes-like, an iterable of such, or a file.
 
-        After an answer that makes the body pointless the data is dropped: ``getresponse`` has
-        it. Raises ``BodyLengthError`` for more than Content-Length announced,
+        After an answer that makes the body pointless, *data* is dropped; ``getresponse`` returns
+        that answer. Raises ``BodyLengthError`` for more than Content-Length announced,
         ``CannotSendRequest`` before ``endheaders``. Mirrors ``http.client.HTTPConnection.send``.
         """
         protocol, unsent = self._protocol, self._unsent
@@ -474,14 +474,14 @@ class HTTPConnection(Endpoint):
         finally:
             self._sending -= 1
 
-    # ------------------------------------------------------------------ responses
+    # ------------------------------------------------------------------------ responses
 
     async def getresponse(self) -> HTTPResponse:
-        """Return the response of the request that was sent, as soon as its head is here.
+        """Return the response of the request that was sent, as soon as its head has arrived.
 
         Raises ``ResponseNotReady`` without a request, or while an earlier response is unread;
         ``RemoteDisconnected``, ``BadStatusLine``, ``UnknownProtocol``, ``LineTooLong`` and other
-        ``HTTPException`` for what came instead; ``RequestTimeout``. On any of these, and when
+        ``HTTPException`` if something else came; ``RequestTimeout``. On any of these, and when
         cancelled, the connection is closed. Mirrors ``http.client.HTTPConnection.getresponse``.
         Hot: see docs/topics/design.md.
         """
@@ -524,8 +524,8 @@ class HTTPConnection(Endpoint):
         if (
             response.will_close or (upload is not None and upload.open)
         ) and protocol.state is not UPGRADED:
-            # The transport is the response's now; the next request opens another, also where it
-            # would stand in the middle of this one's body.
+            # The transport is the response's now; the next request opens another, also if it
+            # would land in the middle of this one's body.
             self._protocol = None
             self._closing = protocol
             if not response.ended:
@@ -535,7 +535,7 @@ class HTTPConnection(Endpoint):
         return response
 
     def _check_sent(self, protocol: HTTP1Protocol, response: HTTPResponse) -> None:
-        """A request made step by step ends where its response is asked for."""
+        """End a request made step by step; raise ``BodyLengthError`` if its body is too short."""
         upload = protocol.upload
         if self._sending or response.has_head or upload is None or not upload.open:
             return
@@ -547,10 +547,10 @@ class HTTPConnection(Endpoint):
         raise exc
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
-        """Give away the transport after 101 or 2xx to CONNECT, and the bytes behind the head.
+        """Give away the transport after 101 or 2xx to CONNECT, and the bytes after the head.
 
-        HTTP is over on it. Reading is paused: call ``set_protocol`` on it, take the bytes in,
-        then ``resume_reading``. Raises ``NotConnected``, or ``HTTPException`` if HTTP is not over.
+        HTTP has ended on it. Reading is paused: call ``set_protocol`` on it, process the bytes,
+        then ``resume_reading``. Raises ``NotConnected``, ``HTTPException`` if it has not.
         """
         protocol = self._protocol
         if protocol is None:
@@ -559,12 +559,12 @@ class HTTPConnection(Endpoint):
         self._protocol = None
         return detached
 
-    # ---------------------------------------------------------------------- for a pool
+    # ----------------------------------------------------------------------- for a pool
 
     def hand_over(self) -> tuple[HTTP1Protocol | None, list[HTTP1Protocol]]:
-        """Close for good, but for a protocol that may serve another exchange: a lease ends.
+        """End a lease: close for good, but keep a protocol that may serve another exchange.
 
-        Returns that protocol, or None, and those whose sockets may still be closing. It may not
+        Returns that protocol, or None, and those whose sockets may still be closing. It need not
         be the one that ``adopt`` was given: the user may have closed that and opened another.
         """
         protocol, given = self._protocol, self._closing
@@ -573,7 +573,7 @@ class HTTPConnection(Endpoint):
         if kept is not None:
             self._protocol = None
         elif given is not None:
-            # A response has it, and nobody reads that any more.
+            # A response has it, and nobody reads that response any more.
             given.abort()
         self.close()
         self.auto_open = 0
@@ -584,10 +584,10 @@ class HTTPConnection(Endpoint):
 class HTTPSConnection(HTTPConnection):
     """A connection to an HTTPS server. Mirrors ``http.client.HTTPSConnection`` of Python 3.12.
 
-    Arguments beyond ``HTTPConnection``'s, which stand behind *port* by keyword only:
+    All arguments after *port* are keyword-only. Beyond those of ``HTTPConnection``:
         context: an ``ssl.SSLContext``; by default one that verifies certificate and host name,
             made once and shared.
-        server_hostname: the name to ask for and to verify instead of *host*.
+        server_hostname: the name to ask the server for, and to verify, instead of *host*.
         cafile: a PEM file of the authorities to trust instead of the system's.
     """
 

@@ -1,7 +1,7 @@
-"""Endpoint: where a connection leads, and the protocol that it has open there.
+"""Endpoint: the address that a connection leads to, and the protocol that is open there.
 
-Configuration, connecting, and who owns the transport. The states of requests and responses are
-connection.py's. Layer: above protocol and opening, below connection.
+Configuration, connecting, and the ownership of the transport. The states of requests and
+responses are connection.py's. Layer: above protocol and opening, below connection.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ logger = logging.getLogger("aiohttpconn")
 
 
 class Endpoint:
-    """The part of ``HTTPConnection`` that knows no request; see there for the arguments."""
+    """The part of ``HTTPConnection`` below its requests; see there for the arguments."""
 
     response_class: type[HTTPResponse] = HTTPResponse
     default_port: ClassVar[int] = HTTP_PORT
     debuglevel = 0
     _scheme: ClassVar[str] = "http"
 
-    # A third of the memory: benchmarks/micro/slots.py. What callers add goes into the __dict__.
+    # Slots take a third of the memory: benchmarks/micro/slots.py. Callers' additions go into the
+    # __dict__.
     __slots__ = (
         "__dict__",
         "__weakref__",
@@ -125,7 +126,7 @@ class Endpoint:
         self._tunnel: Tunnel | None = None
         self._context: ssl.SSLContext | None = None
         self._server_hostname: str | None = None
-        # What stands behind the URL in most requests' heads, before the fields of the caller's.
+        # The text after the URL in the heads of most requests, before the caller's fields.
         self._plain_rest = ""
         self._debug = logger.isEnabledFor(logging.DEBUG)
 
@@ -162,7 +163,7 @@ class Endpoint:
         return f"<{type(self).__name__} {where} {state}>"
 
     def __del__(self) -> None:
-        # None of it is there where __init__ raised.
+        # The attributes are missing if __init__ raised.
         protocol = getattr(self, "_protocol", None)
         if protocol is None or protocol.transport is None or protocol.state is CLOSED:
             return
@@ -178,10 +179,10 @@ class Endpoint:
         finally:
             protocol.release_to_response()
 
-    # -------------------------------------------------------------- configuration
+    # -------------------------------------------------------------------- configuration
 
     def _get_hostport(self, host: str, port: int | None) -> tuple[str, int]:
-        """Return host without brackets, and port; ``InvalidURL`` for what is neither."""
+        """Return host without brackets, and port; ``InvalidURL`` if one of them is invalid."""
         return split_host_port(host, port, self.default_port)
 
     def set_tunnel(
@@ -199,7 +200,7 @@ class Endpoint:
         "http" asks with CONNECT; "socks5" resolves *host* here and asks a SOCKS proxy for its
         address; "socks5h" has the proxy resolve it. *credentials*: (user, password) for the proxy.
         Raises ``RuntimeError`` if connected, ``InvalidURL``, ``ValueError`` or ``TypeError`` for
-        what may not be sent.
+        values that may not be sent.
         Mirrors ``http.client.HTTPConnection.set_tunnel`` of Python 3.12 (CONNECT in HTTP/1.1).
         """
         if self.sock is not None:
@@ -211,19 +212,19 @@ class Endpoint:
         self._plain_rest = ""
 
     def get_proxy_response_headers(self) -> HTTPMessage | None:
-        """Return the fields of the proxy's last answer to CONNECT, a refusal's too; else None.
+        """Return the fields of the proxy's last answer to CONNECT, even of a refusal; else None.
 
         Mirrors ``http.client.HTTPConnection.get_proxy_response_headers``.
         """
         return None if self._proxy_fields is None else make_message(self._proxy_fields)
 
     def set_debuglevel(self, level: int) -> None:
-        """Print what http.client prints: heads as they are sent and received, for *level* > 0."""
+        """Print heads as they are sent and received, as http.client does, for *level* > 0."""
         self.debuglevel = level
 
     @property
     def timeout(self) -> float | Timeout | None:
-        """Seconds per operation, a ``Timeout``, or None; a new value holds from now on."""
+        """Seconds per operation, a ``Timeout``, or None; a new value applies from now on."""
         return self._timeout_given
 
     @timeout.setter
@@ -252,7 +253,7 @@ class Endpoint:
         self._tunnel = tunnel
         self._plain_rest = ""
 
-    # ----------------------------------------------------------------- connecting
+    # ----------------------------------------------------------------------- connecting
 
     async def _connect(self, deadline: float | None, method: str, url: str) -> None:
         """Connect by *deadline*, on the loop's clock; errors name the request."""
@@ -325,7 +326,7 @@ class Endpoint:
         return f"{self._scheme}://{bracketed(host)}{suffix}"
 
     def adopt(self, protocol: HTTP1Protocol, report: DialReport | None) -> None:
-        """Use *protocol*, which is open and leads here, for a lease. *report*: of its connect."""
+        """Use *protocol*, which is open and leads here, for a lease; *report* is its connect's."""
         self._dial_report = report
         if report is not None and report.proxy_reply is not None:
             self._proxy_fields = report.proxy_reply.fields
@@ -333,7 +334,7 @@ class Endpoint:
         protocol.set_timeout(self._timeout)
 
     def _close_protocol(self) -> None:
-        """Close the protocol, politely if it is idle, and end a connect that is under way."""
+        """Close the protocol, gracefully if it is idle, and end a connect that is under way."""
         self._closes += 1
         if self._opening is not None:
             self._opening.close()
@@ -346,8 +347,8 @@ class Endpoint:
                 protocol.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until the socket that ``close()`` closed is gone, 1 s at most."""
+        """Wait until the socket that ``close()`` ended has closed, 1 s at most."""
         protocol, self._closing = self._closing, None
-        # One that a response was given is closed by its last byte, not by close().
+        # One that was left to a response is closed by its last byte, not by close().
         if protocol is not None and protocol.state is CLOSED:
             await protocol.wait_closed(CLOSE_TIMEOUT)

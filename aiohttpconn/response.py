@@ -56,9 +56,9 @@ class HTTPResponse(Exchange):
     ``version`` (10 or 11), ``will_close``, ``chunked``, ``method``, ``target``, ``peername``
     (as ``socket.getpeername`` returns it) and ``debuglevel``.
 
-        Unlike in http.client, responses to HEAD, 204, 304 and empty bodies are complete at once, a
-        truncated body raises ``IncompleteRead`` from every method that reads, and ``trailers`` are
-        kept.
+    Unlike in http.client, responses to HEAD, 204, 304 and empty bodies are complete at once, a
+    truncated body raises ``IncompleteRead`` from every method that reads, and ``trailers`` are
+    kept.
     """
 
     __slots__ = ()
