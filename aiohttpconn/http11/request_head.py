@@ -1,7 +1,6 @@
-"""Heads of HTTP/1.1 requests: encoded, and what they say by themselves.
+"""Heads of HTTP/1.1 requests: encoding, the Host field, and the framing of the body.
 
-Whom a request is for, and how its body is delimited, are http.client's decisions, as pure
-functions. No I/O, no clock. Layer: the wire.
+Pure functions that decide as http.client does. No I/O, no clock. Layer: the wire.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _VALUES = re.compile(r"[\t\n\x20-\x7e\x80-\xff]*+")
 
 
 class Sized(Protocol):
-    """A request's body, as far as its framing goes: bytes, or None where nobody knows them yet."""
+    """The part of a request's body that framing needs: bytes, or None if they are not known yet."""
 
     length: int | None
 
@@ -62,7 +61,7 @@ def _checked_method(method: str) -> str:
 
 
 def encode_request_line(method: str, url: str) -> str:
-    """Return ``METHOD url``; raise as ``check_method`` and ``check_target`` do."""
+    """Return ``METHOD url``. Raises as ``check_method`` and ``check_target`` do."""
     _checked_method(method)
     check_target(url)
     if method == "CONNECT" and not AUTHORITY_FORM.fullmatch(url):
@@ -110,15 +109,15 @@ def check_single_fields(names: dict[str, str]) -> None:
             raise ValueError(f"Content-Length must be digits, got {names['content-length']!r}")
 
 
-# ------------------------------------------------------------------------------- meaning
+# ------------------------------------------------------------------------------ meaning
 
 
 def split_host_port(host: str, port: int | None, default: int) -> tuple[str, int]:
     """Return *host* without its port and brackets, and the port: *port*, its own, or *default*.
 
-    Raises ``InvalidURL`` for what is neither a name nor an address, or no port.
-    Mirrors ``http.client.HTTPConnection``'s reading of its *host*; an IPv6 address without
-    brackets is taken for what it is.
+    Raises ``InvalidURL`` for a host that is neither a name nor an address, and for a bad port.
+    Mirrors how ``http.client.HTTPConnection`` reads its *host*; an IPv6 address without brackets
+    counts as one.
     """
     if port is None:
         port = default
@@ -143,7 +142,7 @@ def split_host_port(host: str, port: int | None, default: int) -> tuple[str, int
 def host_field(url: str, host: str, port: int, default_port: int) -> str:
     """Return the value of Host: the authority of *url* if it is absolute, else *host* and *port*.
 
-    Raises ``InvalidURL`` for an authority that may not stand there, credentials among them.
+    Raises ``InvalidURL`` for an authority that is not allowed there, such as one with credentials.
     """
     netloc = urlsplit(url).netloc if url.startswith("http") else ""
     if netloc:
@@ -171,7 +170,7 @@ def body_framing(
     encode_chunked: bool,
     may_chunk: bool,
 ) -> tuple[bool, int | None, str]:
-    """Return (chunked, length, the field line to add) for *body*, beside the caller's fields."""
+    """Return (chunked, length, field line to add) for *body*, given the caller's fields *names*."""
     if "content-length" in names:
         return False, int(names["content-length"]), ""
     if "transfer-encoding" in names:

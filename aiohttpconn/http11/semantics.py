@@ -21,7 +21,7 @@ __all__ = [
     "SINGLE",
 ]
 
-# ------------------------------------------------------------------------- methods
+# ------------------------------------------------------------------------------ methods
 
 BODY_METHODS = frozenset({"PATCH", "POST", "PUT"})
 """Methods that define a meaning for a body: without one they send ``Content-Length: 0``
@@ -44,7 +44,7 @@ IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
 SHARING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods whose requests may share a connection: safe and without a body (RFC 9112 §9.3.2)."""
 
-# -------------------------------------------------------------------------- fields
+# ------------------------------------------------------------------------------- fields
 
 FRAMING = frozenset({"content-length", "transfer-encoding"})
 """Fields that tell where a body ends (RFC 9112 §6)."""
@@ -54,7 +54,7 @@ SINGLE = FRAMING | {"host"}
 requests."""
 
 DECIDING = FRAMING | {"connection", "expect", "upgrade"}
-"""Fields that decide how a request is sent, or what becomes of its connection
+"""Fields that decide how a request is sent, or what happens to its connection
 (RFC 9110 §7.6.1, §7.8, §10.1.1)."""
 
 CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
