@@ -1,27 +1,27 @@
-"""Scheduler: who gets the next connection. The pool's limits, idle connections, waiting origins.
+"""Scheduler: which request gets the next connection, within the limits of the pool.
 
 A *pooled connection* is one of the ``limit`` connections that a pool may have, or the right to
-make one. It is always one of these, and every change is made in synchronous code, so that none is
-ever lost:
+make one. It is always in one of these states, and every change is made in synchronous code, so
+that none is ever lost:
 
     idle      in ``origin.idle`` and ``scheduler.idle``: connected, and free
-    taken     a request's, which releases it (``release``) or reports its end (``remove``)
-    removed   its connection has ended; it counts no more
+    taken     in use by a request, which releases it (``release``) or reports its end (``remove``)
+    removed   it has ended, and counts no more
 
-An *origin pool* is the state of one way to one origin. A request that needs a connection and gets
-none waits in the queue of its origin. Three things hold whenever no method here is running:
+An *origin pool* is the state of one route to one origin. A request that needs a connection and
+gets none waits in the queue of its origin. Three things hold whenever no method here is running:
 
 - an origin has no idle connection while a request waits in its queue and may begin;
 - no origin has an idle connection while another waits for a connection of the pool: the idle one
   is closed for it. If its origin has no more connections than the other, that happens a moment
   later (``defer_eviction``), so that a program that makes one request after the other does not
   lose its connection between them;
-- origins that wait for a connection of the pool stand in ``waiting_origins``, and get theirs in
+- origins that wait for a connection of the pool are in ``waiting_origins``, and get theirs in
   that order.
 
 A connection that is released while others wait may stay with its origin, whose next request then
-needs no handshake, but not at the others' expense: see ``_must_yield``. All of it costs the same
-however many connections, origins and waiters there are. No I/O, no event loop: a waiter is
+needs no handshake, but not at the others' expense: see ``_must_yield``. Every method costs the
+same however many connections, origins and waiters there are. No I/O, no event loop: a waiter is
 anything that has ``set_result``. Layer: pool.
 """
 
@@ -45,13 +45,14 @@ if TYPE_CHECKING:
 __all__ = ["OriginPool", "PooledConnection", "Scheduler"]
 
 STREAK = 8
-"""Requests that an origin's connections serve, each, until one goes to an origin that has one less.
+"""Requests that each of an origin's connections serves until one goes to an origin with one less.
 
-Origins that cannot all have the same number would pass a connection to and fro at each request.
+Without it, origins that cannot all have the same number of connections would pass one to and fro
+at each request.
 """
 
 MAX_UNUSED = 1024
-"""Origins without a connection that are remembered: for the address that worked, and for pauses."""
+"""Origins without a connection that are remembered, for the address that worked and for pauses."""
 
 
 class Waiter(Protocol):
@@ -61,7 +62,7 @@ class Waiter(Protocol):
 
 
 class SchedulerDelegate(Protocol):
-    """The side of the pool that knows connections and clocks, as the scheduler calls it."""
+    """The side of the pool that has sockets and timers, as the scheduler calls it."""
 
     def new_connection(self, origin: OriginPool) -> Any:
         """Return a ``PooledConnection`` of *origin*, not connected yet."""
@@ -76,16 +77,16 @@ class SchedulerDelegate(Protocol):
         """Call ``serve(origin)`` in *delay* seconds: no request may begin there before."""
 
     def exchange_ended(self, connection: Any, response: Any, count: int) -> None:
-        """*count* exchanges on *connection* have ended, and it needs more than to become idle."""
+        """Handle the end of *count* exchanges on *connection*, if it does not just become idle."""
 
     def connection_ended(self, connection: Any) -> None:
-        """*connection* has ended: ``remove`` it."""
+        """Remove *connection*, which has ended: call ``remove``."""
 
 
 class PooledConnection(PipeliningProtocol):
-    """A connection of the pool: the protocol itself, and what the scheduler knows of it.
+    """A connection of the pool: the protocol itself, with the scheduler's state of it.
 
-    Made before it is connected: until then it is the right to make a connection, and its
+    It is made before it is connected: until then it is the right to make a connection, and its
     ``transport`` is None. It never connects twice.
     """
 
@@ -107,25 +108,25 @@ class PooledConnection(PipeliningProtocol):
     ) -> None:
         PipeliningProtocol.__init__(self, loop, origin_pool.url, **options)
         self.owner = self.origin_pool = origin_pool
-        # The connect that is under way, and how the last one went.
+        # The connect while it is under way, and its report afterwards.
         self.opening: Opening | None = None
         self.report: DialReport | None = None
         self.connected_at = 0.0
         self.idle_since = 0.0
-        # Seconds for which the server keeps it idle, if it says so.
+        # Seconds for which it may be idle, less if the server says so.
         self.keepalive = inf
         # Exchanges that it may still serve, those on their way included.
         self.exchanges_left = inf
-        # Whether it becomes idle after an exchange with nothing to decide. Not after its first,
-        # whose response says how long the server keeps it.
+        # Whether it becomes idle after an exchange without further decisions. Not after its first
+        # one, whose response says how long the server keeps the connection.
         self.fast_release = False
-        # Exchanges on their way, of a connection that is shared.
+        # Exchanges on their way, if the connection is shared.
         self.in_flight = 0
         self.removed = False
 
 
 class OriginPool:
-    """One way to one origin: its connections, and the requests that wait for one.
+    """One route to one origin: its connections, and the requests that wait for one.
 
     ``key`` tells origins apart. It is the ``protocol.Owner`` of its connections.
     """
@@ -154,25 +155,25 @@ class OriginPool:
         self.key = key
         self.scheduler = scheduler
         self.connection_count = 0
-        # The last one in is the first one out: it is the least likely to be stale.
+        # The last one in is the first one out, as it is the least likely to be stale.
         self.idle: dict[PooledConnection, None] = {}
-        # In the order in which they came; whether each wants the connection for itself.
+        # The waiters in the order in which they came; whether each wants a connection for itself.
         self.waiters: OrderedDict[Waiter, bool] = OrderedDict()
-        # Shared connections that take one more exchange; the last one gets it. In a dict, the
-        # last one takes longer to find the more were taken out after it.
+        # Shared connections that take one more exchange; the last one gets it. Not a dict: finding
+        # its last item takes longer the more items were removed after it.
         self.shareable: OrderedDict[PooledConnection, None] = OrderedDict()
-        # Exchanges that share a connection at most.
+        # The most exchanges that may share a connection.
         self.pipelining = 1
-        # Requests that its connections went on to, since it got one in its turn.
+        # Requests that its connections went on to serve since it got one in its turn.
         self.reuse_streak = 0
-        # When requests may begin, if that is limited, and the timer that then wakes waiters.
+        # The limit on when requests may begin, if any, and the timer that wakes waiters then.
         self.rate_limit: RateLimiter | None = None
         self.wake_timer: Any = None
-        # Forgotten by the scheduler: a caller that still holds it asks for another.
+        # Whether the scheduler has forgotten it: a caller that still holds it asks for another.
         self.evicted = False
-        # The pool's: how connections are made; the origin as the beginning of a URL, and as the
-        # Host field's value; the text before each target and the line after the Host field, if a
-        # proxy is asked for whole URLs.
+        # Set by the pool: how connections are made; the origin as the beginning of a URL, and as
+        # the Host field's value; the text before each target and the Proxy-Authorization line, if
+        # a proxy is sent whole URLs.
         self.dial: Any = None
         self.destination: Destination | None = None
         self.url = ""
@@ -180,10 +181,10 @@ class OriginPool:
         self.prefix = ""
         self.proxy_authorization = ""
 
-    # ------------------------------------------------------------ owner of connections
+    # ------------------------------------------------------------- owner of connections
 
     def exchange_ended(self, connection: PooledConnection, response: Any, count: int = 1) -> None:
-        """Mirrors ``protocol.Owner``. Hot: see docs/topics/design.md."""
+        """Make *connection* idle, or leave it to the delegate. Hot: see docs/topics/design.md."""
         scheduler = self.scheduler
         if (
             connection.fast_release
@@ -197,14 +198,14 @@ class OriginPool:
             scheduler.delegate.exchange_ended(connection, response, count)
 
     def connection_ended(self, connection: PooledConnection) -> None:
-        """Mirrors ``protocol.Owner``."""
+        """Tell the delegate, unless the scheduler has removed *connection* itself."""
         if not connection.removed:
             self.scheduler.delegate.connection_ended(connection)
 
     def transport_lost(self, connection: PooledConnection) -> None:
-        """Mirrors ``protocol.Owner``: known since ``connection_ended``."""
+        """Do nothing: ``connection_ended`` came before."""
 
-    # --------------------------------------------------------------------- acquiring
+    # ------------------------------------------------------------------------ acquiring
 
     def acquire_nowait(self) -> PooledConnection | None:
         """Return an idle connection or a new one; None if there is none, or requests wait for it.
@@ -234,11 +235,11 @@ class OriginPool:
         return connection
 
     def idle_or_new(self) -> PooledConnection | None:
-        """Return an idle connection, or a new one if the limits allow it; for a request's turn."""
+        """Return an idle or new connection, even if requests wait; None beyond the limits."""
         return self.acquire_idle_nowait() or self.scheduler.new(self)
 
     def acquire_idle_nowait(self) -> PooledConnection | None:
-        """Return the idle connection that was used last, whoever waits; None without one."""
+        """Return the idle connection that was used last, even if requests wait, or None."""
         if not self.idle:
             return None
         connection, _ = self.idle.popitem()
@@ -246,7 +247,7 @@ class OriginPool:
         return connection
 
     def acquire_shared_nowait(self) -> PooledConnection | None:
-        """Return a connection for one exchange among others; None as ``acquire_nowait`` does.
+        """Return a connection to share with others; None in the cases of ``acquire_nowait``.
 
         Hot: see docs/topics/design.md.
         """
@@ -269,7 +270,7 @@ class OriginPool:
         return found
 
     def shared_or_idle_or_new(self) -> PooledConnection | None:
-        """Return a connection for one exchange among others; for a request's turn."""
+        """Return a connection to share with others, even if requests wait, or None."""
         if self.shareable:
             connection = next(reversed(self.shareable))
             connection.in_flight = depth = connection.in_flight + 1
@@ -283,7 +284,7 @@ class OriginPool:
 
 
 class Scheduler:
-    """The connections of a pool and the order in which requests get them: see the module.
+    """The connections of a pool, and the order in which requests get them.
 
     *limit*: connections in all, *limit_per_host*: of one origin, *max_idle*: idle ones. All may
     be ``inf``.
@@ -303,7 +304,7 @@ class Scheduler:
         self.connection_count = 0
         # Requests that wait for a connection.
         self.queued = 0
-        # All that are not removed.
+        # All connections that are not removed.
         self.connections: set[PooledConnection] = set()
         # The oldest first: it is closed when a connection is needed.
         self.idle: OrderedDict[PooledConnection, None] = OrderedDict()
@@ -312,7 +313,7 @@ class Scheduler:
         self.origins: dict[Hashable, OriginPool] = {}
         self._unused: OrderedDict[OriginPool, None] = OrderedDict()
 
-    # ---------------------------------------------------------------------- origins
+    # -------------------------------------------------------------------------- origins
 
     def add_origin(self, key: Hashable) -> OriginPool:
         """Return a new origin pool; forget the one that was unused for the longest time."""
@@ -321,30 +322,30 @@ class Scheduler:
         return origin
 
     def _mark_used(self, origin: OriginPool) -> None:
-        """*origin* gets a connection, or a request waits for one."""
+        """Count *origin* as used: it gets a connection, or a request waits for one."""
         self._unused.pop(origin, None)
         if origin.evicted and self.origins.setdefault(origin.key, origin) is origin:
             # Forgotten between two requests of a caller that has kept it.
             origin.evicted = False
 
     def _mark_unused(self, origin: OriginPool) -> None:
-        """*origin* has no connection, and no request waits for one."""
+        """Count *origin* as unused: it has no connection, and no request waits for one."""
         if origin.evicted:
             return
         self._unused[origin] = None
-        # Two at most: one for this one, one of those that could not be forgotten earlier.
+        # Two at most: one in exchange for *origin*, and one that could not be forgotten earlier.
         for _ in range(2):
             if len(self._unused) <= MAX_UNUSED:
                 break
             oldest, _ = self._unused.popitem(last=False)
             if oldest.rate_limit is not None and oldest.rate_limit.delay(monotonic()) > 0:
-                # Not before it may be asked again: it would be asked too early.
+                # Keep it while requests may not begin: a new origin pool would let them begin.
                 self._unused[oldest] = None
             else:
                 oldest.evicted = True
                 del self.origins[oldest.key]
 
-    # ------------------------------------------------------------------ connections
+    # ---------------------------------------------------------------------- connections
 
     def new(self, origin: OriginPool) -> PooledConnection | None:
         """Return a new connection of *origin* if the limits allow it; an idle one may close for it.
@@ -358,7 +359,8 @@ class Scheduler:
         if self.connection_count >= self.limit and (not self.idle or self.waiting_origins):
             return None
         if not origin.connection_count:
-            # First: closing one may leave an origin unused, for which this one would be forgotten.
+            # Do this first: closing a connection may leave an origin unused, and then *origin*
+            # would be forgotten for it.
             self._mark_used(origin)
             origin.reuse_streak = 0
         if self.connection_count >= self.limit:
@@ -370,7 +372,7 @@ class Scheduler:
         return connection
 
     def replace(self, connection: PooledConnection) -> PooledConnection:
-        """Return a new connection in the place of *connection*, which is taken and closed."""
+        """Return a new connection in place of *connection*, which is taken and closed."""
         origin = connection.origin_pool
         made: PooledConnection = self.delegate.new_connection(origin)
         made.in_flight = connection.in_flight
@@ -381,7 +383,7 @@ class Scheduler:
         return made
 
     def release(self, connection: PooledConnection) -> None:
-        """Take back *connection*, which is free and in order."""
+        """Release *connection*, which is reusable, to a waiting request or to the idle ones."""
         origin = connection.origin_pool
         origin.shareable.pop(connection, None)
         connection.in_flight = 0
@@ -404,7 +406,7 @@ class Scheduler:
                 self.delegate.defer_eviction(connection)
 
     def evict(self, connection: PooledConnection, since: float) -> None:
-        """Close *connection*, idle *since* then, if it still is and another origin waits."""
+        """Close *connection* if it has been idle since *since*, and another origin waits."""
         idle = connection in self.idle and connection.idle_since == since
         if idle and self._next_waiting(connection.origin_pool) is not None:
             self._yield_to_next(connection)
@@ -418,18 +420,18 @@ class Scheduler:
         self._serve_waiting_origins()
 
     def share(self, connection: PooledConnection) -> None:
-        """Let requests share *connection*, which has just connected or has an exchange less."""
+        """Let requests share *connection*, which has just connected or ended an exchange."""
         origin = connection.origin_pool
         if self.waiting_origins:
             waiting = self._next_waiting(origin)
             if waiting is not None and (not origin.waiters or self._must_yield(origin, waiting)):
-                # It runs empty, and release() gives it to others.
+                # Let it run empty: release() then gives it to others.
                 origin.shareable.pop(connection, None)
                 return
         most = min(origin.pipelining, connection.exchanges_left)
         while connection.in_flight < most and origin.waiters and self._may_begin(origin):
             if next(iter(origin.waiters.values())):
-                # The first waiter wants a connection for itself: this one runs empty.
+                # The first waiter wants a connection for itself: let this one run empty.
                 origin.shareable.pop(connection, None)
                 return
             connection.in_flight += 1
@@ -441,7 +443,7 @@ class Scheduler:
             origin.shareable.pop(connection, None)
 
     def remove(self, connection: PooledConnection) -> None:
-        """Count *connection* no more: it has ended, or could not be made. Harmless if repeated."""
+        """Remove *connection*, which has ended or could not be made. Harmless if repeated."""
         if connection.removed:
             return
         self._take_out(connection)
@@ -456,7 +458,7 @@ class Scheduler:
             self._serve_waiting_origins()
 
     def _keep_idle(self, connection: PooledConnection) -> None:
-        """Keep *connection*, which no request wants now."""
+        """Keep *connection* idle: no request wants it now."""
         if len(self.idle) >= self.max_idle:
             if not self.idle:  # max_idle=0
                 self.close_idle(connection)
@@ -465,7 +467,7 @@ class Scheduler:
         connection.origin_pool.idle[connection] = self.idle[connection] = None
 
     def _take_out(self, connection: PooledConnection) -> None:
-        """Count *connection* no more, in none of the places where it stands."""
+        """Remove *connection* from all counts and collections."""
         origin = connection.origin_pool
         connection.removed = True
         self.connections.discard(connection)
@@ -502,27 +504,28 @@ class Scheduler:
         return None
 
     def _must_yield(self, origin: OriginPool, waiting: OriginPool) -> bool:
-        """Whether a connection of *origin*, where requests wait for it, goes to *waiting*.
+        """Whether a connection that requests of *origin* wait for goes to *waiting*.
 
-        Yes if *waiting* is better off then and *origin* not worse than it. With one connection
-        less than *origin* it only changes places with it: each of them is to have that in turn,
-        but a handshake for each request serves neither.
+        Yes if *origin* then still has as many connections as *waiting*. If *waiting* has just one
+        less, the two only change places: each of them is to have that connection in turn, but a
+        handshake for each request serves neither.
         """
         more = origin.connection_count - waiting.connection_count
         if more <= 0:
-            # It is no worse off. Another may be: it is looked at next time.
+            # *waiting* has as many already. Another may have fewer: it is considered next time.
             self.waiting_origins.move_to_end(waiting)
             return False
         return more > 1 or origin.reuse_streak >= STREAK * origin.connection_count
 
-    # ---------------------------------------------------------------------- waiting
+    # -------------------------------------------------------------------------- waiting
 
     def enqueue(
         self, origin: OriginPool, waiter: Waiter, exclusive: bool = True, *, first: bool = False
     ) -> None:
-        """Let *waiter* have a connection in its turn, after ``acquire_nowait`` returned None.
+        """Queue *waiter* for a connection, after ``acquire_nowait`` returned None.
 
-        *exclusive*: it wants the connection for itself. *first*: it had its turn already.
+        *exclusive*: it wants the connection for itself. *first*: it had its turn already, and goes
+        to the front.
         """
         if not origin.connection_count:
             self._mark_used(origin)
@@ -530,7 +533,7 @@ class Scheduler:
         origin.waiters.move_to_end(waiter, last=not first)
         self.queued += 1
         if len(origin.waiters) == 1:
-            # Others would wait for the same. One may be free since then: a clock moves.
+            # Others would wait for the same. Alone, it may be served by now: the clock moves.
             self.serve(origin)
 
     def cancel(self, origin: OriginPool, waiter: Waiter) -> bool:
@@ -544,7 +547,7 @@ class Scheduler:
             if not origin.connection_count:
                 self._mark_unused(origin)
         elif origin.shareable:
-            # The one that wanted a connection for itself may have been in the way.
+            # *waiter* may have wanted a connection for itself, and so been in the others' way.
             self.serve(origin)
         return True
 
@@ -564,7 +567,7 @@ class Scheduler:
         while self.connection_count < self.limit and (origin := self._next_waiting()) is not None:
             del self.waiting_origins[origin]
             connection = self.new(origin)
-            assert connection is not None, "an origin that waits may have one more"
+            assert connection is not None, "a waiting origin may have one more"
             origin.reuse_streak = 0
             self._assign(origin, connection)
             self._queue_origin(origin)
@@ -572,7 +575,7 @@ class Scheduler:
     def _queue_origin(self, origin: OriginPool) -> None:
         """Let *origin* wait for a connection of the pool, if it wants one and may have it."""
         if origin.waiters and origin.connection_count < self.limit_per_host:
-            self.waiting_origins[origin] = None  # where it stands already, if it does
+            self.waiting_origins[origin] = None  # it keeps its place if it has one
 
     def _may_begin(self, origin: OriginPool) -> bool:
         """Whether the rate limit of *origin* allows a request now; if not, it is served later."""

@@ -21,7 +21,7 @@ __all__ = ["WaitQueue"]
 
 
 class _Waiter:
-    """A waiting request. It has its connection even if its future was cancelled just before."""
+    """A waiting request. It gets its connection even if its future was cancelled just before."""
 
     __slots__ = ("connection", "future")
 
@@ -66,7 +66,7 @@ class WaitQueue:
         """Wait for a connection of *origin*, after ``acquire_nowait`` gave none; return it.
 
         *method* and *target* are for errors. Raises ``PoolTimeout``, ``TotalTimeout``,
-        ``PoolClosed``. Cancelled, it leaves the connection to others, also if it just got one.
+        ``PoolClosed``. If cancelled, it leaves its connection to others, even one it just got.
         """
         loop = self._bind()
         began = loop.time()
@@ -106,12 +106,12 @@ class WaitQueue:
             assert connection is not None, "woken without a connection"
             if not connection.removed:
                 return connection
-            # It has ended in the turn between: that costs no place in the queue.
+            # The connection ended before the request ran. The request keeps its place.
             again = True
-            self._bind()  # and the pool may be closed by now
+            self._bind()  # the pool may be closed by now
 
     def _counts(self, origin: OriginPool) -> str:
-        """Return how many connections there are, and how many requests wait: for an error."""
+        """Return the numbers of connections and of waiting requests, for the text of an error."""
         scheduler = self._scheduler
         here, in_all = (
             f"{n} of {most}" if most < inf else f"{n}"
@@ -126,7 +126,7 @@ class WaitQueue:
         )
 
     def close(self) -> None:
-        """Tell all waiting requests that the pool was closed."""
+        """Fail all waiting requests with ``PoolClosed``."""
         for waiter in self._waiting:
             if not waiter.future.done():
                 waiter.future.set_exception(PoolClosed("the pool was closed"))
