@@ -1,5 +1,4 @@
-"""Connections that the pool counts no more and that are not gone yet: sockets that are closing,
-connects that are ending.
+"""Connections that have left the pool and have not closed yet: closing sockets, ending connects.
 
 Only ``ConnectionPool.close()`` waits for them: it must not return before. Layer: pool.
 """
@@ -27,48 +26,48 @@ class ClosingSockets:
         self._waiters: set[asyncio.Future[None]] = set()
 
     def add(self, protocol: HTTP1Protocol) -> None:
-        """Own *protocol* until its socket is gone."""
+        """Own *protocol* until its socket has closed."""
         if protocol.transport is not None:
             protocol.owner = self
             self._sockets.add(protocol)
 
     def add_connect(self, connection: PooledConnection) -> None:
-        """Know of *connection*, whose connect is under way, until ``connect_ended``."""
+        """Count *connection*, whose connect is under way, until ``connect_ended``."""
         self._connects.add(connection)
 
     def connect_ended(self, connection: PooledConnection) -> None:
-        """Forget *connection*, whose connect has failed; whether it was known or not."""
+        """Forget *connection*, whose connect has failed. Harmless if it was never added."""
         self._connects.discard(connection)
         self._wake()
 
     def exchange_ended(self, protocol: HTTP1Protocol, response: Any, count: int = 1) -> None:
-        """Mirrors ``protocol.Owner``: a last response was read after the connection's end."""
+        """Do nothing: a last response was received after the connection left the pool."""
 
     def connection_ended(self, protocol: HTTP1Protocol) -> None:
-        """Mirrors ``protocol.Owner``."""
+        """Do nothing: the connection has left the pool already."""
 
     def transport_lost(self, protocol: HTTP1Protocol) -> None:
-        """Mirrors ``protocol.Owner``."""
+        """Forget *protocol*, whose socket has closed."""
         self._sockets.discard(protocol)
         self._wake()
 
     def count(self) -> int:
-        """Return how many there are."""
+        """Return how many sockets and connects have not ended."""
         return len(self._sockets) + len(self._connects)
 
     def abort(self) -> None:
-        """End all sockets at once."""
+        """Abort all sockets."""
         for protocol in list(self._sockets):
             protocol.abort()
 
     def abort_open(self) -> None:
-        """End those at once on which a last response is still being received."""
+        """Abort the sockets on which a last response is still being received."""
         for protocol in list(self._sockets):
             if protocol.state is not CLOSED:
                 protocol.abort()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until all are gone, *seconds* at most."""
+        """Wait until all have ended, *seconds* at most."""
         if not self.count():
             return
         loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
-"""ConnectionManager: the connections of a pool, made, checked before use, kept idle, closed.
+"""ConnectionManager: makes, checks, keeps and closes the connections of a pool.
 
 The scheduler decides which request gets one. There are no tasks: a connection is made by the task
-that wants it, its transport tells what happens to it while it is idle, and one timer closes those
+that wants it, its transport reports its end while it is idle, and one timer closes connections
 that have been idle for too long. Layer: pool.
 """
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionManager"]
 
 CLOSE_SECONDS = 1.0
-"""Until ``close()`` ends the connections whose peers do not answer the polite end."""
+"""Seconds until ``close()`` aborts the connections whose peers do not answer a graceful close."""
 
 MAX_RETRY_AFTER = 3600.0
-"""Seconds that a server's Retry-After pauses its origin at most."""
+"""The most seconds for which a server's Retry-After pauses its origin."""
 
 
 def _at_least(least: int, name: str, value: float | None) -> float:
-    """Return a setting, ``inf`` for None; ``ValueError`` if it is below *least*."""
+    """Return *value*, ``inf`` for None; ``ValueError`` if it is below *least*."""
     if value is None:
         return inf
     if not value >= least:
@@ -49,9 +49,9 @@ def _at_least(least: int, name: str, value: float | None) -> float:
 
 
 class LeaseOwner:
-    """The owner of connections that are leased (``protocol.Owner``).
+    """The owner of leased connections (``protocol.Owner``).
 
-    It takes in what responses say of the next ones, and leaves the connection to its user.
+    It applies what responses say about later exchanges, and leaves the connection to its user.
     """
 
     __slots__ = ("_manager",)
@@ -62,23 +62,23 @@ class LeaseOwner:
     def exchange_ended(
         self, connection: PooledConnection, response: HTTPResponse, count: int = 1
     ) -> None:
-        """Mirrors ``protocol.Owner``."""
+        """Apply the Keep-Alive and Retry-After of *response*."""
         self._manager.apply_keep_alive(connection, response, count)
         if self._manager.respects_retry_after:
             self._manager.pause_on_retry_after(connection.origin_pool, response)
 
     def connection_ended(self, connection: PooledConnection) -> None:
-        """Mirrors ``protocol.Owner``."""
+        """Hand *connection* over to the closing sockets."""
         self._manager.closing.add(connection)
 
     def transport_lost(self, connection: PooledConnection) -> None:
-        """Mirrors ``protocol.Owner``: known since ``connection_ended``."""
+        """Do nothing: ``connection_ended`` came before."""
 
 
 class ConnectionManager:
-    """The inside of ``ConnectionPool``; see there for the arguments. The scheduler's delegate.
+    """The implementation of ``ConnectionPool``, which documents the arguments.
 
-    Belongs to the event loop in which it is first used.
+    It is the scheduler's delegate, and belongs to the event loop in which it is first used.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ConnectionManager:
             self,
             _at_least(1, "limit", limit),
             _at_least(1, "limit_per_host", limit_per_host),
-            # A timer would find the connections that are kept for no time at all too late.
+            # A timer would close connections too late that are kept for no time at all.
             idle if self._keepalive_timeout else 0,
         )
         self.closed = False
@@ -134,10 +134,10 @@ class ConnectionManager:
         counts = f"{scheduler.connection_count} open, {len(scheduler.idle)} idle"
         return f"{'closed' if self.closed else counts}, {scheduler.queued} queued"
 
-    # ---------------------------------------------------------------------- origins
+    # -------------------------------------------------------------------------- origins
 
     def origin(self, route: Route) -> OriginPool:
-        """Return the origin pool of *route*."""
+        """Return the origin pool of *route*, made on first use."""
         origin = self.scheduler.origins.get(route)
         if origin is None:
             origin = self.scheduler.add_origin(route)
@@ -154,10 +154,10 @@ class ConnectionManager:
         return origin
 
     def bind(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop, which is the pool's from now on.
+        """Bind the pool to the running loop; return the loop.
 
-        Raises ``RuntimeError`` if the pool belongs to another one, and ``PoolClosed``. What is
-        left of a loop that was closed meanwhile is forgotten.
+        Raises ``RuntimeError`` if the pool belongs to another one, and ``PoolClosed``. If that
+        other loop was closed, the pool forgets the connections that it had there.
         """
         loop = asyncio.get_running_loop()
         if self.closed:
@@ -170,7 +170,7 @@ class ConnectionManager:
             self.loop = loop
         return loop
 
-    # ---------------------------------------------------------------------- getting
+    # -------------------------------------------------------------------------- getting
 
     async def connected(
         self,
@@ -182,10 +182,10 @@ class ConnectionManager:
         *,
         fresh: bool = False,
     ) -> tuple[PooledConnection, DialReport | None]:
-        """Return a connection of *origin* that is open, and how it was made if it just was.
+        """Return an open connection of *origin*, and the report of its connect if it is new.
 
-        It is the caller's alone. *fresh* makes a new one. Raises what ``acquire`` and ``open``
-        raise. ``requests.exchange`` does the same, flat.
+        No other request uses it. *fresh* makes a new one. Raises the errors of ``acquire`` and
+        ``open``. ``requests.exchange`` does the same, flat.
         """
         connection = origin.acquire_nowait()
         if connection is None:
@@ -201,8 +201,8 @@ class ConnectionManager:
         return connection, dialed
 
     def new_connection(self, origin: OriginPool) -> PooledConnection:
-        """Mirrors ``scheduler.SchedulerDelegate``."""
-        assert self.loop is not None, "a pool that is in use"
+        """Return a new connection of *origin*, not connected yet."""
+        assert self.loop is not None, "the pool is bound to a loop"
         return PooledConnection(self.loop, origin, **self.factory.protocol_options)
 
     async def open(
@@ -213,16 +213,16 @@ class ConnectionManager:
         method: str,
         target: str,
     ) -> DialReport:
-        """Connect *connection*, which is the caller's; return how that went.
+        """Connect *connection*, which the caller has; return the report of the connect.
 
-        If it fails or is cancelled, the connection is removed. Raises what
-        ``HTTPConnection.connect`` raises.
+        If that fails or is cancelled, the connection is removed. Raises the errors of
+        ``HTTPConnection.connect``.
         """
         origin = connection.origin_pool
         route: Route = origin.key
         opening = connection.opening = Opening(method, f"{origin.prefix}{target}", origin.url)
         try:
-            loop = self.bind()  # it may be closed by now
+            loop = self.bind()  # the pool may be closed by now
             await opening.open(
                 origin.dial,
                 lambda: connection,
@@ -258,10 +258,10 @@ class ConnectionManager:
             origin.destination = await self.factory.destination(origin.key)
         return origin.destination
 
-    # ---------------------------------------------------------------------- leasing
+    # -------------------------------------------------------------------------- leasing
 
     def take_over(self, connection: PooledConnection) -> None:
-        """Leave *connection*, which is open, to its user alone, until ``release``."""
+        """Leave *connection*, which is open, to one user alone, until ``release``."""
         connection.owner = self._lease_owner
         connection.batch_writes(False)
 
@@ -272,12 +272,12 @@ class ConnectionManager:
         return conn
 
     def end_lease(self, connection: PooledConnection) -> None:
-        """Take back *connection*, whose user may have done anything with it."""
+        """Release *connection*, with which the lease's user may have done anything."""
         kept, left = self._leases.pop(connection).hand_over()
         for protocol in left:
             self.closing.add(protocol)
         if kept is not connection:
-            # Ended; or the user has opened another one, nobody knows where to.
+            # It has ended; or the user has opened another one, which may lead anywhere.
             if kept is not None:
                 self.closing.add(kept)
                 kept.close()
@@ -285,10 +285,10 @@ class ConnectionManager:
         self.release(connection)
 
     def release(self, connection: PooledConnection) -> None:
-        """Take back *connection* from the request that it was assigned to, or leased to.
+        """Release *connection* from its request or lease.
 
-        It serves others if it may. If a response is still being received on it, its last byte
-        decides that.
+        It serves other requests if it may. If a response is still being received, that is decided
+        at its last byte.
         """
         if connection.removed:
             return
@@ -302,7 +302,7 @@ class ConnectionManager:
         elif connection.reusable():
             self._keep(connection)
 
-    # ---------------------------------------------------------------------- keeping
+    # -------------------------------------------------------------------------- keeping
 
     def share(self, connection: PooledConnection) -> None:
         """Let requests share *connection* from now on."""
@@ -312,8 +312,8 @@ class ConnectionManager:
     def replace(self, connection: PooledConnection) -> PooledConnection:
         """Close *connection*, which is stale and the caller's; return another one.
 
-        That is an idle one that is not stale, or a new one: the caller's turn, and its moment
-        where there is a rate limit, are used for it.
+        That is an idle one that is not stale, or a new one. The caller does not queue again for
+        it, nor does a rate limit count it twice.
         """
         while (other := connection.origin_pool.acquire_idle_nowait()) is not None:
             other.in_flight = connection.in_flight
@@ -329,29 +329,29 @@ class ConnectionManager:
         return self.scheduler.replace(connection)
 
     def close(self, connection: PooledConnection) -> None:
-        """Close *connection*, the caller's; others may have one instead."""
+        """Close *connection*, the caller's; another request may have a new one instead."""
         self.close_socket(connection)
         self.scheduler.remove(connection)
 
     def close_socket(self, connection: PooledConnection) -> None:
-        """Mirrors ``scheduler.SchedulerDelegate``."""
+        """Close *connection*, and hand it over to the closing sockets."""
         self.closing.add(connection)
         connection.close()
 
     def _drop(self, connection: PooledConnection) -> None:
-        """Count *connection*, which has ended or could not be made, no more."""
+        """Remove *connection*, which has ended or could not be made."""
         self.closing.add(connection)
         self.scheduler.remove(connection)
         self.closing.connect_ended(connection)
 
     def connection_ended(self, connection: PooledConnection) -> None:
-        """Mirrors ``scheduler.SchedulerDelegate``."""
+        """Remove *connection*; stop pipelining if it left too many requests unanswered."""
         self.closing.add(connection)
         origin = connection.origin_pool
         answered = connection.exchanges - connection.in_flight
         if connection.closed_by_peer and connection.in_flight > 1 and answered < origin.pipelining:
-            # It has left more unanswered than it was worth: RFC 9112 §9.3.2 allows a server to
-            # end a connection whenever it likes, and some do after each response.
+            # It left more unanswered than pipelining gains: RFC 9112 §9.3.2 allows a server to
+            # end a connection at any time, and some do so after each response.
             origin.pipelining = 1
             origin.shareable.clear()
         self.scheduler.remove(connection)
@@ -359,20 +359,20 @@ class ConnectionManager:
     def exchange_ended(
         self, connection: PooledConnection, response: HTTPResponse, count: int
     ) -> None:
-        """Mirrors ``scheduler.SchedulerDelegate``."""
+        """Let *connection* serve more requests, or become idle, after *count* exchanges."""
         self.apply_keep_alive(connection, response, count)
         if connection.in_flight > count:
             connection.in_flight -= count
-            connection.idle_since = monotonic()  # the request that gets it may find it idle
+            connection.idle_since = monotonic()  # it may be idle when its next request runs
             if self._ages and self._check.is_old(connection):
-                connection.origin_pool.shareable.pop(connection, None)  # it runs empty
+                connection.origin_pool.shareable.pop(connection, None)  # let it run empty
             else:
                 self.scheduler.share(connection)
         else:
             self._keep(connection)
 
     def _keep(self, connection: PooledConnection) -> None:
-        """Let *connection*, which is idle, serve others, if it may."""
+        """Let *connection*, which is idle, serve others; close it if it may not."""
         if connection.exchanges_left <= 0 or (self._ages and self._check.is_old(connection)):
             self.close(connection)
         else:
@@ -381,7 +381,7 @@ class ConnectionManager:
     def apply_keep_alive(
         self, connection: PooledConnection, response: HTTPResponse, count: int
     ) -> None:
-        """Apply what *response*, the last of *count*, says of the next ones on *connection*."""
+        """Apply the Keep-Alive limits in *response*, the last of *count*, to *connection*."""
         apply_keep_alive(connection, response, count)
         if response.number == count:
             connection.fast_release = (
@@ -394,7 +394,7 @@ class ConnectionManager:
     def pause_on_retry_after(self, origin: OriginPool, response: HTTPResponse) -> None:
         """Let no request begin at *origin* for as long as *response* says (RFC 9110 §10.2.3).
 
-        With ``respects_retry_after``, for each response whose head is here.
+        Called for each response whose head has arrived, if ``respects_retry_after``.
         """
         if response.status not in (429, 503):
             return
@@ -405,14 +405,14 @@ class ConnectionManager:
             origin.rate_limit.pause(monotonic() + min(seconds, MAX_RETRY_AFTER))
 
     def defer_eviction(self, connection: PooledConnection) -> None:
-        """Mirrors ``scheduler.SchedulerDelegate``."""
+        """Evict *connection* a moment later, if it is still idle then."""
         if self.loop is not None:
             # After the task that is woken now.
             evict, since = self.scheduler.evict, connection.idle_since
             self.loop.call_soon(self.loop.call_soon, evict, connection, since)
 
     def wake_later(self, origin: OriginPool, delay: float) -> None:
-        """Mirrors ``scheduler.SchedulerDelegate``."""
+        """Serve the requests that wait in *origin* in *delay* seconds."""
         if origin.wake_timer is None and self.loop is not None:
             origin.wake_timer = self.loop.call_later(delay, self._wake, origin)
 
@@ -421,7 +421,7 @@ class ConnectionManager:
         self.scheduler.serve(origin)
 
     def _expire(self) -> None:
-        """Close the connections that have been idle for too long; the timer's call."""
+        """Close the connections that have been idle for too long. Called by the timer."""
         scheduler = self.scheduler
         now = monotonic()
         due = now + self._keepalive_timeout
@@ -437,10 +437,10 @@ class ConnectionManager:
             # A little later: a timer may fire early by the clock's resolution.
             self._timer = self.loop.call_later(due - now + 0.01, self._expire)
 
-    # ---------------------------------------------------------------------- closing
+    # -------------------------------------------------------------------------- closing
 
     def close_nowait(self) -> None:
-        """Close everything, without waiting: requests that wait or are served get an exception."""
+        """Close everything, without waiting. Requests that wait or are on their way fail."""
         self.closed = True
         if self.loop is None:
             return
@@ -454,9 +454,9 @@ class ConnectionManager:
             self._close_at_shutdown(connection)
 
     def _close_at_shutdown(self, connection: PooledConnection) -> None:
-        """Close *connection*, politely if it is idle."""
+        """Close *connection*, gracefully if it is idle."""
         if connection.opening is not None:
-            # The task that connects has to run first, and removes the connection.
+            # The task that connects has to run first: it removes the connection.
             self.closing.add_connect(connection)
             connection.opening.close()
             return
@@ -476,7 +476,7 @@ class ConnectionManager:
             connection.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until all sockets are gone, ``CLOSE_SECONDS`` for the polite end of them."""
+        """Wait until all sockets have closed; abort them after ``CLOSE_SECONDS``."""
         if asyncio.get_running_loop() is self.loop:
             await self.closing.wait(CLOSE_SECONDS)
             self.closing.abort()
@@ -492,7 +492,7 @@ class ConnectionManager:
                 origin.wake_timer = None
 
     def _forget_loop(self) -> None:
-        """Forget what belongs to a loop that was closed: nothing of it will be told any more."""
+        """Forget all that belongs to a loop that was closed: it calls nothing back any more."""
         self._timer = None
         self.closing = ClosingSockets()
         self._queue.forget()

@@ -1,4 +1,4 @@
-"""How long an idle connection may be used: what the server says, and what its socket shows.
+"""Whether an idle connection may still be used, by the server's Keep-Alive and by its socket.
 
 Layer: pool.
 """
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["LOOK_AFTER", "StaleCheck", "apply_keep_alive"]
 
 LOOK_AFTER = 0.001
-"""Seconds of idleness after which a connection's socket is looked at before it is used again.
+"""Seconds of idleness after which a connection's socket is checked before it is used again.
 
-The loop has seen by itself the bytes that came earlier: it closes such a connection at once. Only
-what came since it last polled waits in the kernel, and it polls more often than that unless it is
-kept busy. The look costs 1.0 to 1.2 µs: see benchmarks/micro/stale_look.py.
+The loop itself sees bytes that came earlier, and the connection closes at once. Only bytes that
+came since it last polled wait in the kernel, and it polls more often than that unless it is kept
+busy. The check costs 1.0 to 1.2 µs: see benchmarks/micro/stale_look.py.
 """
 
 KEEP_ALIVE_MARGIN = 1.0
-"""Seconds before the server's own limit, or half of that, at which an idle connection is not used
-any more: a request that is sent then may meet its end."""
+"""Seconds before the server's limit, or half of a short limit, from which an idle connection is
+not used any more: the server might close it while a request is on its way."""
 
 # Of RFC 2068's Keep-Alive: "timeout=5, max=100".
 _HINT = re.compile(rb"(?i)\nkeep-alive:[^\r\n]*")
@@ -35,9 +35,9 @@ _MAX = re.compile(rb"(?i)[:,;\t ]max[\t ]*=[\t ]*([0-9]{1,9})")
 
 
 def apply_keep_alive(connection: PooledConnection, response: HTTPResponse, count: int) -> None:
-    """Apply to *connection* what *response*, the last of *count* that have ended, says.
+    """Apply the Keep-Alive limits in *response*, the last of *count* that ended, to *connection*.
 
-    Keep-Alive tells how long the server keeps the connection, and for how many requests. The
+    The field says for how long the server keeps the connection, and for how many requests. The
     first response decides: servers count down, or repeat themselves.
     """
     connection.exchanges_left -= count
@@ -70,8 +70,8 @@ class StaleCheck:
     def is_stale(self, connection: PooledConnection) -> bool:
         """Whether the idle *connection* has ended, has been idle for too long, or is too old.
 
-        One look at its socket that does not wait: whatever can be read there, an end of file too,
-        is nothing that a request asked for.
+        Polls its socket without waiting: no request has asked for anything that can be read there,
+        not even for an end of file.
         """
         now = monotonic()
         if not connection.reusable() or now - connection.connected_at > self._max_age:

@@ -30,8 +30,8 @@ def parse_rate(rate: str) -> tuple[int, float]:
 class RateLimiter:
     """The moments at which requests may begin. Times are seconds of one clock, the caller's.
 
-    *min_interval*: seconds from one beginning to the next. *rate*: see ``parse_rate``; within any
-    such period no more requests begin, in whatever rhythm. Raises ``ValueError``.
+    *min_interval*: seconds from one beginning to the next. *rate*: see ``parse_rate``; no more
+    requests begin in any such period, however they are spread. Raises ``ValueError``.
     """
 
     __slots__ = ("_count", "_interval", "_last", "_paused_until", "_period", "_recent")
@@ -54,7 +54,7 @@ class RateLimiter:
         return moment - now
 
     def begin(self, now: float) -> None:
-        """A request begins."""
+        """Count a request that begins at *now*."""
         self._last = now
         if self._count:
             self._recent.append(now)
@@ -76,7 +76,7 @@ def retry_after(value: str | None) -> float | None:
     try:
         date = parsedate_to_datetime(value)
         if date.tzinfo is None:
-            # RFC 9110 §5.6.7: a date without a zone, as asctime() writes it, is UTC too.
+            # RFC 9110 §5.6.7: a date without a zone, as asctime() writes it, is UTC, too.
             date = date.replace(tzinfo=UTC)
         return max(date.timestamp() - time.time(), 0.0)
     except (ValueError, TypeError, OverflowError, IndexError):
