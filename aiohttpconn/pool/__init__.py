@@ -1,1 +1,1 @@
-"""The pool: who gets which connection, made, kept and closed. Imported when it is first used."""
+"""The pool: makes, assigns, keeps and closes connections. Imported on first use."""

@@ -53,10 +53,10 @@ __all__ = [
 ]
 
 DNS_TTL = 60.0
-"""Seconds for which a pool uses the answer of a name lookup: getaddrinfo tells no lifetime."""
+"""Seconds for which a pool uses the answer of a name lookup: getaddrinfo reports no lifetime."""
 
 OriginLike: TypeAlias = str | tuple[str, str, int]
-"""A URL of which the origin counts, or (scheme, host, port)."""
+"""A URL, of which only the origin counts, or (scheme, host, port)."""
 
 
 class PoolOptions(TypedDict, total=False):
@@ -89,7 +89,7 @@ class PoolOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class OriginStats:
-    """Connections of one way to one origin, and the requests that wait for one."""
+    """Connections of one route to one origin, and the requests that wait for one."""
 
     open: int
     idle: int
@@ -101,8 +101,8 @@ class OriginStats:
 class PoolStats:
     """Connections of a pool: ``open`` are ``idle`` or ``leased``; ``queued`` requests wait.
 
-    ``origins``: the same for each origin that has any, by its URL, with " via " and the proxy
-    behind it if there is one.
+    ``origins``: the same for each origin that has any, by its URL, followed by " via " and the
+    proxy if there is one.
     """
 
     open: int
@@ -127,24 +127,24 @@ class ConnectionPool:
         max_requests: requests on one connection, None for any number.
         max_age: seconds after which a connection serves no further request; None for any age.
         pipelining: requests on one connection at a time, for ``request`` with GET, HEAD and
-            OPTIONS and the pool's own timeout; with 1 there is no pipelining. What is slow, also
-            to be read, then delays what is behind it; what was not answered when its connection
-            ends is sent again.
+            OPTIONS and the pool's own timeout; with 1 there is no pipelining. A response that is
+            slow, or is read slowly, then delays those after it; a request that is unanswered when
+            its connection ends is sent again.
         timeout: seconds per operation, or a ``Timeout``; None waits for ever.
         context: an ``ssl.SSLContext`` for https; by default one that verifies, shared by all.
         cafile: a PEM file of the authorities to trust instead of the system's.
-        proxy: the proxy for all, a URL or ``Proxy``; or a dict by scheme or origin: see
+        proxy: the proxy for all requests, a URL or ``Proxy``; or a dict by scheme or origin: see
             ``ProxyRules``.
         proxy_context: an ``ssl.SSLContext`` for https proxies.
         resolver: looks names up; by default a ``Resolver`` that keeps answers for a minute.
         resolve: names that are not looked up: {"example.org": "192.0.2.1"}; see ``Resolver``.
         on_connect: called with (address, host, port) before a connect. False, or an exception,
-            forbids that address: what keeps programs from being led to internal servers.
-        min_interval: seconds from one request to an origin to the next.
+            forbids that address. It keeps a program from being led to internal servers.
+        min_interval: seconds from the beginning of one request to an origin to the next.
         rate: requests to an origin in any such period: "10/s", "100/m".
         respect_retry_after: whether a 429 or 503 with Retry-After pauses its origin.
-        resend_stale: whether a request that a connection has swallowed when it died, without a byte
-            of an answer, is sent once more on a new one, if its method may be sent twice.
+        resend_stale: whether a request is sent once more, on a new connection, if a reused one
+            ended without a byte of an answer, and if its method may be sent twice.
         strict, limits, high_water, uds, source_address, socket_options, resume_tls: as
             ``HTTPConnection`` has them.
     """
@@ -241,12 +241,12 @@ class ConnectionPool:
         finally:
             loop = connections.loop
             if loop is not None and loop.is_running():
-                # In its thread, and not in the middle of anything: the collector runs anywhere.
+                # In the loop's thread, and between callbacks: the garbage collector runs anywhere.
                 loop.call_soon_threadsafe(connections.close_nowait)
             else:
                 connections.close_nowait()
 
-    # ------------------------------------------------------------------ connections
+    # ---------------------------------------------------------------------- connections
 
     def connection(
         self,
@@ -255,15 +255,15 @@ class ConnectionPool:
         timeout: float | Timeout | Unset | None = UNSET,
         proxy: str | Proxy | Unset | None = UNSET,
     ) -> AbstractAsyncContextManager[HTTPConnection]:
-        """Lend a connection to *origin*: ``async with pool.connection(url) as conn``.
+        """Lease a connection to *origin*: ``async with pool.connection(url) as conn``.
 
-        It is open, and the caller's alone until the end of the block, where it goes back if its
-        last response was read to the end, and is closed if not. A request on it that fails is not
-        sent again. *timeout* and *proxy* replace the pool's; None is none. Entering raises
-        ``PoolTimeout`` if no connection was free in time, ``PoolClosed``, and what
-        ``HTTPConnection.connect`` raises.
+        It is open, and the caller's alone until the end of the block. There it goes back to the
+        pool if its last response was read to the end, and is closed if not. A request on it that
+        fails is not sent again. *timeout* and *proxy* replace the pool's; None means no limit, or
+        no proxy. Entering raises ``PoolTimeout`` if no connection was free in time,
+        ``PoolClosed``, and the errors of ``HTTPConnection.connect``.
 
-        Through an HTTP proxy it is a tunnel, for http too.
+        Through an HTTP proxy it is a tunnel, even for http.
         """
         limits = self._timeout if isinstance(timeout, Unset) else Timeout.of(timeout)
         return _Lease(self._connections, self._route(origin, proxy, may_forward=False), limits)
@@ -279,15 +279,15 @@ class ConnectionPool:
         proxy: str | Proxy | Unset | None = UNSET,
         resend_stale: bool | Unset = UNSET,
     ) -> HTTPResponse:
-        """Send a request; return its response as soon as its head is here.
+        """Send a request; return its response as soon as its head has arrived.
 
         The connection goes back to the pool when the response was read to its end, and is closed
         when the response is closed, or dropped. *body* and *headers* are those of
         ``HTTPConnection.request``. *timeout*, *proxy* and *resend_stale* replace the pool's.
-        Nothing is followed, decoded or kept: that is what ``Client`` does.
+        A ``Client`` also follows redirects, decodes bodies and keeps cookies; a pool does not.
 
-        Raises ``InvalidURL``, ``PoolTimeout``, ``PoolClosed``, and what ``connect``, ``request``
-        and ``getresponse`` of ``HTTPConnection`` raise.
+        Raises ``InvalidURL``, ``PoolTimeout``, ``PoolClosed``, and the errors of ``connect``,
+        ``request`` and ``getresponse`` of ``HTTPConnection``.
         """
         connections = self._connections
         loop = connections.bind()
@@ -296,7 +296,7 @@ class ConnectionPool:
         send = self._sending(timeout, resend_stale, loop)
         fields, names = encode_fields(headers) if headers else ("", {})
         if method == "CONNECT" or "upgrade" in names:
-            raise ValueError("what leaves HTTP needs a connection of its own: pool.connection(url)")
+            raise ValueError("CONNECT and Upgrade need their own connection: pool.connection(url)")
         small = body if type(body) is bytes and len(body) <= SMALL_BODY else None
         if (body is None or small is not None) and DECIDING.isdisjoint(names):
             data = encode_small_request(origin, method, target, names, fields, small)
@@ -358,7 +358,7 @@ class ConnectionPool:
     # ------------------------------------------------------------------ the pool itself
 
     def stats(self) -> PoolStats:
-        """Return how many connections there are, and what they do."""
+        """Return the numbers of connections and of waiting requests, in all and by origin."""
         scheduler = self._connections.scheduler
         origins = {
             f"{origin.key.origin}{f' via {origin.key.proxy}' if origin.key.proxy else ''}": (
@@ -381,7 +381,7 @@ class ConnectionPool:
         return self._connections.closed
 
     async def close(self) -> None:
-        """Close all connections, and wait until their sockets are gone, some 2 s at most.
+        """Close all connections, and wait until their sockets have closed, some 2 s at most.
 
         Requests that wait for a connection get ``PoolClosed``, those that are on their way
         ``ConnectionAbortedError``. Harmless if repeated.
@@ -416,13 +416,13 @@ class _Lease(AbstractAsyncContextManager["HTTPConnection"]):
 
 
 def _split(url: str) -> SplitURL:
-    """Return the parts of a URL that has no user and password."""
+    """Return the parts of *url*; ``ValueError`` if it has a user or a password."""
     parts = split_url(url)
     if parts.userinfo:
-        raise ValueError("a pool sends no credentials of a URL: send an Authorization field")
+        raise ValueError("a pool does not send a URL's credentials: send an Authorization field")
     return parts
 
 
 def forwards(proxy: Proxy, scheme: str) -> bool:
-    """Whether *proxy* is asked for whole URLs of *scheme*: HTTP proxies are, for http."""
+    """Whether requests of *scheme* send whole URLs to *proxy*: to HTTP proxies, for http."""
     return scheme == "http" and not proxy.is_socks

@@ -1,11 +1,10 @@
 """One request and its response on a connection of a pool, up to the response's head.
 
-``exchange`` is the way of nearly all requests: one write, on a connection of its own.
-``exchange_shared`` is the same on a connection that others use at the same time.
-``exchange_streamed`` is the way of a body in several writes. The connection goes back to the pool
-by itself, at the response's last byte, and is closed when the response is. A request on a
-connection that was there before, and that dies without a byte of an answer, is sent once more on a
-new one.
+``exchange`` sends nearly all requests: in one write, on a connection of their own.
+``exchange_shared`` does the same on a connection that others use at the same time.
+``exchange_streamed`` sends a body in several writes. The connection goes back to the pool by
+itself, at the response's last byte, and is closed when the response is. If a reused connection
+ends without a byte of an answer, the request is sent once more on a new one.
 
 Layer: pool.
 """
@@ -55,18 +54,18 @@ KEEP_ALIVE = "Connection: keep-alive\r\n"
 """Redundant in HTTP/1.1, but Apache sends its Keep-Alive limits only to clients that send it."""
 
 DISCARD_BYTES = 64 * 1024
-"""Of a body that nobody wants any more: so much is received to keep the connection."""
+"""Bytes of an abandoned body that are received to keep the connection; more closes it."""
 
 MAX_SHARED_SENDS = 4
-"""Times that a request is sent on connections which end before its turn. The next one is its own.
-"""
+"""Times that a request is sent on shared connections that end before it is processed. The next
+connection is its own."""
 
 
 class SendOptions(NamedTuple):
-    """How a request is sent: the part that is the same for most of a client's.
+    """Options for sending a request, the same for most requests of a client.
 
-    *deadline*: when it must be over, on the loop's clock. *resend*: whether a request that a stale
-    connection has swallowed is sent again.
+    *deadline*: the time by which the request must have ended, on the loop's clock. *resend*:
+    whether it is sent again after a stale connection has lost it.
     """
 
     timeout: Timeout
@@ -74,7 +73,7 @@ class SendOptions(NamedTuple):
     resend: bool = True
 
 
-# ------------------------------------------------------------------------ one write
+# ---------------------------------------------------------------------------- one write
 
 
 async def exchange(
@@ -86,11 +85,11 @@ async def exchange(
     send: SendOptions,
     fresh: bool = False,
 ) -> HTTPResponse:
-    """Send *data*, the whole of a request; return its response, whose head is here.
+    """Send *data*, a whole request; return its response, whose head has arrived.
 
-    Hot: see docs/topics/design.md. From ``acquire_nowait`` to ``start`` nothing awaits that is not
-    needed, and a task that is cancelled has its connection closed, and its place free, before it
-    runs on. *fresh* makes a new connection.
+    Hot: see docs/topics/design.md. There is no await from ``acquire_nowait`` to ``start`` that is
+    not needed. The connection of a task that is cancelled is closed, and its place free, before
+    the task runs on. *fresh* makes a new connection.
     """
     while True:
         connection = origin.acquire_nowait()
@@ -101,7 +100,7 @@ async def exchange(
             if fresh:
                 connection = pool.reset(connection)
             elif (
-                # A request that must not be sent twice gets the look in any case.
+                # Before a request that must not be sent twice it is always checked.
                 monotonic() - connection.idle_since > LOOK_AFTER or method not in IDEMPOTENT
             ) and pool.is_stale(connection):
                 connection = pool.replace(connection)
@@ -119,7 +118,7 @@ async def exchange(
         try:
             await waiter
         except BaseException:
-            # Aborts the connection, unless the answer was whole: it serves others by now.
+            # Aborts the connection, unless the answer is complete: then it serves others by now.
             response.close()
             raise
         if response.head is not None:
@@ -140,9 +139,9 @@ def encode_small_request(
     fields: str,
     body: bytes | None,
 ) -> bytes:
-    """Return the bytes of a request in one write. *fields* are the caller's, of *names*.
+    """Return a whole request, for one write. *fields* and *names* come from ``encode_fields``.
 
-    Raises ``ValueError`` and ``InvalidURL`` for what may not be sent.
+    Raises ``ValueError`` and ``InvalidURL`` for a request that may not be sent.
     """
     if method == "TRACE" and body is not None:
         raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
@@ -171,7 +170,7 @@ def _encode_head(
     return f"{line} HTTP/1.1\r\n{own}{fields}\r\n".encode("latin-1")
 
 
-# ------------------------------------------------------------ one write, one connection for several
+# ------------------------------------------------ one write, one connection for several
 
 
 async def exchange_shared(
@@ -185,8 +184,8 @@ async def exchange_shared(
     """Send *data* as ``exchange`` does, on a connection that others may use at the same time.
 
     Hot: see docs/topics/design.md. A request that is cancelled leaves the connection to the
-    others: its response is dropped when it comes. A request that a connection has not answered
-    when it ends is sent on another.
+    others: its response is dropped when it comes. A request that is unanswered when its
+    connection ends is sent on another.
     """
     sends = 0
     while sends < MAX_SHARED_SENDS:
@@ -197,7 +196,7 @@ async def exchange_shared(
             )
         dialed = None
         if connection.in_flight == 1:
-            # The first of those that will share it.
+            # The first of the requests that will share it.
             if (
                 connection.transport is not None
                 and monotonic() - connection.idle_since > LOOK_AFTER
@@ -216,7 +215,7 @@ async def exchange_shared(
         if connection.timed:
             connection.begin_head_wait(response)
             if send.deadline is not None:
-                # Its own: the connection's is for the one that is being received.
+                # A timer of its own: the connection's is for the exchange being received.
                 timer = connection.loop.call_at(
                     send.deadline, _late, waiter, connection, response, send.timeout.total
                 )
@@ -249,13 +248,13 @@ def _late(
     response: HTTPResponse,
     total: float | None,
 ) -> None:
-    """The time of a request that shares a connection is over."""
+    """Fail a request on a shared connection: its total time has passed."""
     if not waiter.done():
         exc = expired("total", total, False)
         waiter.set_exception(protocol.describe(exc, response, notes=f"total={total:g}"))
 
 
-# ------------------------------------------------------------------------ several writes
+# ----------------------------------------------------------------------- several writes
 
 
 def prepare(
@@ -269,10 +268,10 @@ def prepare(
 ) -> OutgoingRequest:
     """Return the request that ``exchange_streamed`` sends, with its framing decided.
 
-    *body* is one of ``HTTPConnection.request``, or a ``Body``; *length* is its size in bytes, where
-    the caller knows it. *fields* are the caller's, of *names*. A Transfer-Encoding among them must
-    be ``chunked``, which is done here. Raises ``ValueError``, ``InvalidURL``, ``TypeError`` and
-    ``BodyLengthError`` for what may not be sent.
+    *body* is one of ``HTTPConnection.request``, or a ``Body``; *length* is its size in bytes, if
+    the caller knows it. *fields* and *names* come from ``encode_fields``. A Transfer-Encoding among
+    them must be ``chunked``, and the body is then sent so. Raises ``ValueError``, ``InvalidURL``,
+    ``TypeError`` and ``BodyLengthError`` for a request that may not be sent.
     """
     made = body if body is None or type(body) is Body else make_body(body, BLOCKSIZE)
     if made is not None and made.length is None:
@@ -290,7 +289,7 @@ def prepare(
     except ValueError as exc:
         raise ValueError(f"{method} {origin.url}{target}: {exc}") from None
     if made is None and length:
-        # Announced, and never to come: prepare_request refuses it as any other wrong length.
+        # A length is announced, and no body given: prepare_request refuses it as any wrong length.
         made = make_body(b"", BLOCKSIZE)
     head = _encode_head(origin, method, target, names, fields, framing)
     return prepare_request(method, origin.prefix + target, head, names, made, chunked, length)
@@ -305,10 +304,10 @@ async def exchange_streamed(
     send: SendOptions,
     replay: Callable[[], OutgoingRequest] | None = None,
 ) -> tuple[HTTPResponse, float]:
-    """Send *request*; return its response, whose head is here, and when it was sent.
+    """Send *request*; return its response, whose head has arrived, and the time it was sent.
 
-    *replay* makes *request* again, with its body from the start, for a resend; None if that cannot
-    be.
+    *replay* makes *request* again, with its body from the start, for a resend; None if that is not
+    possible.
     """
     fresh = False
     while True:
@@ -336,11 +335,11 @@ async def _exchange_alone(
     request: OutgoingRequest,
     send: SendOptions,
 ) -> tuple[HTTPResponse, float]:
-    """Send *request* on a connection that serves nobody else; return (response, when it was sent).
+    """Send *request* on a connection of its own; return (response, time it was sent).
 
-    Returns with the response's head, or with what came instead of it as its failure.
+    Returns after the response's head, or after the failure that came instead.
     """
-    # Not before the body is sent: an answer may be whole earlier.
+    # The pool must not have it before the body is sent: an answer may be complete earlier.
     pool.take_over(connection)
     if connection.timeout is not send.timeout:
         connection.set_timeout(send.timeout)
@@ -374,15 +373,15 @@ def _may_resend(
 ) -> bool:
     """Whether a request that ended with *failure*, and no head, is sent once more.
 
-    RFC 9110 §9.2.2 and RFC 9112 §9.3.1: on a connection that was there before, without a byte of
-    an answer, and a method that may be sent twice.
+    RFC 9110 §9.2.2 and RFC 9112 §9.3.1: if the connection was reused, no byte of an answer has
+    come, and the method may be sent twice.
     """
     again = send.resend and dialed is None and method in IDEMPOTENT
     return again and getattr(failure, "unanswered", False)
 
 
 def abandon(response: HTTPResponse) -> None:
-    """Give up *response*; if little of it is left, its connection may be used again."""
+    """Abandon *response*; if little of it is left, its connection may be used again."""
     response.discard(DISCARD_BYTES)
     source = response.source
     if not response.ended and isinstance(source, HTTP1Protocol):

@@ -1,4 +1,4 @@
-"""Ways to an origin, and the connections that lead there: proxies, TLS, addresses.
+"""Routes to origins, and the connections that lead there: proxies, TLS, addresses.
 
 Layer: pool.
 """
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionFactory", "OnConnect", "OriginDialer", "Route", "name_proxy"]
 
 OnConnect = Callable[[str, str, int], object]
-"""Called with (address, host, port) before a connect; False, or what it raises, forbids it."""
+"""Called with (address, host, port) before a connect; False, or an exception, forbids it."""
 
 
 class Route(NamedTuple):
-    """A way to an origin. Connections of one route may stand for each other, others never.
+    """A way to an origin. Connections of one route are interchangeable, others never.
 
-    *forward*: the proxy is asked for whole URLs, instead of for a tunnel.
+    *forward*: the proxy is sent whole URLs, instead of being asked for a tunnel.
     """
 
     scheme: str
@@ -49,7 +49,7 @@ class Route(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """What a Host field says: no default port, no zone of an IPv6 address."""
+        """The value of a Host field: no default port, no zone of an IPv6 address."""
         return SplitURL(self.scheme, self.host, self.port, "").authority
 
     @property
@@ -76,7 +76,7 @@ class OriginDialer:
         return made
 
     async def resolve(self, host: str, port: int) -> list[Address]:
-        """Mirrors ``net.resolver.Resolves``: only vetted addresses are connected to."""
+        """Return the allowed addresses of *host*, beginning with the one that worked last."""
         addresses = await self._resolver.resolve(host, port)
         if self._on_connect is not None:
             addresses = self._vetted(self._on_connect, addresses, host, port)
@@ -105,7 +105,7 @@ class OriginDialer:
 
 
 class ConnectionFactory:
-    """Makes connections, each for a route: what is the same for all of a pool's.
+    """Makes a pool's connections, each for a route, with the options that all of them share.
 
     *destination_options* are fields of ``Destination``, *protocol_options* arguments of
     ``HTTP1Protocol``; see ``ConnectionPool`` for the others.
@@ -135,7 +135,7 @@ class ConnectionFactory:
         return OriginDialer(self._resolver, self._on_connect)
 
     async def destination(self, route: Route) -> Destination:
-        """Return where the connections of *route* lead, and how."""
+        """Return the destination of *route*'s connections, with TLS and tunnel."""
         options = self._destination_options
         context = proxy_context = None
         if route.scheme == "https":
@@ -170,7 +170,7 @@ class ConnectionFactory:
     def lease(self, connection: PooledConnection, timeout: Timeout) -> HTTPConnection:
         """Return an ``HTTPConnection`` on *connection*, which is open."""
         origin = connection.origin_pool
-        assert origin.destination is not None, "an origin that was connected to"
+        assert origin.destination is not None, "a connection that is open has a destination"
         conn = connection_to(
             origin.destination, timeout=timeout, dialer=origin.dial, **self.protocol_options
         )
@@ -178,21 +178,22 @@ class ConnectionFactory:
         return conn
 
 
-# Phases in which it is the proxy that is connected to, if it is asked for whole URLs.
+# Phases that concern the proxy, if it is sent whole URLs.
 _CONNECTING = ("dns", "connect", "tls")
 
 
 def name_proxy(exc: Any, route: Route) -> None:
-    """Say in *exc* that it is the proxy of *route*, if it has one, that was not reached.
+    """Say in *exc* that the proxy of *route*, if it has one, was not reached.
 
-    Its connection was made as any other. Of a tunnel ``dial()`` says it, where there was time.
+    A connection to a proxy is made like any other. For a tunnel ``dial()`` says so itself, unless
+    its time was up.
     """
     if route.proxy is None:
         return
     begins, text = f"{exc.method} {cut_url(exc.url)}: ", str(exc)
     unsaid = exc.phase in _CONNECTING
     if not route.forward:
-        # Before that, SOCKS may have looked up the server's name; behind it, there is the proxy.
+        # Earlier, SOCKS may have looked up the server's name; later, the proxy was reached.
         unsaid = exc.phase == "connect" and isinstance(exc, ConnectTimeout)
     if unsaid and text.startswith(begins):
         rest = text.removeprefix(begins)

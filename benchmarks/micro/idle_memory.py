@@ -22,7 +22,7 @@ import aiohttpconn
 
 
 async def idle_bytes(connections: int, origins: int) -> float:
-    """Return the bytes that each of *connections* holds, spread over *origins*."""
+    """Return the bytes that each of *connections*, spread over *origins*, holds."""
     pair = socket.socketpair()
     protocols: list[Any] = []
 
@@ -40,7 +40,7 @@ async def idle_bytes(connections: int, origins: int) -> float:
     client_exchange.lead_nowhere(client, dial)
 
     async def open_all(count: int) -> None:
-        """Have *count* requests on their way at once, on as many connections, and answer them."""
+        """Send *count* requests at the same time, on as many connections, and answer them."""
         tasks = [
             asyncio.ensure_future(client.get(f"http://h{number % origins}.test:8080/x"))
             for number in range(count)
