@@ -133,15 +133,18 @@ class Upload:
         """Wait until ``wake()``: the transport takes more, or no more is wanted."""
         sink = self._sink
         waiter = self._drain_waiter = sink.loop.create_future()
+        # The one that was armed: the sink may have no limit afterwards, or no connection.
+        watchdog: Watchdog | None = None
         if sink.write_timeout is not None and sink.transport is not None:
             self._unsent = _untaken(sink.transport, sink.raw_transport)
-            sink.watchdog().arm_write(sink.write_timeout)
+            watchdog = sink.watchdog()
+            watchdog.arm_write(sink.write_timeout)
         try:
             await waiter
         finally:
             self._drain_waiter = None
-            if sink.write_timeout is not None:
-                sink.watchdog().disarm_write()
+            if watchdog is not None:
+                watchdog.disarm_write()
 
     async def wait_continue(self, limit: float) -> None:
         """Wait for 100, for a final head or for *limit* seconds (RFC 9110 §10.1.1)."""

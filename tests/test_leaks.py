@@ -18,7 +18,7 @@ from aiohttpconn import (
     Timeout,
 )
 
-from .support import ScriptedServer, close, expect, read_all, send
+from .support import ScriptedServer, close, expect, read_all, reset, send, wait
 from .support.leaks import open_sockets
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -95,6 +95,26 @@ async def test_a_failed_exchange_is_freed_with_its_error():
                 await conn.getresponse()
             del info, conn
             assert await gone(*refs)
+
+
+async def test_an_upload_that_loses_its_connection_is_freed_with_it():
+    stopped = asyncio.Event()
+    script = [expect(), wait(stopped), reset()]
+    async with ScriptedServer(script, receive_buffer=4096) as server:
+        with no_gc():
+            conn = HTTPConnection(server.host, server.port, timeout=Timeout(write=9))
+            await conn.connect()
+            protocol = conn._protocol
+            sending = asyncio.ensure_future(conn.request("POST", "/", bytes(32 * 1024 * 1024)))
+            while not protocol.writing_paused:
+                await asyncio.sleep(0)
+            ref = weakref.ref(protocol)
+            del protocol
+            stopped.set()
+            with pytest.raises(ConnectionResetError):
+                await sending
+            del conn, sending
+            assert await gone(ref)
 
 
 async def test_a_dropped_response_that_owns_its_socket_frees_it():
