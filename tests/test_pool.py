@@ -340,7 +340,11 @@ async def test_what_a_request_sends():
         (("GET\r\n", "{url}"), ValueError, "method"),
         (("GET", "{url}", None, {"X": "a\r\nY: b"}), ValueError, "X"),
         (("GET", "{url}", None, {"X y": "a"}), ValueError, "X y"),
-        (("GET", "http://user:secret@127.0.0.1/"), ValueError, "a pool does not send a URL's credentials"),
+        (
+            ("GET", "http://user:secret@127.0.0.1/"),
+            ValueError,
+            "a pool does not send a URL's credentials",
+        ),
         (("CONNECT", "{url}"), ValueError, "CONNECT and Upgrade need their own connection"),
         (("GET", "{url}", None, {"Upgrade": "x"}), ValueError, "CONNECT and Upgrade need"),
         (("POST", "{url}", b"x", {"Content-Length": "1, 1"}), ValueError, "Content-Length"),
