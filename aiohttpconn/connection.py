@@ -30,17 +30,12 @@ from .exceptions import (
     ResponseNotReady,
 )
 from .failures import closed_here
+from .http11.framing import body_framing
 from .http11.grammar import (
     ORIGIN_FORM,
     check_field,
 )
-from .http11.request_head import (
-    body_framing,
-    check_single_fields,
-    encode_fields,
-    encode_request_line,
-    host_field,
-)
+from .http11.request_head import check_single_fields, encode_fields, encode_request_line, host_field
 from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
 from .net.tls import default_context
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol

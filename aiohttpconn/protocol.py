@@ -44,6 +44,7 @@ from .exceptions import HTTPException, MalformedResponse, NotProcessed
 from .exchange import HIGH_WATER
 from .failures import closed_here, describe_exchange, expired, incomplete, no_response
 from .http11.chunked import ChunkedDecoder
+from .http11.framing import response_framing
 from .http11.limits import DEFAULT_LIMITS, Limits
 from .http11.response_head import (
     CommonHead,
@@ -51,7 +52,6 @@ from .http11.response_head import (
     ResponseHead,
     match_common_head,
     parse_response_head,
-    response_framing,
 )
 from .http11.semantics import FRAMED_BY_FIELDS
 from .net.resumption import drop_session, keep_session

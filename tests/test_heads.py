@@ -17,6 +17,7 @@ from aiohttpconn.exceptions import (
     UnknownProtocol,
     UnknownTransferEncoding,
 )
+from aiohttpconn.http11.framing import response_framing
 from aiohttpconn.http11.limits import MAX_LINE, Limits
 from aiohttpconn.http11.request_head import encode_fields, encode_request_line
 from aiohttpconn.http11.response_head import (
@@ -26,7 +27,6 @@ from aiohttpconn.http11.response_head import (
     match_common_head,
     parse_fields,
     parse_response_head,
-    response_framing,
     split_fields,
 )
 

@@ -26,6 +26,7 @@ ORDER = [
     "http11.semantics",
     "http11.request_head",
     "http11.response_head",
+    "http11.framing",
     "http11.chunked",
     # Getting a transport
     "net",

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from aiohttpconn.exceptions import HTTPException
 from aiohttpconn.http11.chunked import ChunkedDecoder
-from aiohttpconn.http11.response_head import parse_response_head, response_framing
+from aiohttpconn.http11.framing import response_framing
+from aiohttpconn.http11.response_head import parse_response_head
 
 from .support import model
 from .support.model import Head, Response

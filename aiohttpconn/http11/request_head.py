@@ -1,4 +1,4 @@
-"""Heads of HTTP/1.1 requests: encoding, the Host field, and the framing of the body.
+"""Heads of HTTP/1.1 requests: encoding, the Host field, and a host with its port.
 
 Pure functions that decide as http.client does. No I/O, no clock. Layer: the wire.
 """
@@ -6,9 +6,9 @@ Pure functions that decide as http.client does. No I/O, no clock. Layer: the wir
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..exceptions import InvalidURL, redact
@@ -22,10 +22,9 @@ from .grammar import (
     check_method,
     check_target,
 )
-from .semantics import BODY_METHODS, SINGLE
+from .semantics import SINGLE
 
 __all__ = [
-    "body_framing",
     "bracketed",
     "check_single_fields",
     "encode_fields",
@@ -35,12 +34,6 @@ __all__ = [
 ]
 
 _VALUES = re.compile(r"[\t\n\x20-\x7e\x80-\xff]*+")
-
-
-class Sized(Protocol):
-    """The part of a request's body that framing needs: bytes, or None if they are not known yet."""
-
-    length: int | None
 
 
 # ----------------------------------------------------------------------------- encoding
@@ -161,27 +154,6 @@ def host_field(url: str, host: str, port: int, default_port: int) -> str:
         host = host.encode("idna").decode("ascii")
     host = _without_zone(bracketed(host))
     return host if port == default_port else f"{host}:{port}"
-
-
-def body_framing(
-    method: str,
-    body: Sized | None,
-    names: Mapping[str, str],
-    encode_chunked: bool,
-    may_chunk: bool,
-) -> tuple[bool, int | None, str]:
-    """Return (chunked, length, field line to add) for *body*, given the caller's fields *names*."""
-    if "content-length" in names:
-        return False, int(names["content-length"]), ""
-    if "transfer-encoding" in names:
-        if body is None:
-            raise ValueError("the request has a Transfer-Encoding but no body")
-        return encode_chunked and may_chunk, None, ""
-    if body is None:
-        return False, 0, "Content-Length: 0\r\n" if method.upper() in BODY_METHODS else ""
-    if body.length is not None:
-        return False, body.length, f"Content-Length: {body.length}\r\n"
-    return may_chunk, None, "Transfer-Encoding: chunked\r\n"
 
 
 def bracketed(host: str) -> str:

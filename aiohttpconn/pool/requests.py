@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..body import BLOCKSIZE, Body, make_body
 from ..exceptions import BodyLengthError, NotProcessed
 from ..failures import expired
-from ..http11.request_head import body_framing, encode_request_line
+from ..http11.framing import body_framing
+from ..http11.request_head import encode_request_line
 from ..http11.semantics import BODY_METHODS, IDEMPOTENT
 from ..protocol import HTTP1Protocol
 from ..upload import (

@@ -12,12 +12,9 @@ from __future__ import annotations
 import re
 import timeit
 
+from aiohttpconn.http11.framing import response_framing
 from aiohttpconn.http11.grammar import PLAIN_HEAD
-from aiohttpconn.http11.response_head import (
-    match_common_head,
-    parse_response_head,
-    response_framing,
-)
+from aiohttpconn.http11.response_head import match_common_head, parse_response_head
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
