@@ -1,8 +1,8 @@
-"""A module touches no private attribute of another module's objects, but where it is listed here.
+"""No module touches private attributes of another module's objects, except for those listed here.
 
-The fourth of the architecture's locks. A *reach* is ``thing._name`` where ``_name`` belongs to a
-class of another module: one that this module neither defines nor inherits for ``self``. The list
-may only shrink: a reach that is not in it fails, and so does an entry that is no longer needed.
+This is the fourth of the architecture's locks. A *reach* is ``thing._name`` if ``_name`` belongs
+to a class of another module: one that this module neither defines nor inherits for ``self``. The
+list may only shrink: a reach that is not in it fails, and so does an entry that is not needed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
 """Public methods of ``NamedTuple``, whatever their names say."""
 
 ALLOWED: dict[str, dict[str, int]] = {}
-"""By module, then by attribute: how many times it may stand there, and for whom that is hot."""
+"""How many times each module may touch each private attribute of others; hot functions only."""
 
 
 def own_names(tree: ast.Module) -> set[str]:
-    """Return the private names that classes of a module define: attributes, slots, methods."""
+    """Return the names that the classes of a module define: attributes, slots, methods."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef):
@@ -42,7 +42,7 @@ def own_names(tree: ast.Module) -> set[str]:
 
 
 def reaches(source: str) -> Counter[str]:
-    """Return how many times a module touches which private attribute of another module's class."""
+    """Count the private attributes of other modules' classes that *source* touches."""
     tree = ast.parse(source)
     own = own_names(tree) | NAMED_TUPLE
     found: Counter[str] = Counter()

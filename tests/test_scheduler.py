@@ -1,8 +1,9 @@
-"""client/scheduler.py: limits, turns and idle connections, with a clock that a test moves.
+"""pool/scheduler.py: limits, waiting origins and idle connections, with a clock that a test moves.
 
-The tests ask the books for connections through ``Pool``, the model in ``support/pool_model.py``:
-it stands for the pool and its users, and ``pool.check()`` asserts what must always hold. Here are
-the rules one by one, then what they cost, and at the end everything in every order.
+The tests ask the scheduler for connections through ``Pool``, the model in
+``support/pool_model.py``: it stands for the pool and its users, and ``pool.check()`` asserts the
+invariants. First come the rules one by one, then their cost, and at the end a state machine that
+takes all steps in random order.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from aiohttpconn.pool.scheduler import MAX_UNUSED, STREAK, OriginPool, Scheduler
 
 from .support.pool_model import Clock, Connection, Pool, Waiter, served, used
 
-# Limits, idle connections ------------------------------------------------------------------
+# ------------------------------------------------------------- limits, idle connections
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_a_connection_that_ended_is_told_once(clock):
     assert (pool.scheduler.connection_count, pool.origin().connection_count) == (0, 0)
 
 
-# Waiting -----------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ waiting
 
 
 def test_who_waits_longest_is_served_first(clock):
@@ -190,7 +191,7 @@ def test_a_cancelled_waiter_leaves_nothing_behind(clock):
     pool.check()
 
 
-# Sharing -----------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ sharing
 
 
 def test_a_connection_is_filled_before_another_is_made(clock):
@@ -295,13 +296,13 @@ def test_an_exchange_that_was_not_begun_makes_room_for_another(clock):
     pool.check()
 
 
-# Turns -------------------------------------------------------------------------------------
+# -------------------------------------------------------------------- origins that wait
 
 
 def work(
     pool: Pool, origins: list[OriginPool], steps: int, shared: bool = False
 ) -> list[OriginPool]:
-    """Finish *steps* exchanges, the oldest first, where each origin always wants more.
+    """Finish *steps* exchanges, the oldest first, while each origin always wants more.
 
     Return the origins that were served, in order.
     """
@@ -425,7 +426,7 @@ def test_a_site_whose_requests_need_not_wait_lets_its_shared_connection_go(clock
     users = deque([used(pool, "a", shared=True), used(pool, "a", shared=True)])
     waiter = pool.ask(pool.origin("b"), shared=True)
     for _ in range(3):
-        # There is always an exchange on its way, and never anybody in its queue.
+        # There is always an exchange on its way, and never a request in the queue.
         users.append(pool.ask(pool.origin("a"), shared=True))
         if users[-1].connection is None:
             pool.cancel(users.pop())
@@ -474,7 +475,7 @@ def test_a_thousand_sites_with_five_slots_are_served_in_order(clock):
     pool.check()
 
 
-# Connections that linger ------------------------------------------------------------------
+# ------------------------------------------------------------------- deferred evictions
 
 
 def test_who_asks_again_at_once_keeps_its_connection_though_others_wait(clock):
@@ -490,7 +491,7 @@ def test_who_asks_again_at_once_keeps_its_connection_though_others_wait(clock):
         fast = used(pool, "fast")
         assert fast.connection is connection
         clock.now += 1
-        # This expels only a connection that has been idle since its last request.
+        # This evicts only a connection that has been idle since its last request.
         pool.run_on()
         pool.check()
     pool.finish(fast)
@@ -527,7 +528,7 @@ def test_a_lingering_connection_that_is_closed_or_lost_serves_who_waits(clock):
         pool.check()
 
 
-# Paces -------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------- rate limits
 
 
 def test_a_site_with_a_pace_is_served_when_it_may_begin(clock):
@@ -549,7 +550,7 @@ def test_a_site_with_a_pace_is_served_when_it_may_begin(clock):
 
 
 def test_who_asks_a_moment_before_it_may_begin_is_served(clock):
-    # The clock goes on between take() and enqueue().
+    # The clock goes on between acquire_nowait() and enqueue().
     pool = Pool(clock)
     origin = pool.origin("a", RateLimiter(1.0))
     pool.finish(used(pool))
@@ -609,7 +610,7 @@ def test_a_site_that_may_not_begin_yet_costs_no_other_its_connection(clock):
     waiters = [pool.ask(pool.origin("paced")), pool.ask(pool.origin("paced"))]
     pool.finish(paced)
     assert served(*waiters) == [True, False]
-    # If it stood in turns, it would be given a connection that it cannot use.
+    # As a waiting origin it would be given a connection that it cannot use.
     pool.finish(other)
     assert pool.closed == []
     assert list(pool.scheduler.idle) == [other.connection]
@@ -650,7 +651,7 @@ def test_a_shared_connection_keeps_the_pace(clock):
     pool.check()
 
 
-# Sites that are not used -------------------------------------------------------------------
+# ----------------------------------------------------------------------- unused origins
 
 
 def test_1024_unused_sites_are_remembered(clock):
@@ -714,7 +715,7 @@ def test_who_has_kept_a_site_that_was_forgotten_can_use_it(clock, monkeypatch):
     assert pool.origin("a") is kept
     assert served(pool.ask(pool.origin("a"))) == [False]
     pool.check()
-    # A forgotten origin stays retired if there is another of its key.
+    # A forgotten origin stays evicted if there is another of its key.
     pool.cancel(user)
     pool.cancel(pool.log[-1])
     pool.origin("c")
@@ -726,7 +727,7 @@ def test_who_has_kept_a_site_that_was_forgotten_can_use_it(clock, monkeypatch):
     pool.check()
 
 
-# Cost --------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- cost
 
 
 class Mute:
@@ -751,7 +752,7 @@ class Idler:
 
 
 def waiters(n: int) -> Any:
-    """Let *n* wait; a step serves one, enqueues two, and cancels one of these."""
+    """Let *n* requests wait; a step serves one, enqueues two, and cancels one of these."""
     pool = Scheduler(Idler(), 1, 1)
     origin = pool.add_origin("a")
     connection = origin.acquire_nowait()
@@ -769,7 +770,7 @@ def waiters(n: int) -> Any:
 
 
 def idle_connections(n: int) -> Any:
-    """Let *n* origins have an idle one; a step takes one for another origin, and gives it back."""
+    """Let *n* origins have an idle one; a step acquires one for another origin, and releases it."""
     pool = Scheduler(Idler(), n, 1)
     origins = [pool.add_origin(key) for key in range(n)]
     for connection in [origin.acquire_nowait() for origin in origins]:
@@ -786,7 +787,7 @@ def idle_connections(n: int) -> Any:
 
 
 def turns(n: int) -> Any:
-    """Let *n* origins wait for one connection; a step passes it on, its last origin waits again."""
+    """Let *n* origins wait for one connection; a step passes it on, and its origin waits again."""
     pool = Scheduler(Idler(), 1, 1)
     origins = [pool.add_origin(key) for key in range(n)]
     current = [origins[0].acquire_nowait()]
@@ -806,7 +807,7 @@ def turns(n: int) -> Any:
 
 
 def unused_sites(n: int) -> Any:
-    """Let *n* origins be remembered, the most that may be; a step adds one and forgets one."""
+    """Let *n* origins be remembered, the maximum; a step adds one and forgets one."""
     pool = Scheduler(Idler(), n, 1)
     keys = itertools.count()
     for _ in range(n):
@@ -815,7 +816,7 @@ def unused_sites(n: int) -> Any:
 
 
 def shared_connections(n: int) -> Any:
-    """Let *n* connections have room for one more exchange; a step takes that of one."""
+    """Let *n* connections have room for one more exchange; a step fills one of them."""
     pool = Scheduler(Idler(), n, n)
     origin = pool.add_origin("a")
     origin.pipelining = 2
@@ -835,11 +836,11 @@ def test_the_cost_does_not_grow_with_what_there_is(made, monkeypatch):
         monkeypatch.setattr(module, "MAX_UNUSED", n)
         return min(timeit.repeat(made(n), number=10, repeat=20))
 
-    # There are a hundred times as many, and memory that is not in a cache is slower.
+    # There is a hundred times as much, and memory that is not in a cache is slower.
     assert cost(30_000) < 8 * cost(300)
 
 
-# Everything in every order -----------------------------------------------------------------
+# ------------------------------------------------------------ all steps in random order
 
 LIMITS = st.one_of(st.integers(1, 3), st.integers(1, 6), st.just(inf))
 LIMITS_PER_HOST = st.one_of(st.integers(1, 4), st.just(inf))
@@ -849,7 +850,7 @@ PACES = st.sampled_from([None, None, (1.0, None), (None, "2/3s"), (0.5, "3/4s"),
 
 
 class Books(RuleBasedStateMachine):
-    """Users come, finish, fail and give up, time passes, and the books are looked at each time."""
+    """Users come, finish, fail and give up, and time passes; each step checks the scheduler."""
 
     MAX_UNUSED = 2
 

@@ -1,9 +1,9 @@
 """A model of the pool around its scheduler: every step is a call, none waits.
 
 The scheduler decides which request gets which connection, and does no I/O. The model stands for
-all that is around it: ``Clock`` is the time, ``Pool`` the scheduler's delegate and the users' side
-of the pool, ``Connection`` a pooled connection, and a ``Waiter`` is one request, from when it asks
-for a connection until its exchange ends:
+all that is around it: ``Clock`` is the time, ``Pool`` is the scheduler's delegate and the users'
+side of the pool, ``Connection`` is a pooled connection, and a ``Waiter`` is one request, from when
+it asks for a connection until its exchange ends:
 
     pool = Pool(clock, limit=1)
     first = used(pool, "a")                # asks at origin "a", gets a connection, connects it
@@ -19,9 +19,9 @@ compares the scheduler with what the model knows: the counters and limits; each 
 used, never both; and no request waiting for a connection that is free. A test may call it whenever
 no method of the scheduler is running.
 
-A connection ends, connects or lingers when the test says so (``lose``, ``connect``, ``run_on``),
-and time passes only in ``turn`` or where a test moves ``clock.now``. The test patches the module's
-``monotonic`` with its clock.
+A connection ends, connects or is evicted when the test says so (``lose``, ``connect``,
+``run_on``), and time passes only in ``turn`` or when a test moves ``clock.now``. The test patches
+the module's ``monotonic`` with its clock.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Clock", "Pool", "Waiter", "served", "used"]
 
 
 class Clock:
-    """Time stands still until a test moves it."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -108,7 +108,7 @@ class Pool:
         # The waiters that were served, in order.
         self.log: list[Waiter] = []
 
-    # ------------------------------------------------------------- the delegate
+    # ------------------------------------------------------------------------- delegate
 
     def new_connection(self, origin: OriginPool) -> Connection:
         return Connection(origin)
@@ -123,7 +123,7 @@ class Pool:
         self.lingering[connection] = connection.idle_since
 
     def run_on(self) -> None:
-        """The requests that were answered have run: evict the connections that still linger."""
+        """Let the answered requests have run: evict the connections whose eviction was deferred."""
         lingering, self.lingering = self.lingering, {}
         for connection, since in lingering.items():
             self.scheduler.evict(connection, since)
@@ -145,10 +145,10 @@ class Pool:
     def connection_ended(self, connection: Connection) -> None:
         self.scheduler.remove(connection)
 
-    # -------------------------------------------------------------- the users
+    # ---------------------------------------------------------------------------- users
 
     def origin(self, key: object = "a", pace: RateLimiter | None = None) -> OriginPool:
-        """Return the origin *key*; a new one has *pace*."""
+        """Return the origin *key*; a new one has the rate limit *pace*."""
         origin = self.scheduler.origins.get(key)
         if origin is None:
             origin = self.scheduler.add_origin(key)
@@ -169,12 +169,12 @@ class Pool:
         return asking
 
     def granted(self, waiter: Waiter) -> None:
-        """*waiter* has got a connection; assert that it was the first in its queue."""
+        """Serve *waiter*, which has got a connection; assert that it was the first in its queue."""
         assert self.queues[waiter.origin].popleft() is waiter, "out of turn"
         self.served(waiter)
 
     def served(self, user: Waiter) -> None:
-        """*user* has got a connection; assert that it may use it beside the others."""
+        """Note that *user* has got a connection; assert that it may use it beside the others."""
         connection = user.connection
         assert connection is not None
         assert connection.origin_pool is user.origin
@@ -186,7 +186,7 @@ class Pool:
         self.log.append(user)
 
     def cancel(self, waiter: Waiter) -> None:
-        """Give up waiting, or give back the connection that was granted and not used."""
+        """Give up waiting, or release the connection that was granted and not used."""
         if waiter.connection is None:
             self.queues[waiter.origin].remove(waiter)
         if self.scheduler.cancel(waiter.origin, waiter):
@@ -197,7 +197,7 @@ class Pool:
             self.finish(waiter)
 
     def connect(self, connection: Connection) -> None:
-        """The connection of *connection* is made."""
+        """Connect *connection*."""
         connection.connected = True
         connection.exchanges_left = self.max_exchanges
         connection.fast_release = self.pipelining == 1 and connection.exchanges_left == inf
@@ -205,7 +205,7 @@ class Pool:
             self.scheduler.share(connection)
 
     def finish(self, user: Waiter) -> None:
-        """The exchange of *user* ends."""
+        """End the exchange of *user*."""
         connection = user.connection
         assert connection is not None
         self.users[connection].remove(user)
@@ -214,13 +214,13 @@ class Pool:
         connection.origin_pool.exchange_ended(connection, None)
 
     def lose(self, connection: Connection) -> None:
-        """The connection of *connection* ends, or could not be made."""
+        """End *connection*, or fail to make it; tell its origin twice, which is harmless."""
         self.users.pop(connection, None)
         connection.origin_pool.connection_ended(connection)
         connection.origin_pool.connection_ended(connection)
 
     def lose_unused(self, user: Waiter) -> Waiter:
-        """The connection of *user* ends before it is used: ask again, and return the new waiter."""
+        """End the connection of *user* before it is used; ask again, and return the new waiter."""
         assert user.connection is not None
         self.lose(user.connection)
         waiter = Waiter(self, user.origin, user.shared)
@@ -229,17 +229,17 @@ class Pool:
         return waiter
 
     def turn(self, seconds: float) -> None:
-        """Let time pass, and timers fire."""
+        """Let *seconds* pass, and timers fire."""
         self.clock.now += seconds
         while due := [origin for origin, when in self.timers.items() if when <= self.clock.now]:
             for origin in due:
                 del self.timers[origin]
                 self.scheduler.serve(origin)
 
-    # ------------------------------------------------------------- what holds
+    # ----------------------------------------------------------------------- invariants
 
     def check(self) -> None:
-        """Assert what must hold whenever no method runs."""
+        """Assert the invariants, which hold whenever no method of the scheduler runs."""
         scheduler = self.scheduler
         origins = (
             {connection.origin_pool for connection in scheduler.connections}
@@ -291,7 +291,7 @@ class Pool:
 
     @property
     def kept_idle(self) -> set[Connection]:
-        """Idle connections that do not defer_eviction."""
+        """Idle connections whose eviction is not deferred."""
         return {*self.scheduler.idle} - {*self.lingering}
 
     def check_nobody_waits_in_vain(self, origin: OriginPool) -> None:
@@ -322,5 +322,5 @@ def used(
 
 
 def served(*waiters: Waiter) -> list[bool]:
-    """Return of each whether it has got a connection."""
+    """Return whether each has got a connection."""
     return [waiter.connection is not None for waiter in waiters]
