@@ -1,4 +1,4 @@
-"""client/auth.py: the RFCs' vectors, what is refused without being shown, and netrc files."""
+"""client/auth/schemes.py: the RFCs' vectors, refusals that show nothing, and netrc files."""
 
 from __future__ import annotations
 

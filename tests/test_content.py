@@ -1,4 +1,4 @@
-"""client/content.py: what is sent for content, json, data and files, and what is sent again."""
+"""client/content/encode.py: the bodies of content, json, data and files, and their resending."""
 
 from __future__ import annotations
 

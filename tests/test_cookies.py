@@ -1,4 +1,4 @@
-"""client/cookies.py: which cookies are kept, which go back to whom, and at what cost in memory."""
+"""client/cookies/store.py: cookies that are kept, those sent back, and their cost in memory."""
 
 from __future__ import annotations
 

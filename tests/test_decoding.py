@@ -1,4 +1,4 @@
-"""client/decoding.py: content codings taken apart, however they are delivered, within bounds."""
+"""client/content/decoding.py: content codings, however they are delivered, within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""client/digest.py: the RFCs' vectors, a server that verifies, and challenges of all kinds."""
+"""client/auth/digest.py: the RFCs' vectors, a server that verifies, and challenges of all kinds."""
 
 from __future__ import annotations
 

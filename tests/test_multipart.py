@@ -1,4 +1,4 @@
-"""client/multipart.py: what a form looks like on the wire, what is refused, and what it costs."""
+"""client/content/multipart.py: a form on the wire, the refusals, and its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ConnectionPool: what its callers see of connections, origins, proxies, names and rates."""
+"""ConnectionPool, as its callers see it: connections, origins, proxies, names and rates."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .support.clocks import Clock
 from .support.pooled import OK, fetch, queued, received, start
 from .support.proxies import Socks5Proxy
 
-# Leases -------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- leases
 
 
 async def test_a_lease_gives_a_connection_and_takes_it_back():
@@ -272,7 +272,7 @@ async def test_an_upgraded_connection_is_the_callers():
                 assert pool.stats().open == 0
                 if detach:
                     assert not transport.is_closing()
-                    # It is nothing that the pool's close() would wait for.
+                    # The pool's close() does not wait for it.
                     assert not pool._connections.closing.count()
                     transport.abort()
 
@@ -294,7 +294,7 @@ async def test_what_somebody_sets_is_not_the_next_ones():
             assert again.response_class is HTTPResponse
             assert again.debuglevel == 0
             assert not hasattr(again, "mine")
-            # The first one is of no use any more, and cannot harm the second.
+            # The first one is unusable now, and cannot harm the second.
             assert conn.sock is None
             with pytest.raises(NotConnected):
                 await conn.request("GET", "/")
@@ -311,7 +311,7 @@ async def test_a_lease_is_for_one_block():
         assert pool.stats().idle == 1
 
 
-# Requests -----------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- requests
 
 
 async def test_what_a_request_sends():
@@ -368,7 +368,7 @@ async def test_connection_close_is_heeded():
         assert pool.stats().open == 0
 
 
-# Figures ------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ figures
 
 
 async def test_stats():
@@ -407,12 +407,12 @@ async def test_stats_name_the_proxy_without_its_credentials():
                 assert name == f"{server.url[:-1]} via http://***@127.0.0.1:{proxy.port}"
 
 
-# Fairness -----------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- fairness
 
 
 @pytest.mark.parametrize(("pipelining", "answers"), [(1, 1), (2, 40)])
 async def test_a_queue_for_one_host_does_not_keep_another_waiting(pipelining, answers):
-    """20 connections, 200 requests to a host that does not answer: another waits for one of it.
+    """With 20 connections and 200 requests to a mute host, another host waits for one connection.
 
     With pipelining it waits for one of these connections to run empty, and none is filled again.
     """
@@ -455,11 +455,11 @@ async def test_hosts_that_wait_take_turns():
                 for _ in range(2)
             ]
             await asyncio.gather(*tasks)
-        # Each has its connection for some requests in a row: a handshake for each serves nobody.
+        # Each has its connection for several requests in a row: a handshake for each helps nobody.
         assert order == ["a", "a", "b", "b", "c", "c"]
 
 
-# Politeness, by a clock of the test's ----------------------------------------------------------
+# ------------------------------------------------ rate limits, by a clock of the test's
 
 
 async def lease(pool: ConnectionPool, url: str) -> None:
@@ -500,7 +500,7 @@ async def test_min_interval(pipelining):
 @pytest.mark.parametrize("pipelining", [1, 3])
 @pytest.mark.parametrize("way", ["request", "lease"])
 async def test_a_stale_connection_costs_no_second_moment(pipelining, way):
-    """Its server keeps it for half a second, so each of them is stale when it is its turn."""
+    """The server keeps a connection for half a second, so each is stale at its next turn."""
     fields = {"Keep-Alive": "timeout=1"}
     async with serve({"/": Reply("hi", headers=fields)}) as server:
         with Clock() as clock:
@@ -512,7 +512,7 @@ async def test_a_stale_connection_costs_no_second_moment(pipelining, way):
 
 async def test_a_stale_connection_costs_no_place_in_the_queue():
     async with serve(lambda request: Reply(request.path)) as server:
-        # Whatever waits for its turn finds a connection that must not be kept.
+        # A request that waits for its turn finds a connection that must not be kept.
         async with ConnectionPool(limit=1, keepalive_timeout=0) as pool:
             ended: list[int] = []
 
@@ -562,7 +562,7 @@ async def test_each_origin_has_a_rate_of_its_own():
 
 @pytest.mark.parametrize(
     ("how", "closes"),
-    # What ends the connection that is lent is its holder's to heed.
+    # If the response ends a leased connection, its Retry-After is left to the lease's holder.
     [(how, closes) for how in ("plain", "shared", "upload") for closes in (False, True)]
     + [("lease", False)],
 )
@@ -620,7 +620,7 @@ async def test_a_paused_pool_that_is_closed_leaves_no_timer():
                 await waiting
 
 
-# Names --------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- names
 
 
 class Names:
@@ -675,7 +675,7 @@ async def test_the_address_that_worked_is_tried_first_the_next_time():
             assert await fetch(pool, url) == b"one"
             async with serve({"/": "two"}, host="127.0.0.2", port=server.port):
                 assert await fetch(pool, url) == b"one"
-                # Another origin of the same name knows nothing of it.
+                # Another origin with the same name does not know it.
                 async with ConnectionPool(resolver=names) as other:
                     assert await fetch(other, url) == b"two"
 
@@ -723,7 +723,7 @@ async def test_on_connect_forbids_some_addresses():
 
 
 async def test_what_was_vetted_is_what_is_connected_to():
-    """There is no second lookup whose answer could be another one."""
+    """There is no second lookup, whose answer could differ."""
     names = Names()
     async with serve({"/": "hi"}) as server:
         async with ConnectionPool(resolver=names, on_connect=lambda *_: None) as pool:
@@ -731,7 +731,7 @@ async def test_what_was_vetted_is_what_is_connected_to():
     assert names.asked == ["some.test"]
 
 
-# Proxies ------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ proxies
 
 
 async def test_an_http_proxy_is_asked_for_whole_urls():
@@ -745,7 +745,7 @@ async def test_an_http_proxy_is_asked_for_whole_urls():
         assert hosts == ["a.test", "a.test:81"]
         for request in proxy.requests:
             assert request.headers.get_all("Proxy-Authorization") == ["Basic dXNlcjpwYXNz"]
-        # One for each origin: what the proxy keeps open to them is not mixed up.
+        # One for each origin: the connections that the proxy keeps open to them are not mixed up.
         assert proxy.connections == 2
 
 
@@ -852,7 +852,7 @@ async def test_proxies_by_scheme_and_none():
         assert (server.connections, proxy.connections) == (1, 1)
 
 
-# What may stand for each other ------------------------------------------------------------------
+# ------------------------------------------------- connections that are interchangeable
 
 
 async def test_credentials_of_a_proxy_are_part_of_the_way():

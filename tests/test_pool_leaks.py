@@ -1,7 +1,7 @@
-"""A pool cannot leak: whatever ends a request, and when, its slot, socket and timers come back.
+"""A pool cannot leak: it gets back the connection, socket and timers of a request that ends.
 
-A request that is cancelled or fails stops at an await, and what it holds there has to be given
-back. So these tests end requests at each of their awaits:
+A request that is cancelled or fails stops at an await, and must release all that it holds there.
+So these tests end requests at each of their awaits:
 
 - **At every step.** A request runs for *k* turns of the loop and is cancelled then, for k = 0, 1,
   2, ... until it ends by itself before that. An await that waits takes a turn or more, so each one
@@ -12,12 +12,12 @@ back. So these tests end requests at each of their awaits:
   with a cancellation at every step.
 - **At random moments.** Ten thousand requests are cancelled under contention, with servers that
   stall, reset, close and flood. Another server sends its responses cut, late, closed or with bytes
-  behind them, and each request must get its own answer. The seed is shown when such a test fails.
+  after them, and each request must get its own answer. The seed is shown when such a test fails.
 
-``settled()`` asserts what must hold afterwards: nothing is leased, nobody is queued, the counters
-agree with the sets, and each connection left is idle. Then the pool must serve another request, or
-as many at the same time as its limit allows. The check of every test (``support/leaks.py``) finds
-sockets and tasks that a pool has lost.
+``settled()`` asserts the state afterwards: no connection is leased, no request is queued, the
+counters agree with the sets, and each connection left is idle. Then the pool must serve another
+request, or as many at the same time as its limit allows. The check of every test
+(``support/leaks.py``) finds sockets and tasks that a pool has lost.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from aiohttpconn.testing import Connection
 
 MAX_TURNS = 400
-"""Turns of the loop that a request takes at most here."""
+"""The most turns of the loop that a request takes here."""
 
 STORM = 10_000
 """Cancellations at random moments, over all seeds."""
@@ -55,7 +55,7 @@ STORM = 10_000
 SEEDS = (1, 2, 3, 4)
 
 
-# At every step ------------------------------------------------------------------------------
+# ------------------------------------------------------------------------ at every step
 
 
 @pytest.mark.parametrize("pipelining", [1, 3])
@@ -130,7 +130,7 @@ async def test_closed_at_every_step():
         raise AssertionError("it never ends by itself")
 
 
-# Failures -----------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- failures
 
 
 @pytest.mark.parametrize("pipelining", [1, 3])
@@ -169,7 +169,7 @@ async def test_cancelled_at_every_step_of_what_fails(certificates, monkeypatch, 
                         raise AssertionError("it never ends by itself")
 
 
-# At random moments --------------------------------------------------------------------------
+# -------------------------------------------------------------------- at random moments
 
 
 @pytest.mark.parametrize("pipelining", [1, 4])
@@ -208,7 +208,7 @@ async def test_cancelled_at_random_moments_under_contention(seed, pipelining, ce
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            # So long a shared connection waits for an answer whose request was cancelled.
+            # A shared connection waits this long for an answer whose request was cancelled.
             clock.advance(DISCARD_SHARED_SECONDS + 1)
             await settled(pool)
             await serves_its_limit(pool, hosts=2, per_host=3)
@@ -219,10 +219,10 @@ async def test_cancelled_at_random_moments_under_contention(seed, pipelining, ce
 @pytest.mark.parametrize("pipelining", [1, 4])
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_nobody_gets_the_answer_of_another(seed, pipelining):
-    """Each body is that of its request, whatever is cancelled, cut, late or sent unasked.
+    """Each request gets its own body, whatever is cancelled, cut, late or sent unasked.
 
-    A stray response follows one that keeps the connection only without pipelining: where the next
-    request is on its way already, no client could tell it from the answer to that.
+    A stray response follows one that keeps the connection only without pipelining: if the next
+    request is on its way already, no client could tell the stray response from its answer.
     """
     print(f"{seed=} {pipelining=}")
     chance = random.Random(f"{seed} {pipelining}")
@@ -267,7 +267,7 @@ async def test_nobody_gets_the_answer_of_another(seed, pipelining):
                 assert answered > 300
 
 
-# Requests that end --------------------------------------------------------------------------
+# -------------------------------------------------------------------- requests that end
 
 
 async def cancelled_after(k: int, operation: Awaitable[None]) -> bool:
@@ -307,11 +307,11 @@ class Place:
         await self.server.__aexit__(*exc_info)
 
 
-# What must hold -----------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- checks
 
 
 async def settled(pool: ConnectionPool) -> None:
-    """Wait until no request is on its way any more, and assert that nothing is left of them."""
+    """Wait until no request is on its way, and assert that nothing is left of them."""
     for _ in range(MAX_TURNS):
         stats = pool.stats()
         closing = pool._connections.closing.count()
@@ -360,7 +360,7 @@ async def serves_its_limit(pool: ConnectionPool, *, hosts: int, per_host: int) -
                 stack.push_async_callback(asyncio.wait_for, task, None)
 
 
-# Servers that misbehave ---------------------------------------------------------------------
+# --------------------------------------------------------------- servers that misbehave
 
 
 async def stalling(conn: Connection) -> None:
@@ -406,7 +406,7 @@ async def large(conn: Connection) -> None:
 def treacherous(chance: random.Random, pipelining: int) -> Callable[[Connection], Awaitable[None]]:
     """Return a server that answers with a request's own target, repeated, and often spoilt.
 
-    It cuts responses, sends them late, in pieces or behind a 103, closes or resets connections, and
+    It cuts responses, sends them late, in pieces or after a 103, closes or resets connections, and
     sends stray responses that no request has asked for.
     """
     stray = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"

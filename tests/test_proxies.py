@@ -1,4 +1,4 @@
-"""client/proxies.py: URLs of proxies, NO_PROXY, the environment, and mappings."""
+"""proxies.py: URLs of proxies, NO_PROXY, the environment, and mappings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""client/rate_limit.py: intervals, rates and pauses, by a clock of the test's."""
+"""pool/rate_limit.py: intervals, rates and pauses, by a clock of the test's."""
 
 from __future__ import annotations
 

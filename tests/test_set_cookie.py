@@ -1,4 +1,4 @@
-"""client/set_cookie.py: what a Set-Cookie says. What becomes of it: test_cookies.py."""
+"""client/cookies/set_cookie.py: what a Set-Cookie says. What becomes of it: test_cookies.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""client/urls.py: URLs taken apart, where parsers disagree, references, names outside ASCII."""
+"""urls.py: URLs taken apart, where parsers disagree, references, names outside ASCII."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""client/connections.py and closing.py: how connections are kept, how long, and how they end."""
+"""pool/connections.py and closing.py: how connections are kept, how long, and how they end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""client/exchange.py: one request on a pooled connection, and when it is sent a second time."""
+"""pool/requests.py: one request on a pooled connection, and when it is sent a second time."""
 
 from __future__ import annotations
 
