@@ -1,6 +1,6 @@
-"""pipelining=n: requests that share a connection, as a pool's callers meet them.
+"""pipelining=n: requests that share a connection, as a pool's callers see them.
 
-How several responses in one read are taken apart is in ``test_flat_path.py``.
+``test_flat_path.py`` has the parsing of several responses in one read.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def heads(n: int):
 
 
 def targets(conn) -> list[str]:
-    """What was asked for on a connection of a server's."""
+    """Return the targets of the requests on a connection of a server's."""
     return [head.split()[1].decode().lstrip("/") for head in conn.heads]
 
 
@@ -75,7 +75,7 @@ async def echo(conn) -> None:
 
 
 class Writes:
-    """A transport that knows what was written to it."""
+    """A transport that records the bytes written to it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -90,7 +90,7 @@ class Writes:
 
 
 async def recorded(pool: ConnectionPool) -> Writes:
-    """Return what is written, from now on, to the pool's one connection."""
+    """Return the list of later writes to the pool's one connection."""
     (connection,) = pool._connections.scheduler.connections
     writes = Writes(connection.transport)
     connection.transport = writes
@@ -99,7 +99,7 @@ async def recorded(pool: ConnectionPool) -> Writes:
     return writes
 
 
-# Sharing ------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ sharing
 
 
 async def test_the_requests_of_one_turn_are_one_write_and_their_answers_come_in_order():
@@ -156,7 +156,7 @@ async def test_a_request_with_limits_of_its_own_has_a_connection_of_its_own():
 
 
 async def test_one_that_wants_a_connection_for_itself_gets_it_in_its_turn():
-    """Those behind it do not pass it by, although they could share."""
+    """Later requests do not overtake it, although they could share."""
     release = asyncio.Event()
 
     async def script(conn) -> None:
@@ -216,7 +216,7 @@ async def test_what_the_server_announces_holds_with_pipelining():
         assert [bytes(conn.received).count(b"GET /") for conn in server.conns] == [4, 4, 4]
 
 
-# Waiting ------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ waiting
 
 
 async def test_cancelling_one_leaves_the_others_alone():
@@ -293,7 +293,7 @@ async def test_a_large_body_that_nobody_waits_for_costs_the_connection():
 
 
 async def test_discarding_too_much_does_not_end_the_next_exchange():
-    """The body that is too long ends in the read that shows it."""
+    """The body that is too long ends in the read that shows its length."""
     size = 100_000
     body = b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -325,7 +325,7 @@ async def test_a_large_body_in_the_middle_that_is_read_late_delays_those_behind_
             for _ in range(200):
                 await asyncio.sleep(0)
             assert not third.done()
-            # It is paused: what is unread is bounded.
+            # It is paused: the unread bytes are bounded.
             assert large.buffered <= 512 * 1024
             pieces = [piece async for piece in large.iter_bytes(10_000)]
             assert b"".join(pieces) == body
@@ -344,7 +344,7 @@ async def test_a_large_body_that_is_dropped_sends_those_behind_it_elsewhere():
             assert await second == b"b"
 
 
-# Limits of time -----------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- timeouts
 
 
 async def test_bytes_for_others_put_the_read_limit_off():
@@ -415,7 +415,7 @@ async def test_a_request_behind_one_that_has_been_read_has_its_read_limit():
 
 
 async def test_a_request_that_comes_behind_a_body_has_its_read_limit():
-    """When it comes nobody waits: the head of the first is here, and nobody reads its body."""
+    """When it comes no task waits: the first head has arrived, and nobody reads its body."""
     async with ScriptedServer(
         [heads(1), send(reply(b"abcd")[:-2]), heads(1), read_all()]
     ) as server:
@@ -435,7 +435,7 @@ async def test_a_request_that_comes_behind_a_body_has_its_read_limit():
 
 
 async def test_a_request_behind_a_slow_reader_goes_elsewhere_when_its_limit_is_over():
-    """And its reader keeps what it reads, but for those who come later."""
+    """The reader keeps its response; later requests do not use the connection."""
     go = asyncio.Event()
     script = [heads(2), send(reply(b"abcd")[:-2]), wait(go), send(b"cd"), read_all()]
     async with ScriptedServer(script, [answer(reply(b"b")), answer(reply(b"c"))]) as server:
@@ -499,7 +499,7 @@ async def test_a_deadline_leaves_no_timer():
 
 
 async def test_total_is_each_ones_own():
-    """One that was sent again stands behind a younger one: its time ends first, and alone."""
+    """A request that was sent again comes after a younger one: only its own time ends first."""
     first_go, second_go = asyncio.Event(), asyncio.Event()
     first = [*[answer(OK)] * 3, heads(3), wait(first_go), send(reply(b"a")), close(), read_all()]
     second = [heads(2), wait(second_go), send(reply(b"young") + reply(b"old")), read_all()]
@@ -557,7 +557,7 @@ async def test_limits_of_a_request_are_not_those_of_the_next_on_its_connection()
 
 
 async def test_a_connection_that_runs_empty_while_its_next_user_is_woken_is_not_stale():
-    """It has been in use for long; it has been idle for no time."""
+    """It has been in use for long, but idle for no time."""
     go = asyncio.Event()
     script = [heads(2), wait(go), send(reply(b"a")), heads(1), send(reply(b"c"))]
     async with ScriptedServer(script) as server:
@@ -569,7 +569,7 @@ async def test_a_connection_that_runs_empty_while_its_next_user_is_woken_is_not_
                 clock.advance(1000)
 
                 def answer_b() -> None:
-                    # In the same read event, as uvloop has it.
+                    # In the same read event, as uvloop does it.
                     data = reply(b"b")
                     connection.get_buffer(-1)[: len(data)] = data
                     connection.buffer_updated(len(data))
@@ -587,12 +587,12 @@ async def test_a_connection_that_runs_empty_while_its_next_user_is_woken_is_not_
 
 
 def once(action):
-    """Return what does *action* the first time that it is called."""
+    """Return a function that does *action* the first time that it is called."""
     actions = [action]
     return lambda: actions.pop()() if actions else None
 
 
-# Ends ---------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- ends
 
 
 @pytest.mark.parametrize("end", [close(), reset()], ids=["fin", "rst"])
@@ -652,7 +652,7 @@ async def test_servers_that_close_after_each_response_are_asked_one_by_one():
         async with ConnectionPool(limit=2, pipelining=4) as pool:
             await asyncio.gather(*(start(pool, server, "") for _ in range(40)))
             sent = [bytes(conn.received).count(b"GET /") for conn in server.conns]
-            # At most one in vain on each, of those that had not heard of the end before.
+            # At most one in vain on each, of the requests sent before the first end was known.
             assert max(sent[4:]) <= 2
             (origin,) = pool._connections.scheduler.origins.values()
             assert origin.pipelining == 1
@@ -706,7 +706,7 @@ async def test_a_server_that_dies_at_each_second_request_fails_none():
 
 
 async def test_a_request_that_never_gets_its_turn_is_sent_alone_in_the_end():
-    """Each connection answers one, and dies of the next."""
+    """Each connection answers one request, and ends at the next."""
     count = 0
 
     async def one(conn) -> None:
@@ -782,7 +782,7 @@ async def test_what_we_end_ourselves_does_not_turn_pipelining_off():
 
 
 async def test_a_request_that_comes_when_a_response_was_dropped_goes_elsewhere():
-    """Its connection ends in the next turn of the loop."""
+    """The connection ends in the next turn of the loop."""
     script = [heads(1), send(reply(b"x" * LARGE)), read_all()]
     async with ScriptedServer(script, echo) as server:
         async with ConnectionPool(limit=1, pipelining=3) as pool:

@@ -82,7 +82,7 @@ async def several(pool: ConnectionPool, server: Any, n: int) -> None:
         await lease.__aexit__(None, None, None)
 
 
-# Kept ---------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- kept
 
 
 async def test_an_idle_connection_is_used_again():
@@ -140,7 +140,7 @@ async def test_nothing_is_kept(options):
                     await fetch(pool, server.url)
                     assert figures(pool) == (0, 0, 0, 0)
                 response = await pool.request("GET", server.url + "none")
-                # No timer goes off all the time for that.
+                # No timer fires again and again for that.
                 assert all(timer.when - clock.now > 0.001 for timer in clock.timers)
                 await response.read()
         assert server.connections == 4
@@ -218,7 +218,7 @@ async def test_the_limit_closes_what_is_idle_elsewhere():
         assert (first.connections, second.connections) == (2, 2)
 
 
-# What servers say ---------------------------------------------------------------------------
+# --------------------------------------------------------------------------- Keep-Alive
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ async def test_a_field_with_another_name_is_no_hint():
         assert server.connections == 1
 
 
-# Arguments ----------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- arguments
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_settings_that_cannot_be(options, text):
     assert str(info.value) == text
 
 
-# Closing ------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------ closing
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -363,7 +363,7 @@ async def test_close_ends_a_lease():
         async with pool.connection(server.url) as conn:
             await pool.close()
             assert conn.sock is None
-            # Nor does it open another.
+            # And it does not open another.
             with pytest.raises(NotConnected):
                 await conn.request("GET", "/")
         assert figures(pool) == (0, 0, 0, 0)
@@ -521,7 +521,7 @@ async def test_close_cuts_off_what_a_peer_does_not_take():
 
 
 async def test_close_while_it_is_closing():
-    """All of them return when the last socket is gone, and not before."""
+    """All calls of close() return when the last socket has closed, and not before."""
     go = asyncio.Event()
     async with ScriptedServer([answer(OK), wait(go), read_all()]) as server:
         with Clock() as clock:
@@ -580,7 +580,7 @@ async def test_use_after_close():
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 async def test_woken_and_closed_in_one_turn(shared, keeps):
-    """Its waiter has a slot, to connect with or with a connection, when the pool is closed."""
+    """The waiter has a connection, connected or not, when the pool is closed."""
     release = asyncio.Event()
     closing = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     async with ScriptedServer([expect(), wait(release), send(OK if keeps else closing)]) as server:
@@ -599,7 +599,7 @@ async def test_woken_and_closed_in_one_turn(shared, keeps):
             await second
 
 
-# Event loops --------------------------------------------------------------------------------
+# -------------------------------------------------------------------------- event loops
 
 
 async def test_no_task_is_made_by_the_pool():
@@ -626,7 +626,7 @@ async def test_another_loop_is_refused_while_the_first_one_lives():
 
 @pytest.fixture
 def new_loop():
-    """Return a function that makes a loop; all are closed in the end."""
+    """Return a function that makes a loop; all loops are closed in the end."""
     loops = []
 
     def make() -> asyncio.AbstractEventLoop:
@@ -647,7 +647,7 @@ def test_a_pool_goes_on_in_another_loop_when_the_first_one_is_closed(new_loop):
             assert figures(pool) == (1, 1, 0, 0)
 
     with warnings.catch_warnings():
-        # asyncio says so of each transport that its loop was closed with.
+        # asyncio warns of each transport that is open when its loop closes.
         warnings.simplefilter("ignore", ResourceWarning)
         for _ in range(2):
             loop = new_loop()
@@ -659,7 +659,7 @@ def test_a_pool_goes_on_in_another_loop_when_the_first_one_is_closed(new_loop):
 
 
 def test_a_loop_that_was_closed_with_requests_under_way(new_loop):
-    """Who waits there can never be woken again."""
+    """The requests that wait there can never be woken again."""
     pool = ConnectionPool(limit=1)
     tasks = []
 
@@ -719,7 +719,7 @@ def test_a_pool_that_is_forgotten_behind_its_loop_says_so_once(new_loop):
             warnings.simplefilter("always")
             pools.clear()
             gc.collect()
-    # asyncio speaks for the transports, and their sockets.
+    # asyncio warns of the transports and their sockets.
     said = [str(warning.message) for warning in caught]
     assert [text.split(",")[0] for text in said if "<" not in text] == ["unclosed pool"]
 
@@ -734,7 +734,7 @@ async def test_a_pool_with_nothing_open_is_forgotten_in_silence():
 
 
 async def test_a_forgotten_pool_is_closed_outside_of_what_runs():
-    """The collector may run in another thread, and in the middle of anything."""
+    """The garbage collector may run in another thread, and in the middle of anything."""
     async with serve({"/": "hi"}) as server:
         pool = ConnectionPool()
         await fetch(pool, server.url)
@@ -756,7 +756,7 @@ async def test_a_response_that_is_dropped_unread_frees_its_slot():
 
 
 async def test_a_dropped_response_is_cleaned_up_outside_of_what_runs():
-    """The collector may run in the middle of the pool's own code."""
+    """The garbage collector may run in the middle of the pool's own code."""
     async with ScriptedServer([expect(), send(OK[:-1]), read_all()]) as server:
         async with ConnectionPool(limit=1) as pool:
             response = await pool.request("GET", server.url)
@@ -807,11 +807,11 @@ def test_a_clean_exit_prints_nothing(loop):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# Acquiring ----------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- acquiring
 
 
 async def test_a_slot_and_a_timeout_at_the_same_moment():
-    """The slot goes to the next one; the timeout is told."""
+    """The connection goes to the next request; the caller gets the timeout."""
     release = asyncio.Event()
     async with ScriptedServer([expect(), wait(release), send(OK), *[answer(OK)] * 2]) as server:
         with Clock() as clock:
@@ -838,7 +838,7 @@ async def test_a_server_that_hangs_up_at_once_is_told():
 
 
 async def test_a_connection_of_a_pool_is_not_one_of_its_own():
-    """It warns of nothing when it is dropped: the pool has closed it."""
+    """It gives no warning when it is dropped: the pool has closed it."""
     async with serve({"/": "hi"}) as server:
         async with ConnectionPool() as pool:
             async with pool.connection(server.url) as conn:

@@ -43,11 +43,11 @@ IDEMPOTENT = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]
 NOT_IDEMPOTENT = ["POST", "PATCH", "get", "PURGE"]
 
 
-# Cancelled ----------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- cancelled
 
 
 async def test_cancelled_behind_its_answer_it_leaves_the_connection_to_the_next():
-    """B has got the connection already when A is cancelled, and A has not run since its answer."""
+    """B has the connection already when A is cancelled, and A has not run since its answer."""
     release = asyncio.Event()
     async with ScriptedServer([expect(), wait(release), send(OK), answer(OK)]) as server:
         async with ConnectionPool(limit=1) as pool:
@@ -74,7 +74,7 @@ async def test_cancelled_while_it_waits_for_its_answer_it_closes_the_connection_
 
 
 async def test_cancelled_with_a_slot_in_its_hands_it_passes_it_on():
-    """It was woken with the connection, and is cancelled before it runs."""
+    """The request was woken with the connection, and is cancelled before it runs."""
     release = asyncio.Event()
     async with ScriptedServer([expect(), wait(release), send(OK), answer(OK)]) as server:
         async with ConnectionPool(limit=1) as pool:
@@ -91,7 +91,7 @@ async def test_cancelled_with_a_slot_in_its_hands_it_passes_it_on():
 
 
 async def test_a_connection_that_ends_before_its_new_user_runs_is_replaced():
-    """Nobody else will give it one: a waiter that only queues again would wait for ever."""
+    """No other request will release one: a waiter that only queues again would wait for ever."""
     release = asyncio.Event()
     dying = [expect(), wait(release), send(OK), close()]
     async with ScriptedServer(dying, [answer(OK)]) as server:
@@ -136,7 +136,7 @@ def end_all(pool: ConnectionPool) -> None:
 
 
 async def test_the_next_exchange_keeps_its_limit_when_the_last_reader_runs_late():
-    """It has begun before the task runs that its connection's last body was for."""
+    """It begins before the task runs that has read the connection's last body."""
     go = asyncio.Event()
     script = [expect(), send(OK[:-1]), wait(go), send(OK[-1:]), read_all()]
     async with ScriptedServer(script) as server, ConnectionPool(limit=1, timeout=10) as pool:
@@ -157,7 +157,7 @@ async def test_the_next_exchange_keeps_its_limit_when_the_last_reader_runs_late(
                 following.send(None)
 
 
-# Abandoned ----------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- abandoned
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
@@ -196,7 +196,7 @@ async def test_abandoned_while_somebody_reads_it_is_no_whole_body(head):
             assert pool.stats().open == 0
 
 
-# Stale --------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------- stale
 
 
 async def idle_connection(pool: ConnectionPool, server: ScriptedServer) -> socket.socket:
@@ -244,7 +244,7 @@ async def test_an_end_that_the_loop_has_not_seen_is_seen_by_the_look(certificate
 @pytest.mark.parametrize("pipelining", [1, 2])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_bytes_that_the_loop_has_not_seen_are_seen_by_the_look(method, pipelining):
-    """An answer that was there before its request is an attack, or somebody else's."""
+    """An answer that arrived before its request is an attack, or answers another request."""
     async with ScriptedServer([answer(OK), read_all()], [answer(OK)]) as server:
         with Clock() as clock:
             async with ConnectionPool(pipelining=pipelining) as pool:
@@ -257,7 +257,7 @@ async def test_bytes_that_the_loop_has_not_seen_are_seen_by_the_look(method, pip
 
 
 async def test_what_must_not_be_sent_twice_gets_the_look_in_any_case():
-    """A GET right behind the last response would not."""
+    """A GET right after the last response is not checked."""
     async with ScriptedServer([answer(OK), read_all()], [answer(OK)]) as server:
         with Clock():  # no time passes
             async with ConnectionPool() as pool:
@@ -310,11 +310,11 @@ async def test_a_response_glued_to_another_serves_nobody_who_waits_either():
             assert await asyncio.gather(first, second) == [b"hi", b"hi"]
 
 
-# Sent again ---------------------------------------------------------------------------------
+# --------------------------------------------------------------------------- sent again
 
 
 def dying(*steps: Any) -> list[Any]:
-    """Answer one request, and treat the second so."""
+    """Answer one request, and treat the second like this."""
     return [answer(OK), expect(), *steps, read_all()]
 
 
@@ -368,7 +368,7 @@ async def test_nothing_is_sent_a_third_time():
 
 @pytest.mark.parametrize("how", ["plain", "shared", "body"])
 async def test_a_second_time_does_not_trust_another_idle_connection(how):
-    """They may all have died together. And it learns nothing from the one that it replaces."""
+    """They may all have ended together. And the new one takes nothing over from the old one."""
     release = asyncio.Event()
     last = OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: max=1\r\n\r\n")
     brief = OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=2\r\n\r\n")
@@ -407,7 +407,7 @@ async def test_on_a_new_connection_nothing_is_sent_again():
 
 
 async def test_a_connection_that_was_lent_and_not_used_is_one_that_was_there():
-    """It may be stale as any other."""
+    """It may be as stale as any other."""
     async with ScriptedServer([expect(), close(), read_all()], [answer(OK)]) as server:
         async with ConnectionPool() as pool:
             async with pool.connection(server.url):
@@ -465,7 +465,7 @@ async def test_what_is_sent_again_waits_for_its_turn():
             assert await asyncio.gather(*tasks) == [b"hi", b"hi"]
 
 
-# Bodies -------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------- bodies
 
 LARGE = b"x" * 100_000
 
@@ -494,7 +494,7 @@ async def test_a_body_that_cannot_be_read_again_is_not():
 
 
 async def test_a_body_on_a_connection_that_was_shared():
-    """Whose head leaves at the end of a turn, with others': this one's must not."""
+    """A shared connection sends heads at the end of a turn; the head of this body must not wait."""
     async with serve(lambda request: request.body) as server:
         async with ConnectionPool(limit=1, pipelining=2) as pool:
             assert await fetch(pool, server.url) == b""
@@ -568,7 +568,7 @@ async def test_an_answer_before_the_end_of_a_body_is_delivered():
         async with ConnectionPool(limit=1) as pool:
             response = await pool.request("PUT", server.url, body())
             assert (response.status, await response.read()) == (413, b"big")
-            # It has not been sent whole: nobody else gets the connection.
+            # The body has not been sent whole: no other request gets the connection.
             assert await fetch(pool, server.url) == b"hi"
 
 
@@ -594,7 +594,7 @@ async def test_expect_100_continue():
             assert pool.stats().idle == 1
 
 
-# Limits of time -----------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- timeouts
 
 
 async def test_the_wait_for_a_connection_is_not_part_of_connecting():
@@ -620,7 +620,7 @@ async def test_who_got_a_connection_leaves_no_timer():
                 assert len(clock.timers) == 2
                 release.set()
                 await asyncio.gather(*tasks)
-                assert len(clock.timers) == 1  # for what is idle
+                assert len(clock.timers) == 1  # for idle connections
 
 
 async def test_pool_timeout():
@@ -733,11 +733,11 @@ async def test_limits_are_each_requests_own():
                     await second
 
 
-# What comes back ----------------------------------------------------------------------------
+# ------------------------------------------------------------------- after the response
 
 
 async def test_the_connection_is_there_again_before_the_caller_runs():
-    """So that the caller's next request finds it."""
+    """The caller's next request must find it."""
     async with serve({"/": "hi"}) as server, ConnectionPool() as pool:
         seen = []
         await on_wake(fetch(pool, server.url), lambda: seen.append(pool.stats().idle))
