@@ -2,6 +2,10 @@
 
     python benchmarks/micro/idle_memory.py [--connections 2000]
 
+Verdict (bytes, Python 3.11; 2,000 connections of one origin / 10,000 of 50): 1,497 / 1,408. It took
+2,494 / 2,405 before a pooled connection was one object, the protocol. A view of the scratch buffer
+for each connection, instead of one for all, would take 312 more.
+
 tracemalloc counts the growth from a client with one idle connection per origin to one with all of
 them. The transports lead nowhere and do not count, so only this package's own objects do.
 """
