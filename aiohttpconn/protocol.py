@@ -560,6 +560,7 @@ class HTTP1Protocol(ResponseSource):
         if response.will_close or (not queued and (leftover or sending)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that no request asked for.
             self.closed_by_peer = response.will_close
+            response.will_close = response.will_close or sending
             # A peer that takes no more of the request would hold up a graceful close for ever.
             self._close(hard=sending)
             return

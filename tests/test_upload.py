@@ -1144,6 +1144,19 @@ async def test_an_early_200_that_is_complete_ends_the_request():
             assert await (await conn.getresponse()).read() == b"hi"
 
 
+@pytest.mark.parametrize("kind", [for_ever, endless_async])
+async def test_an_early_200_that_is_complete_is_not_in_the_way_of_the_next(kind):
+    async with ScriptedServer([expect(), send(OK), read_all()], [expect(), send(OK)]) as server:
+        async with connecting(server) as conn:
+            await conn.request("POST", "/x", kind())
+            await turns()  # the transport is gone by now
+            first = await conn.getresponse()
+            assert first.will_close
+            await conn.request("GET", "/x")
+            assert await (await conn.getresponse()).read() == b"hi"
+            assert await first.read() == b"hi"
+
+
 async def test_step_by_step_an_early_refusal_drops_the_rest():
     async with ScriptedServer([expect(), send(TOO_LARGE), read_all()]) as server:
         async with connecting(server) as conn:
