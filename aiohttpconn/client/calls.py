@@ -226,7 +226,7 @@ class Call:
         text, names = encode_fields(request.headers.pairs())
         if method == "CONNECT" or "upgrade" in names:
             raise ValueError(
-                "what leaves HTTP needs a connection of its own: client.pool.connection(url)"
+                "CONNECT and Upgrade need their own connection: client.pool.connection(url)"
             )
         small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
         if small and DECIDING.isdisjoint(names):
