@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 
 TEST_SECONDS = 20
-"""What an async test may take; ``LONG_TEST_SECONDS`` in the ``long`` profile."""
+"""Seconds that an async test may take; ``LONG_TEST_SECONDS`` in the ``long`` profile."""
 
 LONG_TEST_SECONDS = 300
 

@@ -380,7 +380,7 @@ def rewritten(response: Response, rewrites: Sequence[Rewrite]) -> Response:
 
 @dataclass
 class Otherwise:
-    """What differs while, or after, a response is read. *reads* are done by both."""
+    """Compare how a response is read, and the state after it. Both clients do *reads*."""
 
     name: str
     why: str

@@ -73,7 +73,7 @@ class Result:
 
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch):
-    """What the machine's environment says of proxies is not for the tests."""
+    """Keep the machine's own proxies out of the tests."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

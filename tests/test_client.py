@@ -728,7 +728,7 @@ async def test_what_leaves_http_is_refused(client):
             ("GET", {"Upgrade": "websocket", "Connection": "Upgrade"}),
             ("GET", {"UPGRADE": "h2c"}),
         ):
-            with pytest.raises(ValueError, match="needs a connection of its own") as caught:
+            with pytest.raises(ValueError, match="need their own connection") as caught:
                 await client.request(method, server.url, headers=headers)
             assert "client.pool.connection(url)" in str(caught.value)
         assert server.connections == 0

@@ -1231,7 +1231,7 @@ async def test_what_is_checked_of_a_header_is_what_is_sent():
 
 
 async def test_headers_are_sent_as_each_request_gives_them():
-    """What an earlier request's headers were sent as is used again only for equal ones."""
+    """The encoded fields of an earlier request serve again only for equal headers."""
     headers: dict = {"A": "1"}
     expected: list = []
     heads: list = []

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(NamedTuple):
-    """What a parser made of a head; *error* if it refuses it."""
+    """A head as a parser reads it; *error* if it refuses it."""
 
     error: str = ""
     status: int = 0

@@ -41,7 +41,7 @@ APACHE_MODULES = "mpm_event authz_core dir mime filter deflate brotli http2 prox
 
 @dataclass(frozen=True)
 class Grounds:
-    """What servers are set up with.
+    """The set-up of servers.
 
     *make_folder*: makes a folder that belongs to whom servers run as. *site*: the files to serve.
     *pem*: a certificate and its key in one file.

@@ -1,4 +1,4 @@
-"""What real servers answer: chunks, codings, ranges, redirects, large bodies, and none at all."""
+"""The answers of real servers: chunks, codings, ranges, redirects, large bodies, empty ones."""
 
 from __future__ import annotations
 

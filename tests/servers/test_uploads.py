@@ -1,4 +1,4 @@
-"""What is sent to real servers: lengths, chunks, files, Expect, and answers that come early."""
+"""Uploads to real servers: lengths, chunks, files, Expect, and answers that come early."""
 
 from __future__ import annotations
 
