@@ -327,6 +327,16 @@ class HTTP1Protocol(ResponseSource):
         self._on_eof(exc)
         if exc is not None:
             drop_session(self._tls, exc)
+        self._forget_transport()
+        if self.owner is not None:
+            owner, self.owner = self.owner, None
+            owner.transport_lost(self)
+        waiter = self._closed_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _forget_transport(self) -> None:
+        """Drop what belongs to the transport, after the connection's end."""
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None  # they refer to each other
@@ -336,12 +346,6 @@ class HTTP1Protocol(ResponseSource):
         if self.upload is not None:
             self.upload.wake()
             self.upload = None  # they refer to each other
-        if self.owner is not None:
-            owner, self.owner = self.owner, None
-            owner.transport_lost(self)
-        waiter = self._closed_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
     # ------------------------------------------------------------------------ exchanges
 
@@ -395,8 +399,9 @@ class HTTP1Protocol(ResponseSource):
             # So far TCP is paused: see net.dial. The new owner knows only the TLS transport.
             transport.pause_reading()
             self.resume_reading()
-        self.transport = self.raw_transport = self._tls = None
+        self.transport = None
         self._close(hard=False)  # does not reach the transport
+        self._forget_transport()
         return transport, self._upgraded
 
     # ------------------------------------------------------------------------ receiving

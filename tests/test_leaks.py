@@ -117,6 +117,25 @@ async def test_an_upload_that_loses_its_connection_is_freed_with_it():
             assert await gone(ref)
 
 
+async def test_a_detached_connection_leaves_only_its_transport():
+    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    async with ScriptedServer([expect(), send(head), read_all()]) as server:
+        with no_gc():
+            conn = HTTPConnection(server.host, server.port, timeout=9)
+            conn.putrequest("GET", "/")
+            conn.putheader("Upgrade", "x")
+            conn.putheader("Connection", "upgrade")
+            await conn.endheaders()
+            await conn.getresponse()
+            ref = weakref.ref(conn._protocol)
+            transport, _ = conn.detach()
+            # uvloop keeps the methods of a BufferedProtocol until another one comes.
+            transport.set_protocol(asyncio.BufferedProtocol())
+            del conn
+            assert await gone(ref)
+        transport.abort()
+
+
 async def test_a_dropped_response_that_owns_its_socket_frees_it():
     before = open_sockets()
     head = b"HTTP/1.1 200 OK\r\n\r\nsome"
