@@ -689,6 +689,30 @@ def test_a_loop_that_was_closed_with_requests_under_way(new_loop):
             gc.collect()
 
 
+def test_a_lease_that_ends_after_its_loop_leaves_nothing_to_wait_for(new_loop):
+    pool = ConnectionPool()
+    leases = []
+
+    async def leave() -> None:
+        leases.append(pool.connection(server.url))
+        await leases[0].__aenter__()
+
+    async def use() -> None:
+        assert await fetch(pool, server.url) == b"hi"
+        await leases[0].__aexit__(None, None, None)
+        assert pool._connections.closing.count() == 0
+        assert figures(pool) == (1, 1, 0, 0)
+        await pool.close()
+
+    with in_thread(serve({"/": "hi"})) as server, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop = new_loop()
+        loop.run_until_complete(leave())
+        loop.close()
+        new_loop().run_until_complete(use())
+        gc.collect()
+
+
 async def test_a_pool_that_is_forgotten_says_so_once():
     async with serve({"/": "hi"}) as server:
         pool = ConnectionPool()

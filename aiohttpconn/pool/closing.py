@@ -26,8 +26,8 @@ class ClosingSockets:
         self._waiters: set[asyncio.Future[None]] = set()
 
     def add(self, protocol: HTTP1Protocol) -> None:
-        """Own *protocol* until its socket has closed."""
-        if protocol.transport is not None:
+        """Own *protocol* until its socket has closed. A closed loop would never say so."""
+        if protocol.transport is not None and not protocol.loop.is_closed():
             protocol.owner = self
             self._sockets.add(protocol)
 
