@@ -327,16 +327,6 @@ class HTTP1Protocol(ResponseSource):
         self._on_eof(exc)
         if exc is not None:
             drop_session(self._tls, exc)
-        self._forget_transport()
-        if self.owner is not None:
-            owner, self.owner = self.owner, None
-            owner.transport_lost(self)
-        waiter = self._closed_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _forget_transport(self) -> None:
-        """Drop what belongs to the transport, after the connection's end."""
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None  # they refer to each other
@@ -346,6 +336,12 @@ class HTTP1Protocol(ResponseSource):
         if self.upload is not None:
             self.upload.wake()
             self.upload = None  # they refer to each other
+        if self.owner is not None:
+            owner, self.owner = self.owner, None
+            owner.transport_lost(self)
+        waiter = self._closed_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # ------------------------------------------------------------------------ exchanges
 
@@ -399,9 +395,9 @@ class HTTP1Protocol(ResponseSource):
             # So far TCP is paused: see net.dial. The new owner knows only the TLS transport.
             transport.pause_reading()
             self.resume_reading()
-        self.transport = None
+        self.transport = self.raw_transport = self._tls = None
         self._close(hard=False)  # does not reach the transport
-        self._forget_transport()
+        self._watchdog = self.upload = None  # connection_lost, which does this, never comes
         return transport, self._upgraded
 
     # ------------------------------------------------------------------------ receiving
@@ -733,9 +729,8 @@ class HTTP1Protocol(ResponseSource):
         if name == "write" and self.upload is not None and self.upload.peer_takes_bytes():
             return
         if name == "read" and response.head is not None and response.waiter is None:
-            # The head has arrived, and nobody has read the body within the read limit, which keeps
-            # the queued exchanges waiting. The response stays readable; the connection closes
-            # after it.
+            # Nobody has read the body within the read limit, which keeps the queued exchanges
+            # waiting. The response stays readable; the connection closes after it.
             if self._queued:
                 response.will_close = True
                 self._notify_closed()
