@@ -157,7 +157,7 @@ class ResponseSource(asyncio.BufferedProtocol):
     def begin_wait(self, reader: Exchange) -> None:
         """Begin the wait of *reader* for bytes, within the ``read`` limit."""
         self._waiting_reader = reader
-        if self._read_timeout is not None:
+        if self._read_timeout is not None and self.state is not CLOSED:
             self.watchdog().arm_read(self._read_timeout)
 
     def begin_head_wait(self, response: HTTPResponse) -> None:
@@ -169,6 +169,8 @@ class ResponseSource(asyncio.BufferedProtocol):
         if limit is not None:
             watchdog = self._watchdog
             if watchdog is None:
+                if self.state is CLOSED:
+                    return  # the request was refused: see HTTP1Protocol.start
                 watchdog = self.watchdog()
             # After other exchanges the limit that runs covers this wait, too: it is one for all,
             # which bytes restart, and requests do not.

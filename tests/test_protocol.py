@@ -17,6 +17,7 @@ from aiohttpconn import (
     NotConnected,
     NotProcessed,
     RemoteDisconnected,
+    Timeout,
     dial,
 )
 from aiohttpconn.exceptions import BadStatusLine, CannotSendRequest, MalformedResponse
@@ -345,13 +346,16 @@ async def test_closing_tells_every_exchange():
 
 @pytest.mark.parametrize("when", ["ended", "gone"])
 async def test_a_request_on_a_connection_that_has_ended_wakes_a_caller_that_waits_for_it(when):
-    async with Open([expect(), read_all()]) as (protocol, _):
+    async with Open([expect(), read_all()], timeout=Timeout(read=60)) as (protocol, _):
         protocol.close()
         if when == "gone":
             await protocol.wait_closed(1)
         for whole_request in (True, False):
             response = protocol.start("POST", "/late", b"POST /late HTTP/1.1", whole_request)
             response.head_waiter = protocol.loop.create_future()
+            protocol.begin_head_wait(response)
+            protocol.begin_wait(response)
+            assert when == "ended" or protocol._watchdog is None
             await response.head_waiter
             with pytest.raises(RemoteDisconnected, match="/late: Remote end closed") as info:
                 response.raise_failure()

@@ -273,7 +273,8 @@ class ConnectionManager:
 
     def end_lease(self, connection: PooledConnection) -> None:
         """Release *connection*, with which the lease's user may have done anything."""
-        kept, left = self._leases.pop(connection).hand_over()
+        conn = self._leases.pop(connection, None)
+        kept, left = conn.hand_over() if conn is not None else (None, [])
         for protocol in left:
             self.closing.add(protocol)
         if kept is not connection:
@@ -496,6 +497,7 @@ class ConnectionManager:
         self._timer = None
         self.closing = ClosingSockets()
         self._queue.forget()
+        self._leases.clear()
         for origin in self.scheduler.origins.values():
             origin.wake_timer = None
         for connection in list(self.scheduler.connections):
