@@ -344,26 +344,29 @@ async def _exchange_alone(
     pool.take_over(connection)
     if connection.timeout is not send.timeout:
         connection.set_timeout(send.timeout)
-    response = start_request(connection, request, send.deadline)
     try:
-        await send_request(connection, response, request, CONTINUE_TIMEOUT, None)
-        sent = monotonic()
-        if response.head is None and not response.ended:
-            waiter = response.head_waiter = connection.loop.create_future()
-            if connection.timed:
-                connection.begin_wait(response)
-            await waiter
-            if connection.timed:
-                connection.end_wait(response)
-    except BaseException as exc:
-        if isinstance(exc, BodyLengthError):
-            connection.describe(exc, response)
-        response.close()
+        response = start_request(connection, request, send.deadline)
+        try:
+            await send_request(connection, response, request, CONTINUE_TIMEOUT, None)
+            sent = monotonic()
+            if response.head is None and not response.ended:
+                waiter = response.head_waiter = connection.loop.create_future()
+                if connection.timed:
+                    connection.begin_wait(response)
+                await waiter
+                if connection.timed:
+                    connection.end_wait(response)
+        except BaseException as exc:
+            if isinstance(exc, BodyLengthError):
+                connection.describe(exc, response)
+            response.close()
+            raise
+        return response, sent
+    except BaseException:
         connection.abort()
         raise
     finally:
         pool.release(connection)
-    return response, sent
 
 
 # ----------------------------------------------------------------------------- all ways
