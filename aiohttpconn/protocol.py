@@ -450,10 +450,7 @@ class HTTP1Protocol(ResponseSource):
                 return
 
     def _receive_batch(self, plain: CommonHead, end: int) -> int:
-        """Process a read that begins with the head *plain* while other exchanges are queued.
-
-        Returns the position from which ``_receive`` goes on.
-        """
+        """Process a read that begins with *plain*; return where ``_receive`` goes on in it."""
         response = self._response
         assert response is not None, "a response that nobody waits for"
         return self._common_head(response, plain, self._scratch, 0, end)
@@ -712,11 +709,14 @@ class HTTP1Protocol(ResponseSource):
         self, exc: BaseException, response: HTTPResponse, notes: str = ""
     ) -> BaseException:
         """Give *exc* the details of this exchange; see ``exceptions.describe``."""
+        # The upload is the last exchange's. One that was refused is not counted.
+        later = self.exchanges - response.number
+        sent = later > 0 or (later == 0 and (self.upload is None or not self.upload.open))
         return describe_exchange(
             exc,
             response,
             elapsed=monotonic() - response.started,
-            request_sent=self.upload is None or not self.upload.open,
+            request_sent=sent,
             reused=response.number - 1,
             notes=notes,
         )

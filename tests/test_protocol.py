@@ -360,7 +360,16 @@ async def test_a_request_on_a_connection_that_has_ended_wakes_a_caller_that_wait
             with pytest.raises(RemoteDisconnected, match="/late: Remote end closed") as info:
                 response.raise_failure()
             assert info.value.unanswered
+            assert not info.value.request_sent
             assert protocol.upload is None
+
+
+async def test_an_error_says_whether_its_own_request_was_sent():
+    async with Open([expect(), expect(), read_all()]) as (protocol, _):
+        first = get(protocol, "/1")
+        second = protocol.start("POST", "/2", b"POST /2 HTTP/1.1\r\n", False)
+        protocol.abort()
+        assert (first.failure.request_sent, second.failure.request_sent) == (True, False)
 
 
 # 1xx -------------------------------------------------------------------------------------------
