@@ -270,9 +270,6 @@ class HTTPConnection(Endpoint):
         made = None if body is None else make_body(body, self.blocksize)
         may_chunk = self._http_vsn == 11
         chunked, length, auto = body_framing(method, made, names, encode_chunked, may_chunk)
-        if made is None and length:
-            # A length is announced, and no body given: _begin refuses it as any wrong length.
-            made = make_body(b"", self.blocksize)
         head = f"{self._start_lines(method, url, names)}{auto}{fields}\r\n".encode("latin-1")
         await self._begin(method, url or "/", head, names, made, chunked, length)
 
@@ -434,7 +431,8 @@ class HTTPConnection(Endpoint):
         length = int(names["content-length"]) if "content-length" in names else None
         chunked = encode_chunked and made is not None and self._http_vsn == 11
         more = made is None
-        await self._begin(self._method, self._url, head, names, made, chunked, length, more)
+        announced = None if more else length
+        await self._begin(self._method, self._url, head, names, made, chunked, announced, more)
         protocol = self._protocol
         if more and protocol is not None:
             self._unsent = _ANY_LENGTH if "transfer-encoding" in names else length or 0

@@ -86,13 +86,15 @@ def prepare_request(
 ) -> OutgoingRequest:
     """Return the request whose fields are *names*; a small body leaves with *head*.
 
-    Raises ``ValueError`` for a TRACE request with a body, and ``BodyLengthError`` if the body's
-    length is known and not the one announced.
+    *length*: the Content-Length announced; None if there is none, or the caller sends the body
+    later. Raises ``ValueError`` for a TRACE request with a body, and ``BodyLengthError`` if the
+    body's length is known and not *length*.
     """
     if body is not None and method == "TRACE":
         raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
-    if body is not None and length is not None and body.length not in (None, length):
-        raise _wrong_length(length, body.length or 0)
+    got = 0 if body is None else body.length
+    if length is not None and got not in (None, length):
+        raise _wrong_length(length, got or 0)
     expects = "expect" in names and names["expect"].lower() == "100-continue"
     data = body.data if body is not None else None
     if data is not None and len(data) <= SMALL_BODY and not chunked and not expects:

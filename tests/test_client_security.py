@@ -583,6 +583,9 @@ async def test_e7_a_content_length_that_is_not_the_bodys_is_refused(length, clie
         for body in (b"abc", [b"abc"]):
             with pytest.raises(BodyLengthError, match=f"announces {length} bytes, the body has"):
                 await client.post(server.url, content=body, headers={"Content-Length": length})
+        if length != "0":
+            with pytest.raises(BodyLengthError, match=f"announces {length} bytes, .* fewer: 0"):
+                await client.post(server.url, headers={"Content-Length": length})
         with pytest.raises(ValueError, match="Content-Length and Transfer-Encoding are both given"):
             await client.post(
                 server.url,

@@ -225,10 +225,11 @@ async def test_a_tunnels_fields_are_checked(headers, text):
         (b"hello", 4, "more: 5 bytes"),
         (b"hello", 6, "fewer: 5 bytes"),
         (b"", 1, "fewer: 0 bytes"),
+        (None, 1, "fewer: 0 bytes"),
         ("hello", 4, "more: 5 bytes"),
         (bytearray(100_000), 99_999, "more: 100000 bytes"),
     ],
-    ids=["E7-more", "E7-fewer", "E7-none", "E7-str", "E7-large"],
+    ids=["E7-more", "E7-fewer", "E7-none", "E7-absent", "E7-str", "E7-large"],
 )
 async def test_a_body_of_known_size_that_is_not_the_announced_one_is_refused(body, length, got):
     async with nothing_sent() as conn:

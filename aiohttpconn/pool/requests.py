@@ -289,9 +289,6 @@ def prepare(
         chunked, length, framing = body_framing(method, made, names, True, True)
     except ValueError as exc:
         raise ValueError(f"{method} {origin.url}{target}: {exc}") from None
-    if made is None and length:
-        # A length is announced, and no body given: prepare_request refuses it as any wrong length.
-        made = make_body(b"", BLOCKSIZE)
     head = _encode_head(origin, method, target, names, fields, framing)
     return prepare_request(method, origin.prefix + target, head, names, made, chunked, length)
 
