@@ -221,6 +221,17 @@ async def test_the_limit_closes_what_is_idle_elsewhere():
 # --------------------------------------------------------------------------- Keep-Alive
 
 
+async def use_once(pool, url, how):
+    """Use a connection of *pool* for one request, by a plain request, a lease or an upload."""
+    if how == "lease":
+        async with pool.connection(url) as conn:
+            await conn.request("GET", "/")
+            await (await conn.getresponse()).read()
+    else:
+        body = [b"x"] if how == "upload" else None
+        await (await pool.request("GET", url, body)).read()
+
+
 @pytest.mark.parametrize(
     ("hint", "seconds"),
     [
@@ -245,13 +256,7 @@ async def test_keep_alive_timeout(hint, seconds, how):
     async with ScriptedServer([answer(hinting(hint))] * 3) as server:
         with Clock() as clock:
             async with ConnectionPool(keepalive_timeout=15) as pool:
-                if how == "lease":
-                    async with pool.connection(server.url) as conn:
-                        await conn.request("GET", "/")
-                        await (await conn.getresponse()).read()
-                else:
-                    body = [b"x"] if how == "upload" else None
-                    await (await pool.request("GET", server.url, body)).read()
+                await use_once(pool, server.url, how)
                 (connection,) = pool._connections.scheduler.connections
                 clock.advance(max(seconds - 0.1, 0))
                 assert not pool._connections.is_stale(connection)
@@ -265,13 +270,7 @@ async def test_keep_alive_timeout(hint, seconds, how):
 async def test_keep_alive_max(hint, more, how):
     async with ScriptedServer([answer(hinting(hint)), *[answer(OK)] * more, read_all()]) as server:
         async with ConnectionPool() as pool:
-            if how == "lease":
-                async with pool.connection(server.url) as conn:
-                    await conn.request("GET", "/")
-                    await (await conn.getresponse()).read()
-            else:
-                body = [b"x"] if how == "upload" else None
-                await (await pool.request("GET", server.url, body)).read()
+            await use_once(pool, server.url, how)
             for _ in range(more):
                 assert figures(pool) == (1, 1, 0, 0)
                 await fetch(pool, server.url)
