@@ -1105,8 +1105,16 @@ async def test_the_program_fetches():
     assert (program.returncode, out, err) == (0, OK, b"")
 
 
+@pytest.fixture
+def heeding_sigint():
+    """Let programs get SIGINT: a shell has what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT for one process")
-async def test_ctrl_c_is_130():
+async def test_ctrl_c_is_130(heeding_sigint):
     asked = asyncio.Event()
     async with ScriptedServer([expect(), notify(asked)]) as server:
         with start(server.url) as program:
