@@ -1145,7 +1145,7 @@ async def test_a_request_on_a_connection_that_has_ended_is_disconnected():
             with pytest.raises(RemoteDisconnected) as info:
                 await conn.getresponse()
     assert str(info.value).startswith(
-        f"GET {server.url}x: Remote end closed connection without response (waiting for the head"
+        f"GET {server.url}x: Remote end closed connection without response (sending, "
     )
 
 
