@@ -42,7 +42,7 @@ _LAZY = {
     "PoolStats": "pool.pool",
     "Proxy": "proxies",
     "ProxyRules": "proxies",
-    "Request": "client.settings",
+    "Request": "client.request",
     "Response": "client.response",
     "Retry": "client.retries",
     "Timings": "client.response",
@@ -64,9 +64,9 @@ if _TYPE_CHECKING:
     from .client.cookies.store import CookieStore
     from .client.fetch_many import Fetched
     from .client.fields import Fields
+    from .client.request import Request
     from .client.response import Response, Timings
     from .client.retries import Retry
-    from .client.settings import Request
     from .pool.pool import ConnectionPool, OriginStats, PoolStats
     from .proxies import Proxy, ProxyRules
 

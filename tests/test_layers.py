@@ -69,6 +69,7 @@ ORDER = [
     # What programs ask for
     "client",
     "client.fields",
+    "client.request",
     "client.content",
     "client.content.codecs",
     "client.content.decoding",

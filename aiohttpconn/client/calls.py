@@ -41,9 +41,10 @@ from .content.encode import encode_content
 from .content.reading import codings_of, decode_body, read_body
 from .cookies.given import cookie_header
 from .redirects import REDIRECTS, redirect_target, strip_body, strip_secrets
+from .request import Request
 from .response import Response
 from .retries import backoff, may_retry
-from .settings import Request, check_options, merge_params, route_for
+from .settings import check_options, merge_params, route_for
 
 if TYPE_CHECKING:
     from ..pool.scheduler import OriginPool

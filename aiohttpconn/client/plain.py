@@ -22,8 +22,9 @@ from .calls import give_up, keep_cookies, search_notable
 from .content.encode import encode_content
 from .content.reading import codings_of, decode_body, read_body
 from .redirects import REDIRECTS
+from .request import Request
 from .response import Response
-from .settings import Request, as_timeout, route_for
+from .settings import as_timeout, route_for
 
 if TYPE_CHECKING:
     from ..pool.scheduler import OriginPool

@@ -13,6 +13,7 @@ from ..proxies import ProxyRules
 from .auth.schemes import as_auth
 from .content.codecs import accept_encoding
 from .content.decoding import MAX_RATIO
+from .request import Request
 from .response import Response
 from .retries import Retry
 
@@ -35,7 +36,6 @@ __all__ = [
     "ClientState",
     "OnRequest",
     "OnResponse",
-    "Request",
     "RequestOptions",
     "Settings",
     "as_pairs",
@@ -51,33 +51,6 @@ POOL_SECONDS = 60.0
 
 DEFAULT_TIMEOUT = Timeout(connect=10.0, read=30.0, write=30.0, pool=POOL_SECONDS)
 """A client's timeout, unless the caller gives one."""
-
-
-class Request:
-    """A request that is about to be sent, for ``on_request`` and auth; ``headers`` may be changed.
-
-    Method and URL may not: they have already selected the connection, cookies and credentials.
-    """
-
-    __slots__ = ("_method", "_url", "headers")
-
-    def __init__(self, method: str, url: str, headers: Fields) -> None:
-        self._method = method
-        self._url = url
-        self.headers = headers
-
-    def __repr__(self) -> str:
-        return f"<Request {self._method} {self._url}>"
-
-    @property
-    def method(self) -> str:
-        """The method, as it goes out."""
-        return self._method
-
-    @property
-    def url(self) -> str:
-        """The URL, without user and password."""
-        return self._url
 
 
 OnRequest = Callable[[Request], Any]
