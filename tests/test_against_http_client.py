@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -390,6 +391,23 @@ class Otherwise:
     theirs: object
     ours: object
     method: str = "GET"
+    later: Later | None = None
+
+    def their_answers(self) -> list[object]:
+        """Return what this Python's http.client may answer."""
+        if self.later is None:
+            return [self.theirs]
+        if sys.version_info >= self.later.since:
+            return [self.later.theirs]
+        return [self.theirs, self.later.theirs]
+
+
+@dataclass
+class Later:
+    """What http.client does from Python *since* on. Older lines may have it from a later patch."""
+
+    since: tuple[int, int, int]
+    theirs: object
 
 
 def chunks(coded: bytes) -> bytes:
@@ -499,6 +517,7 @@ OTHERWISE += [
         "error",
         ("HTTPException", "got more than 100 headers"),
         None,
+        later=Later((3, 15, 0), None),
     ),
     Otherwise(
         "head of megabytes",
@@ -517,6 +536,7 @@ OTHERWISE += [
         "error",
         None,
         ("HTTPException", "got more than 100 interim responses"),
+        later=Later((3, 14, 8), ("HTTPException", "got more than 100 interim responses")),
     ),
     Otherwise(
         "endless chunk line",
@@ -535,6 +555,7 @@ OTHERWISE += [
         "reads",
         [("OverflowError", "cannot fit 'int' into an index-sized integer")],
         [("IncompleteRead", b"hi", 9999999999999999997)],
+        later=Later((3, 14, 8), [("IncompleteRead", b"hi", 9999999999999999997)]),
     ),
 ]
 OTHERWISE += [
@@ -714,7 +735,7 @@ def test_what_differs_in_reading(world: ClosedWorld, entry: Otherwise) -> None:
     response = Response(entry.example, entry.method)
     theirs = by_http_client(response, entry.reads)
     ours = by_us(world, response, entry.reads)
-    assert shown(getattr(theirs, entry.look)) == entry.theirs
+    assert shown(getattr(theirs, entry.look)) in entry.their_answers()
     assert shown(getattr(ours, entry.look)) == entry.ours
 
 

@@ -32,7 +32,7 @@ find_python() {
     if [ -n "${PYTHON:-}" ]; then
         set -- "$PYTHON"
     else
-        set -- python3.13 python3.12 python3.11 python3.14 python3 python
+        set -- python3.14 python3.13 python3.12 python3.11 python3.15 python3 python
     fi
     for candidate; do
         if ! found=$(version "$candidate"); then

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -70,13 +71,12 @@ class ClosedWorld(asyncio.BaseEventLoop):
         return result
 
     def run_beside(self, work: Callable[[], T]) -> T:
-        """Call *work*, which runs this loop, from a coroutine of another loop."""
-        other = asyncio.get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
-            return work()
-        finally:
-            asyncio._set_running_loop(other)
+        """Call *work*, which runs this loop, from a coroutine of another loop.
+
+        It runs in a thread of its own: a thread has one running loop and one current task.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(work).result()
 
     def _drain(self) -> None:
         """Run all callbacks that are ready, and those that they make ready."""
