@@ -28,6 +28,7 @@ from .exceptions import (
     CannotSendRequest,
     NotConnected,
     ResponseNotReady,
+    describe,
 )
 from .failures import closed_here
 from .http11.framing import body_framing
@@ -92,7 +93,8 @@ class HTTPConnection(Endpoint):
         source_address: ``(host, port)`` to connect from.
         blocksize: bytes read at once from a body that is a file; at least 1 MiB, or 256 KiB over
             TLS, from a regular file that is not sent in chunks.
-        strict: refuse every deviation from RFC 9112 in a response, even a harmless one.
+        strict: refuse deviations from RFC 9112 in a response that are corrected otherwise: the
+            table in docs/topics/framing.md has them.
         max_response_headers: field lines of a head; short for ``limits=Limits(max_fields=...)``.
         limits: bounds of a response's heads and framing, see ``Limits``.
         uds: the path of a Unix socket to connect to; *host* then only names the server.
@@ -368,8 +370,12 @@ class HTTPConnection(Endpoint):
 
     def _give_up(self, exc: BaseException) -> None:
         """Close because of *exc*; if it is our own, let it name the request."""
-        if isinstance(exc, BodyLengthError) and self._exchange is not None and self._protocol:
-            self._protocol.describe(exc, self._exchange)
+        if isinstance(exc, BodyLengthError):
+            if self._exchange is not None and self._protocol is not None:
+                self._protocol.describe(exc, self._exchange)
+            else:
+                url = f"{self._origin()}{self._url}" if self._url[:1] == "/" else self._url
+                describe(exc, method=self._method, url=url, phase="preparing")
         self._abort()
 
     # ------------------------------------------------------------ requests step by step

@@ -37,7 +37,7 @@ import os
 from collections import deque
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .buffers import SCRATCH_SIZE, TLS_SCRATCH, scratch
 from .exceptions import HTTPException, MalformedResponse, NotProcessed
@@ -58,7 +58,7 @@ from .net.resumption import drop_session, keep_session
 from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import is_clean_eof
 from .response import HTTPResponse, make_message
-from .source import BODY, CLOSED, HEAD, IDLE, UPGRADED, ResponseSource
+from .source import BODY, CLOSED, HEAD, IDLE, UPGRADED, Owner, ResponseSource
 from .writing import Upload
 
 if TYPE_CHECKING:
@@ -93,28 +93,12 @@ def _not_connected(data: bytes) -> None:
     raise AssertionError("a request is written to a connection that is not open")
 
 
-class Owner(Protocol):
-    """The object that keeps a connection between exchanges. Called during a read event."""
-
-    def exchange_ended(self, protocol: Any, response: HTTPResponse, count: int = 1) -> None:
-        """Handle the end of *response*, the last of *count*. The next is received, or none is."""
-
-    def connection_ended(self, protocol: Any) -> None:
-        """Handle the end of the connection: it serves no other exchange. Called once.
-
-        Its socket may still be closing.
-        """
-
-    def transport_lost(self, protocol: Any) -> None:
-        """Handle the loss of the socket."""
-
-
 class HTTP1Protocol(ResponseSource):
     """Feed the responses of one transport. One is made for each connect.
 
     Attributes: ``state``; ``exchanges``, the number begun; ``owner``, the pool that keeps it;
     ``upload``, the request that is sent in several writes; ``closed_by_peer``, whether the peer
-    ended the connection, or said that it would; ``timed``, whether any limit is set.
+    ended the connection, or its response does; ``timed``, whether any limit is set.
     """
 
     __slots__ = (
@@ -315,7 +299,6 @@ class HTTP1Protocol(ResponseSource):
 
     def eof_received(self) -> bool | None:
         """Handle the peer's end of file: the response ends here, complete or not."""
-        self.closed_by_peer = self.closed_by_peer or self.state is not CLOSED
         self._on_eof(None)
         return None
 
@@ -323,7 +306,6 @@ class HTTP1Protocol(ResponseSource):
         """Handle the loss of the transport; *exc* says why, None if there was no error."""
         if exc is not None and self.state in (HEAD, BODY):
             self._read_remaining()
-        self.closed_by_peer = self.closed_by_peer or self.state is not CLOSED
         self._on_eof(exc)
         if exc is not None:
             drop_session(self._tls, exc)
@@ -483,6 +465,8 @@ class HTTP1Protocol(ResponseSource):
         Hot: see docs/topics/design.md. A body that has arrived whole with its head is complete
         here, before the caller wakes.
         """
+        if response.will_close:
+            self.closed_by_peer = True  # below, this program may want it
         upload = self.upload
         if upload is not None and upload.open and not self._queued:
             # The answer arrives before the request is sent: RFC 9112 §9.3 and §9.5.
@@ -557,7 +541,6 @@ class HTTP1Protocol(ResponseSource):
         sending = upload is not None and upload.open
         if response.will_close or (not queued and (leftover or sending)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that no request asked for.
-            self.closed_by_peer = response.will_close
             response.will_close = response.will_close or sending
             # A peer that takes no more of the request would hold up a graceful close for ever.
             self._close(hard=sending)
@@ -611,6 +594,7 @@ class HTTP1Protocol(ResponseSource):
     def _on_eof(self, exc: Exception | None) -> None:
         """End the response, complete or not: the peer sends no more, because of *exc* if given."""
         state, response = self.state, self._response
+        self.closed_by_peer |= state is not CLOSED
         if state is HEAD and response is not None:
             received = self._reader.buffer if self._reader is not None else b""
             error = no_response(exc, received, self._head_bytes)

@@ -10,7 +10,7 @@ import asyncio
 import weakref
 from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .buffers import reads_in_one_go
 from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .response import HTTPResponse
 
-__all__ = ["BODY", "CLOSED", "HEAD", "IDLE", "UPGRADED", "ResponseSource"]
+__all__ = ["BODY", "CLOSED", "HEAD", "IDLE", "UPGRADED", "Owner", "ResponseSource"]
 
 
 class State(IntEnum):
@@ -41,6 +41,22 @@ DISCARD_SECONDS = 1.0
 
 DISCARD_SHARED_SECONDS = 10.0
 """Seconds if its head is missing or other exchanges are queued, from when it is its turn."""
+
+
+class Owner(Protocol):
+    """The object that keeps a connection between exchanges. Called during a read event."""
+
+    def exchange_ended(self, protocol: Any, response: HTTPResponse, count: int = 1) -> None:
+        """Handle the end of *response*, the last of *count*. The next is received, or none is."""
+
+    def connection_ended(self, protocol: Any) -> None:
+        """Handle the end of the connection: it serves no other exchange. Called once.
+
+        Its socket may still be closing.
+        """
+
+    def transport_lost(self, protocol: Any) -> None:
+        """Handle the loss of the socket."""
 
 
 class ResponseSource(asyncio.BufferedProtocol):

@@ -95,7 +95,9 @@ def prepare_request(
     got = 0 if body is None else body.length
     if length is not None and got not in (None, length):
         raise _wrong_length(length, got or 0)
-    expects = "expect" in names and names["expect"].lower() == "100-continue"
+    # A server that knows that there is no content has nothing to continue with (RFC 9110 §10.1.1).
+    empty = got == 0 or length == 0
+    expects = not empty and "expect" in names and names["expect"].lower() == "100-continue"
     data = body.data if body is not None else None
     if data is not None and len(data) <= SMALL_BODY and not chunked and not expects:
         head += data

@@ -93,14 +93,6 @@ BAD_FIELDS = [
         MalformedResponse,
         model.has_framing_on_a_malformed_line,
     ),
-    Refused(
-        "fold on framing",
-        "a fold in a field that says where the body or the connection ends serves nobody else",
-        b"HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nhi",
-        ("length", 2),
-        MalformedResponse,
-        model.has_a_folded_framing_field,
-    ),
 ]
 
 REFUSED_HEADS = [
@@ -208,13 +200,7 @@ def drop_malformed(response: Response) -> Head:
 
 
 def unfold(response: Response) -> Head:
-    fields: list[str] = []
-    for line in response.head.fields:
-        if line[0] in " \t" and fields:
-            fields[-1] = " ".join((fields[-1].rstrip(" \t"), line.strip(" \t")))
-        else:
-            fields.append(line)
-    return Head(response.head.start, fields)
+    return Head(response.head.start, response.head.unfolded())
 
 
 def clean_reason(response: Response) -> Head:
@@ -230,11 +216,11 @@ def one_length(response: Response) -> Head:
     return Head(head.start, [*head.fields, f"Content-Length: {lengths[0]}"])
 
 
-def chunked_wins(response: Response) -> Head:
-    lengths, codings = response.framing
-    if not lengths or not codings:
+def coding_wins(response: Response) -> Head:
+    if not response.has_both:
         return response.head
-    head = response.head.without("content-length")
+    _, codings = response.framing
+    head = response.head.without("content-length" if codings else "transfer-encoding")
     return Head(head.start, [*head.fields, "Connection: close"])
 
 
@@ -280,6 +266,16 @@ FIELD_REWRITES = [
         unfold,
     ),
     Rewrite(
+        "CR before a line's end",
+        "RFC 9112 §2.2: it becomes a space; email.parser takes it for the end of all fields",
+        b"HTTP/1.1 200 OK\r\nX: a\r\r\nContent-Length: 2\r\n\r\nhi",
+        "fields",
+        [("X", "a")],
+        [("X", "a"), ("Content-Length", "2")],
+        # Response takes it off, so that rewriting its last head does it.
+        lambda r: r.head,
+    ),
+    Rewrite(
         "blanks behind a value",
         "RFC 9110 §5.5: blanks around a value are no part of it; http.client keeps those behind it",
         b"HTTP/1.1 200 OK\r\nX: a \t\r\nContent-Length: 0\r\n\r\n",
@@ -310,6 +306,25 @@ FIELD_REWRITES = [
 ]
 
 FRAMING_REWRITES = [
+    # Before those that take one of the two fields away.
+    Rewrite(
+        "chunked beside a length",
+        "RFC 9112 §6.1: both read it as chunked, but we never use such a connection again",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n0\r\n\r\n",
+        "will_close",
+        False,
+        True,
+        coding_wins,
+    ),
+    Rewrite(
+        "identity beside a length",
+        "RFC 9112 §6.3: the length holds in both, but we never use such a connection again",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nhi",
+        "will_close",
+        False,
+        True,
+        coding_wins,
+    ),
     Rewrite(
         "list of equal lengths",
         "RFC 9112 §6.3 step 5: equal lengths, in one field or in several, are that length",
@@ -327,15 +342,6 @@ FRAMING_REWRITES = [
         True,
         False,
         lambda r: r.head.without("transfer-encoding") if r.no_body else r.head,
-    ),
-    Rewrite(
-        "chunked beside a length",
-        "RFC 9112 §6.1: both read it as chunked, but we never use such a connection again",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n0\r\n\r\n",
-        "will_close",
-        False,
-        True,
-        chunked_wins,
     ),
     Rewrite(
         "blanks behind chunked",
@@ -746,7 +752,7 @@ def test_what_we_read_as_http_client_reads_a_tidier_one(world: ClosedWorld, entr
     assert getattr(theirs, entry.look) == entry.theirs
     assert getattr(ours, entry.look) == entry.ours
     tidier = rewritten(response, [entry])
-    if entry.name != "interim responses":
+    if entry.rewrite(response) is not response.head:
         assert tidier.data != response.data
     if entry.look != "fields":
         # Fields are compared before the rewrites for framing, which change them.

@@ -101,6 +101,11 @@ BROKEN = {
     "trailer-with-nul": (b"0\r\nA: \0\r\n\r\n", "a NUL byte in the trailers"),
     "trailer-with-cr": (b"0\r\nA: b\rc\r\n\r\n", "a CR inside a line"),
     "trailer-that-starts-with-a-blank": (b"0\r\n A: b\r\n\r\n", "starts with a blank"),
+    "trailer-with-cr-in-the-middle-and-at-the-end": (
+        b"0\r\nA: b\rc\r\r\n\r\n",
+        "a CR inside a line",
+    ),
+    "trailer-of-cr": (b"0\r\nA: b\r\n\r\r\n\r\n", "a CR inside a line"),
     "trailer-that-may-frame": (b"0\r\nContent-Length : 5\r\n\r\n", "on a malformed line"),
 }
 
@@ -126,9 +131,12 @@ def test_broken_framing_however_it_is_delivered(name, strict):
 
 def test_blanks_behind_a_size_are_for_the_lenient():
     wire = b"2 \r\nhi\r\n0\t\r\n\r\n"
-    assert decode([wire])[0] == b"hi"
-    _, decoder, _ = decode([wire], strict=True)
-    assert "not a chunk-size line: b'2 \\r\\n'" in str(decoder.error)
+    for pieces in every_split(wire):
+        content, decoder, _ = decode(pieces)
+        assert (content, decoder.done) == (b"hi", True)
+        content, decoder, _ = decode(pieces, strict=True)
+        assert "not a chunk-size line: b'2 \\r\\n'" in str(decoder.error)
+        assert content == b""
 
 
 @pytest.mark.parametrize("extension", [b";", b";=", b";a=", b';a="', b";a b", b";a;;b"])
@@ -141,8 +149,18 @@ def test_malformed_extensions_are_for_the_lenient(extension):
 
 def test_trailers_are_put_right_like_a_heads_fields():
     wire = b"0\r\nA: b\r\n c\r\nD : e\r\nF: g\r\n\r\n"
-    assert decode([wire])[1].trailers == [("A", "b c"), ("F", "g")]
-    assert "a line that starts with a blank" in str(decode([wire], strict=True)[1].error)
+    for pieces in every_split(wire):
+        assert decode(pieces)[1].trailers == [("A", "b c"), ("F", "g")]
+        assert "a line that starts with a blank" in str(decode(pieces, strict=True)[1].error)
+
+
+def test_a_cr_before_the_end_of_a_trailer_is_a_space_unless_strict():
+    wire = b"2\r\nhi\r\n0\r\nX-Sum: ten\r\r\nA: b\r\r\n c\r\n\r\n"
+    for pieces in every_split(wire):
+        content, decoder, _ = decode(pieces)
+        assert (content, decoder.done) == (b"hi", True)
+        assert decoder.trailers == [("X-Sum", "ten"), ("A", "b c")]
+        assert "a CR inside a line" in str(decode(pieces, strict=True)[1].error)
 
 
 # Limits
@@ -264,12 +282,22 @@ def test_every_byte_of_a_long_line_is_looked_at_once(monkeypatch):
         (b"2\r\nhi\r\n0\r\n", True, False),
         (b"2\r\nhi\r\n0\r\n\r", True, False),
         (b"2\r\nhi\r\n0\r\nA: b\r\n", True, False),
+        (b"2\r\nhi\r\n0\r\nA: b\r\n\r", True, False),
+        (b"2\r\nhi\r\n0\r\nA: b\r\n c\r\n", True, False),
+        (b"2\r\nhi\r\n0\r\nA: b", False, False),
+        (b"2\r\nhi\r\n0\r\nA: b\r", False, False),
+        (b"2\r\nhi\r\n0\r\nA: b\r\nC", False, False),
+        (b"2\r\nhi\r\n0\r\nA: b\r\n c", False, False),
+        (b"2\r\nhi\r\n0\r\nContent-Length : 5\r\n", False, False),
         (b"2\r\nhi\r\n0\r\n\r\n", True, True),
     ],
 )
 def test_whether_a_body_that_ends_there_is_whole(wire, lenient, strict):
     for pieces in every_split(wire) if wire else [[]]:
-        assert decode(pieces)[1].feed_eof() == lenient
+        decoder = decode(pieces)[1]
+        assert decoder.feed_eof() == lenient
+        # The trailers before the missing CRLF are kept.
+        assert [name for name, _ in decoder.trailers] == (["A"] if lenient and b"A" in wire else [])
         assert decode(pieces, strict=True)[1].feed_eof() == strict
 
 

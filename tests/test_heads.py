@@ -306,6 +306,21 @@ def test_control_characters_in_a_reason_are_taken_out():
 
 
 @pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\r\n", "OK"),
+        (b"HTTP/1.1 200\r\r\r\n", ""),
+        (b"HTTP/1.1 200 \x1bA\r\r\n", "A"),
+    ],
+)
+def test_a_cr_before_the_end_of_a_status_line_is_a_space(line, reason):
+    head = parse_response_head(line + b"\r\n")
+    assert head[:3] == (11, 200, reason)
+    with pytest.raises(MalformedResponse, match=r"bad line end or reason in b'HTTP/1\.1 200"):
+        parse_response_head(line + b"\r\n", strict=True)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         b"HTTP/1.1\x01 200 OK\r\n",
@@ -363,6 +378,21 @@ LENIENT = {
     "odd-name": (b"A\xe9: b\r\nC(: d\r\nE: f\r\n\r\n", [("E", "f")]),
     "control-characters": (b"A: b\x01\x0b\x0c\x1c\x7fc\r\n\r\n", [("A", "b\x01\x0b\x0c\x1c\x7fc")]),
     "only-dropped-lines": (b"nonsense\r\n\r\n", []),
+    "fold-that-looks-like-framing": (
+        b"A: b\r\n Content-Length: 5\r\n\r\n",
+        [("A", "b Content-Length: 5")],
+    ),
+    "fold-of-a-length": (b"Content-Length:\r\n 5\r\n\r\n", [("Content-Length", "5")]),
+    "fold-in-a-length": (b"Content-Length: 1\r\n 5\r\n\r\n", [("Content-Length", "1 5")]),
+    "fold-of-a-coding": (
+        b"Transfer-Encoding: gzip,\r\n\tchunked\r\n\r\n",
+        [("Transfer-Encoding", "gzip, chunked")],
+    ),
+    "fold-of-connection": (b"Connection:\r\n   close\r\n\r\n", [("Connection", "close")]),
+    "cr-before-a-lines-end": (b"A: b\r\r\nC: d\r\r\r\n\r\n", [("A", "b"), ("C", "d")]),
+    "cr-before-the-end-of-an-empty-value": (b"A:\r\r\n\r\n", [("A", "")]),
+    "cr-before-the-end-of-a-fold": (b"A: b\r\r\n c\r\r\n\r\n", [("A", "b c")]),
+    "cr-before-the-end-of-a-length": (b"Content-Length: 5\r\r\n\r\n", [("Content-Length", "5")]),
 }
 
 
@@ -385,7 +415,8 @@ def test_what_servers_are_known_to_send_is_put_right(name):
         (b"A: b\0c\r\n\r\n", "a NUL byte in the head"),
         (b"A\0 b\r\n\r\n", "a NUL byte in the head"),
         (b"A: b\rc\r\n\r\n", "a CR inside a line in the response's head: b'A: b\\rc'"),
-        (b"A: b\r\r\n\r\n", "a CR inside a line in the response's head: b'A: b\\r'"),
+        (b"A: b\r c\r\r\n\r\n", "a CR inside a line in the response's head: b'A: b\\r c\\r'"),
+        (b"A: b\r\n\r\r\n\r\n", "a CR inside a line in the response's head: b'\\r'"),
         (b"\rA: b\r\n\r\n", "a CR inside a line in the response's head: b'\\rA: b'"),
         (b" A: b\r\n\r\n", "a line that starts with a blank in the response's head: b' A: b'"),
         (b"\t\r\n\r\n", "a line that starts with a blank in the response's head: b'\\t'"),
@@ -410,13 +441,7 @@ def test_what_is_refused_in_a_head(wire, text, strict):
         b"TRANSFER-ENCODING chunked",
         b"\xffTransfer-Encoding: chunked",
         b"nonsense\r\n Content-Length: 5",
-        b"A: b\r\n Content-Length: 5",
-        b"A: b\r\n\tTransfer-Encoding: chunked",
-        b"Content-Length:\r\n 5",
-        b"Content-Length: 1\r\n 5",
-        b"Transfer-Encoding: gzip,\r\n chunked",
-        b"Connection: a,\r\n close",
-        b"CONNECTION: a,\r\n\tclose",
+        b"nonsense\r\n\tTransfer-Encoding: chunked",
     ],
 )
 def test_a_line_that_might_frame_the_body_is_never_guessed_at(line):
@@ -449,6 +474,32 @@ def test_what_is_put_right_stays_so():
         assert parse_fields(text + "\r\n", 0, False) == text
 
 
+FOLDED = {
+    "connection": ("Connection:\r\n   close", "Content-Length: 5", (5, False, True)),
+    "connection-in-a-list": ("Connection: x,\r\n\tCLOSE", "Content-Length: 5", (5, False, True)),
+    "length": ("Content-Length:\r\n 5", "A: b", (5, False, False)),
+    "coding": ("Transfer-Encoding:\r\n\t chunked", "A: b", (None, True, False)),
+    "framing-inside-a-value": (
+        "A: b\r\n Content-Length: 7",
+        "Content-Length: 5",
+        (5, False, False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_fold_on_any_field_is_one_space(name):
+    line, other, expected = FOLDED[name]
+    assert framing(line, other) == framing(other, line) == expected
+    with pytest.raises(MalformedResponse, match="a line that starts with a blank"):
+        framing(line, other, strict=True)
+
+
+def test_a_fold_does_not_join_the_digits_of_a_length():
+    with pytest.raises(MalformedResponse, match="must be 1 to 19 digits, got '1 5'"):
+        framing("Content-Length: 1\r\n 5")
+
+
 # response_framing: RFC 9112 §6.3, by its steps
 
 LENGTH, CHUNKED, UNTIL_END = (5, False, False), (None, True, False), (None, False, True)
@@ -471,7 +522,6 @@ def framing(*lines: str, status=200, version="1.1", method="GET", strict=False):
         ("Transfer-Encoding: nonsense",),
         ("Content-Length: nonsense",),
         ("Content-Length: 1", "Content-Length: 2"),
-        ("Content-Length: 1", "Transfer-Encoding: chunked"),
     ],
 )
 def test_step_1_no_content_whatever_the_fields_say(lines, strict):
@@ -479,6 +529,16 @@ def test_step_1_no_content_whatever_the_fields_say(lines, strict):
         assert framing(*lines, status=status, strict=strict) == NOTHING
     for status in (200, 404, 500):
         assert framing(*lines, status=status, method="HEAD", strict=strict) == NOTHING
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("coding", ["chunked", "identity", "nonsense"])
+def test_step_1_both_framing_fields_cost_the_connection_even_without_content(coding, strict):
+    lines = ("Content-Length: 1", f"Transfer-Encoding: {coding}")
+    for status in (204, 304):
+        assert framing(*lines, status=status, strict=strict) == (0, False, True)
+    for status in (200, 404):
+        assert framing(*lines, status=status, method="HEAD", strict=strict) == (0, False, True)
 
 
 @pytest.mark.parametrize("lines", [("Content-Length: 5",), ("Transfer-Encoding: gzip",)])
@@ -539,7 +599,9 @@ def test_step_4_chunked_in_http_1_0():
 
 
 def test_identity_is_ignored_unless_strict():
-    assert framing("Transfer-Encoding: identity", "Content-Length: 5") == LENGTH
+    # A response with both is never followed by another on its connection.
+    assert framing("Transfer-Encoding: identity", "Content-Length: 5") == (5, False, True)
+    assert framing("Content-Length: 5", "Transfer-Encoding:\r\n identity") == (5, False, True)
     assert framing("Transfer-Encoding: Identity") == UNTIL_END
     with pytest.raises(UnknownTransferEncoding, match=r"^cannot read Transfer-Encoding: identity$"):
         framing("Transfer-Encoding: identity", strict=True)

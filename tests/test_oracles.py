@@ -21,7 +21,6 @@ from aiohttpconn.http11.chunked import ChunkedDecoder
 from aiohttpconn.http11.framing import response_framing
 from aiohttpconn.http11.response_head import parse_response_head
 
-from .support import model
 from .support.model import Head, Response
 from .support.strategies import FIELDS, MORE, STATUS_LINES, chunked, cuts, mostly
 
@@ -156,9 +155,17 @@ FRAMING_OF_NOTHING = Reason(
     lambda head: has_no_body(head) and (length_is_bad(head) or bool(codings(head))),
 )
 
+CR_AT_END = Reason(
+    "CR before a line's end",
+    "RFC 9112 §2.2: a bare CR may be replaced by a space",
+    HEAD % b"X: a\r",
+    lambda head: head.cr_at_end,
+)
+
 # They refuse, we take: what servers send, and what can be read past safely.
 TAKEN = {
     "h11": [
+        CR_AT_END,
         MALFORMED,
         CONTROL_IN_VALUE,
         FRAMING_OF_NOTHING,
@@ -182,6 +189,7 @@ TAKEN = {
         ),
     ],
     "llhttp": [
+        CR_AT_END,
         MALFORMED,
         CONTROL_IN_VALUE,
         FRAMING_OF_NOTHING,
@@ -236,12 +244,6 @@ REFUSED = {
     "h11": [
         VERSION,
         CODING_OF_10,
-        Reason(
-            "fold on framing",
-            "what says where the body or the connection ends is not folded",
-            HEAD % b"Content-Length:\r\n 5",
-            model.has_a_folded_framing_field,
-        ),
         Reason(
             "length of 20 digits",
             "no 64-bit integer holds it",

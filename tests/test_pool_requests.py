@@ -543,8 +543,12 @@ async def test_a_body_that_is_refused_costs_no_connection():
             with pytest.raises(TypeError):
                 await pool.request("PUT", server.url, object())
             assert await fetch(pool, server.url) == b"hi"
-            with pytest.raises(BodyLengthError):
-                await pool.request("PUT", server.url, LARGE, {"Content-Length": "3"})
+            with pytest.raises(BodyLengthError) as info:
+                await pool.request("PUT", f"{server.url}/x", LARGE, {"Content-Length": "3"})
+            assert str(info.value) == (
+                f"PUT {server.url}/x: Content-Length announces 3 bytes, the body has more: "
+                f"{len(LARGE)} bytes (preparing, 0.0 ms)"
+            )
         assert server.connections == 1
         assert [request.method for request in server.requests] == ["GET"]
 

@@ -85,6 +85,60 @@ async def whole(response) -> bytes:
     return await response.read()
 
 
+async def closed(protocol) -> None:
+    while protocol.state is not CLOSED:
+        await asyncio.sleep(0)
+
+
+# Who ends it -----------------------------------------------------------------------------------
+
+CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"
+
+
+@pytest.mark.parametrize(
+    ("steps", "by_peer"),
+    [
+        pytest.param([send(CLOSING), read_all()], True, id="its-response-says-close"),
+        pytest.param([send(CLOSING[:-2]), send(b"hi"), read_all()], True, id="before-a-late-body"),
+        pytest.param([send(OK), close()], True, id="eof"),
+        pytest.param([send(b"HTTP/1.1 200 OK\r\n\r\nhi"), close()], True, id="eof-ends-the-body"),
+        pytest.param([send(OK + b"x"), read_all()], False, id="stray-bytes"),
+    ],
+)
+async def test_whether_the_peer_ended_the_connection(steps, by_peer):
+    async with Open([expect(), *steps]) as (protocol, _):
+        assert await whole(get(protocol, "/")) == b"hi"
+        await closed(protocol)
+        assert protocol.closed_by_peer == by_peer
+
+
+@pytest.mark.parametrize(("wire", "by_peer"), [(OK, False), (CLOSING, True)])
+async def test_a_request_that_says_close_is_not_the_peers_end(wire, by_peer):
+    async with Open([expect(), send(wire), read_all()]) as (protocol, _):
+        response = get(protocol, "/")
+        protocol.close_after(response)
+        assert await whole(response) == b"hi"
+        assert response.will_close
+        await closed(protocol)
+        assert protocol.closed_by_peer == by_peer
+
+
+async def test_an_owner_that_leaves_is_not_the_peers_end():
+    go_on = asyncio.Event()
+    async with Open([expect(), send(OK[:-1]), wait(go_on), send(b"i"), read_all()]) as (
+        protocol,
+        _,
+    ):
+        response = get(protocol, "/")
+        while not response.has_head:
+            await asyncio.sleep(0)
+        protocol.release_to_response()
+        go_on.set()
+        assert await response.read() == b"hi"
+        await closed(protocol)
+        assert not protocol.closed_by_peer
+
+
 # States ----------------------------------------------------------------------------------------
 
 

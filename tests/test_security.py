@@ -418,7 +418,11 @@ FAILS = {
         MalformedResponse,
         "a CR inside a line",
     ),
-    "H2-cr-cr-lf": (OK + b"Content-Length: 0\r\r\n\r\n", MalformedResponse, "a CR inside a line"),
+    "H2-bare-cr-before-a-cr-at-the-end": (
+        OK + b"A: b\rc\r\r\nContent-Length: 0\r\n\r\n",
+        MalformedResponse,
+        "a CR inside a line",
+    ),
     "H3-nul-in-a-value": (
         OK + b"A: \0\r\nContent-Length: 0\r\n\r\n",
         MalformedResponse,
@@ -449,23 +453,18 @@ FAILS = {
         MalformedResponse,
         "transfer-encoding on a malformed line",
     ),
-    "H6-fold-on-content-length": (
+    "H6-fold-inside-a-content-length": (
         OK + b"Content-Length: 1\r\n 0\r\n\r\n",
         MalformedResponse,
-        "a folded line",
+        "Content-Length must be 1 to 19 digits, got '1 0'",
     ),
-    "H6-fold-on-transfer-encoding": (
-        OK + b"Transfer-Encoding:\r\n chunked\r\n\r\n",
-        MalformedResponse,
-        "a folded line",
+    "H6-fold-of-a-list-of-codings": (
+        OK + b"Transfer-Encoding: gzip,\r\n chunked\r\n\r\n",
+        UnknownTransferEncoding,
+        "cannot read Transfer-Encoding: gzip, chunked",
     ),
-    "H6-fold-on-connection": (
-        OK + b"Content-Length: 0\r\nConnection:\r\n\tclose\r\n\r\n",
-        MalformedResponse,
-        "a folded line",
-    ),
-    "H6-framing-hidden-in-a-fold": (
-        OK + b"A: b\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+    "H6-framing-in-the-fold-of-a-malformed-line": (
+        OK + b"nonsense\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
         MalformedResponse,
         "transfer-encoding on a malformed line",
     ),
@@ -671,7 +670,37 @@ ACCEPTED = {
     "H4-empty-name": (OK + b": c\r\nContent-Length: 2\r\n\r\nhi", "OK", {"": None}),
     "H4-no-colon": (OK + b"c\r\nContent-Length: 2\r\n\r\nhi", "OK", {"c": None}),
     "H5-space-before-a-colon": (OK + b"A : c\r\nContent-Length: 2\r\n\r\nhi", "OK", {"A": None}),
+    "H2-cr-before-a-lines-end": (
+        b"HTTP/1.1 200 OK\r\r\nX-Sum: ten\r\r\nContent-Length: 2\r\r\n\r\nhi",
+        "OK",
+        {"X-Sum": "ten", "Content-Length": "2"},
+    ),
+    "H2-cr-before-a-trailers-end": (
+        CHUNKED + b"2\r\nhi\r\n0\r\nX-Sum: ten\r\r\n\r\n",
+        "OK",
+        {"X-Sum": None},
+    ),
     "H6-fold": (OK + b"A: b\r\n\t c\r\nContent-Length: 2\r\n\r\nhi", "OK", {"A": "b c"}),
+    "H6-fold-on-content-length": (
+        OK + b"Content-Length:\r\n 2\r\n\r\nhi",
+        "OK",
+        {"Content-Length": "2"},
+    ),
+    "H6-fold-on-transfer-encoding": (
+        OK + b"Transfer-Encoding:\r\n chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        "OK",
+        {"Transfer-Encoding": "chunked"},
+    ),
+    "H6-framing-inside-a-folded-value": (
+        OK + b"A: b\r\n Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\nhi",
+        "OK",
+        {"A": "b Transfer-Encoding: chunked", "Transfer-Encoding": None},
+    ),
+    "H6-fold-in-a-trailer": (
+        CHUNKED + b"2\r\nhi\r\n0\r\nConnection:\r\n close\r\n\r\n",
+        "OK",
+        {"Connection": None},
+    ),
     "H8-http-1.2": (b"HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nhi", "OK", {}),
     "H10-no-reason": (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", "", {}),
     "H10-space-without-a-reason": (b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nhi", "", {}),
@@ -827,7 +856,8 @@ async def test_101_that_was_asked_for_gives_the_raw_stream(pieces):
 
 
 FRAMING = {
-    "nonsense": b"Content-Length: x\r\nTransfer-Encoding: y\r\n",
+    "nonsense": b"Content-Length: x\r\n",
+    "an-odd-coding": b"Transfer-Encoding: y\r\n",
     "a-length": b"Content-Length: 5\r\n",
     "two-lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n",
     "chunked": b"Transfer-Encoding: chunked\r\n",
@@ -870,6 +900,40 @@ async def test_framing_fields_of_a_2xx_to_connect_are_ignored_H15(fields):
                 transport, leftover = conn.detach()
                 assert leftover == (b"raw" if pieces[-1].endswith(b"raw") else b"")
                 transport.abort()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("coding", [b"chunked", b"identity", b"Identity\r\r", b"\r\n identity"])
+async def test_both_framing_fields_cost_the_connection_F4(coding, method):
+    body = {b"GET": b"2\r\nhi\r\n0\r\n\r\n" if coding == b"chunked" else b"hi"}.get(
+        method.encode(), b""
+    )
+    for order in (
+        b"Content-Length: 2\r\nTransfer-Encoding:%b\r\n",
+        b"Transfer-Encoding:%b\r\nContent-Length: 2\r\n",
+    ):
+        wire = OK + order % coding + b"\r\n" + body
+        for _, pieces in named_deliveries(wire, splits=4):
+            answers = Answers(pieces)
+            async with ScriptedServer(answers) as server, HTTPConnection(*server.address) as conn:
+                await conn.request(method, "/")
+                response = await conn.getresponse()
+                assert await response.read() == (b"hi" if body else b"")
+                assert (response.will_close, response.complete) == (True, True)
+                assert not await answers.reused(conn, server)
+
+
+@pytest.mark.parametrize("value", [b"\r\n   close", b"x,\r\n\tClose", b"keep-alive\r\r\n , close"])
+async def test_a_folded_close_is_obeyed_H6(value):
+    wire = OK + b"Connection: " + value + b"\r\nContent-Length: 2\r\n\r\nhi"
+    for _, pieces in named_deliveries(wire):
+        answers = Answers(pieces)
+        async with ScriptedServer(answers) as server, HTTPConnection(*server.address) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            assert await response.read() == b"hi"
+            assert response.will_close
+            assert not await answers.reused(conn, server)
 
 
 async def test_chunked_wins_over_a_length_and_closes_F4():
@@ -949,12 +1013,12 @@ async def test_the_end_inside_a_body(wire, partial, end):
     [
         pytest.param(b"0\r\n", id="F15-no-last-crlf"),
         pytest.param(b"0\r\n\r", id="F15-half-of-it"),
-        pytest.param(b"0\r\nA: b\r\n", id="F15-in-the-trailers"),
-        pytest.param(b"0\r\nA: b", id="F15-in-a-trailer"),
+        pytest.param(b"0\r\nA: b\r\n", id="F15-after-a-trailer"),
+        pytest.param(b"0\r\nA: b\r\n\r", id="F15-half-of-it-after-a-trailer"),
     ],
 )
 @pytest.mark.parametrize("strict", [False, True], ids=["lenient", "strict"])
-async def test_the_end_after_the_last_chunk(rest, strict):
+async def test_the_end_before_the_last_crlf(rest, strict):
     answers = Answers(CHUNKED + b"2\r\nhi\r\n" + rest, end="close")
     async with ScriptedServer(answers) as server:
         async with HTTPConnection(*server.address, strict=strict) as conn:
@@ -965,8 +1029,35 @@ async def test_the_end_after_the_last_chunk(rest, strict):
                     await response.read()
             else:
                 assert await response.read() == b"hi"
+                assert response.trailers.items() == ([("A", "b")] if b"A" in rest else [])
             assert response.complete != strict
             assert not await answers.reused(conn, server)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b"0\r\nA", id="F15-in-a-name"),
+        pytest.param(b"0\r\nA: b", id="F15-in-a-value"),
+        pytest.param(b"0\r\nA: b\r", id="F15-in-its-line-end"),
+        pytest.param(b"0\r\nA: b\r\nC: d", id="F15-in-the-second-trailer"),
+        pytest.param(b"0\r\nA: b\r\n c", id="F15-in-a-fold"),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True], ids=["lenient", "strict"])
+async def test_the_end_inside_a_trailer(rest, strict):
+    wire = CHUNKED + b"2\r\nhi\r\n" + rest
+    for _, pieces in named_deliveries(wire, splits=4):
+        answers = Answers(pieces, end="close")
+        async with ScriptedServer(answers) as server:
+            async with HTTPConnection(*server.address, strict=strict) as conn:
+                await conn.request("GET", "/")
+                response = await conn.getresponse()
+                with pytest.raises(IncompleteRead) as caught:
+                    await response.read()
+                assert caught.value.partial == b"hi"
+                assert not response.complete
+                assert not await answers.reused(conn, server)
 
 
 async def test_trailers_are_kept_apart_F16(scripted):

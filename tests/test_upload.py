@@ -422,8 +422,13 @@ async def test_a_length_without_a_body(scripted):
     # Sent, it would make the server take the next request for the body.
     async with scripted(OK) as conn:
         await conn.connect()
-        with pytest.raises(BodyLengthError, match="announces 5 bytes, the body has fewer: 0 bytes"):
+        with pytest.raises(BodyLengthError) as info:
             await conn.request("POST", "/x", headers={"Content-Length": "5"})
+        assert str(info.value) == (
+            f"POST http://127.0.0.1:{conn.port}/x: Content-Length announces 5 bytes, the body has "
+            "fewer: 0 bytes (preparing, 0.0 ms)"
+        )
+        assert (info.value.method, info.value.request_sent) == ("POST", False)
         assert conn.sock is None
         assert scripted.server.heads == []
 
@@ -917,6 +922,19 @@ async def test_a_final_status_instead_of_100_and_the_body_is_never_sent(status):
             assert conn.sock is None
             await conn.request("GET", "/x")
             assert await (await conn.getresponse()).read() == b"hi"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", "", io.BytesIO(), memoryview(b"")], ids=lambda b: type(b).__name__
+)
+async def test_there_is_no_wait_for_100_before_an_empty_body(body):
+    async with ScriptedServer([expect(), send(OK), expect(), send(OK)]) as server:
+        async with connecting(server, continue_timeout=999) as conn:
+            for _ in range(2):
+                await conn.request("POST", "/x", body, {**EXPECT, "Content-Length": "0"})
+                assert await (await conn.getresponse()).read() == b"hi"
+        assert server.connections == 1
+        assert server.heads[0].endswith(b"Expect: 100-continue\r\nContent-Length: 0\r\n\r\n")
 
 
 async def test_100_that_never_comes():

@@ -173,9 +173,11 @@ class ChunkedDecoder:
     def feed_eof(self) -> bool:
         """Return whether the body is complete, now that the connection has ended.
 
-        Servers often omit the final CRLF after the last chunk; *strict* requires it
-        (RFC 9112 §8).
+        Servers often omit the CRLF that ends the body, behind the last chunk or the trailers;
+        *strict* requires it (RFC 9112 §8). A trailer that was cut makes the body incomplete.
         """
-        if self._state == _TRAILERS and not self._strict and self.error is None:
-            self.done = True
+        if self._state == _TRAILERS and not (self._strict or self.done or self.error):
+            # As if it came now: behind a part of a trailer it ends that line, and not the body.
+            missing = bytearray(b"\r\n".removeprefix(self._carry))
+            self.decode(missing, 0, len(missing))
         return self.done

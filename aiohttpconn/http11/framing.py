@@ -33,6 +33,13 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
     if will_close or "\nconnection:" in lower:
         will_close = _will_close(version, lower, text)
 
+    at = lower.find("\ncontent-length:")
+    coded = "\ntransfer-encoding:" in lower
+    if coded and at >= 0:
+        # Step 3: a response with both may be smuggling. It is delivered, but another parser may
+        # have seen it end elsewhere: the connection is never used again.
+        will_close = True
+
     # Step 1: no content, whatever the fields say.
     if status < 200 or status == 204 or status == 304 or method == "HEAD":
         return 0, False, will_close
@@ -41,10 +48,9 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
         return 0, False, will_close
 
     length: int | None = None
-    at = lower.find("\ncontent-length:")
     if at >= 0:
         length = _content_length(lower, text, at, strict)
-    if "\ntransfer-encoding:" in lower:
+    if coded:
         codings = _members(_values(lower, text, "transfer-encoding"))
         if codings == ["identity"] and not strict:
             codings = []
@@ -55,11 +61,10 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
                 f"{' in an HTTP/1.0 response' if version == 10 else ''}"
             )
         if codings:
-            # Step 3: Transfer-Encoding overrides Content-Length, and a response with both may
-            # be smuggling: it is delivered, but the connection is never reused.
+            # Step 3: Transfer-Encoding overrides Content-Length.
             if length is not None and strict:
                 raise MalformedResponse("Content-Length and Transfer-Encoding in one response")
-            return None, True, will_close or length is not None
+            return None, True, will_close
     # Steps 5 and 6: Content-Length. Step 8: until the connection ends.
     return length, False, will_close or length is None
 

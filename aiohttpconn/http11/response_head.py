@@ -3,8 +3,8 @@
 Pure functions over bytes: no I/O, no clock. chunked.py decodes a chunked body.
 
 One pattern alone validates a response head that follows the grammar; its fields are split only
-on demand. Any other head is parsed line by line: every deviation is either repaired, so that the
-resulting text follows the grammar, or refused.
+on demand. Any other head is parsed line by line: a deviation from the grammar is either repaired,
+so that the resulting text follows it, or refused.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _FIELD = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
 
 BLANKS = "\t "
 """Optional whitespace, OWS (RFC 9110 §5.6.3). Python's own definition of white space is wider."""
+
+_LINE_END = "\r\n"
 
 
 class ResponseHead(NamedTuple):
@@ -112,12 +114,16 @@ def check_status_line(line: bytes | bytearray) -> tuple[int, int, str]:
     """
     text = line.decode("latin-1")
     match = STATUS_LINE.fullmatch(text)
+    if match is None and text.endswith("\r\r\n"):
+        # As in a field: see _without_bare_cr.
+        text = f"{text.rstrip(_LINE_END)} \r\n"
+        match = STATUS_LINE.fullmatch(text)
     if match is None:
         # Control characters in a reason mean nothing: remove them.
         clean = re.sub(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]", "", text)
         match = STATUS_LINE.fullmatch(clean) if clean[:13] == text[:13] else None
     if match is None:
-        bad = text.rstrip("\r\n")
+        bad = line.decode("latin-1").rstrip(_LINE_END)
         if re.match(r"HTTP/([2-9]|[1-9][0-9]+)(\.[0-9]+)? ", text):
             raise UnknownProtocol(bad.split(" ", 1)[0])
         raise BadStatusLine(bad)
@@ -181,8 +187,8 @@ def parse_response_head(data: bytes | bytearray, *, strict: bool = False) -> Res
     """Return the head in *data*, which ends with the blank line (RFC 9112 §2.1, §4, §5).
 
     Raises ``BadStatusLine``, ``UnknownProtocol``, or ``MalformedResponse`` for a refused head.
-    *strict* refuses every deviation from the grammar. Without it, deviations that servers are
-    known to send, and that cannot change where the message ends, are repaired.
+    *strict* refuses what is repaired otherwise: deviations from the grammar that servers are known
+    to send, and that the RFC allows to repair or that cannot change where the message ends.
     """
     line_end = data.find(b"\n") + 1
     version, status, reason = check_status_line(data[:line_end])
@@ -215,19 +221,18 @@ def parse_fields(text: str, start: int, strict: bool, where: str = "head") -> st
         elif strict:
             raise _refused("a line that ends without CR", line, where)
         if "\r" in line:
-            raise _refused("a CR inside a line", line, where)
+            line = _without_bare_cr(line, strict, where)
         if not line:
             return "".join(lines)
         if line[0] in BLANKS:
-            # RFC 9112 §5.2: obs-fold, to be replaced by a space.
+            # RFC 9112 §5.2: obs-fold, to be replaced by a space before the value is interpreted,
+            # whatever the field, and whatever the line looks like by itself.
             if strict or (not lines and not dropped):
                 raise _refused("a line that starts with a blank", line, where)
-            _check_dropped(line, where)
-            if not dropped:
-                previous = lines[-1][:-2]
-                if previous.partition(":")[0].lower() in (*FRAMING, "connection"):
-                    raise _refused("a folded line", previous, where)
-                lines[-1] = f"{previous.rstrip(BLANKS)} {line.strip(BLANKS)}\r\n"
+            if dropped:
+                _check_dropped(line, where)
+            else:
+                lines[-1] = f"{lines[-1][:-2].rstrip(BLANKS)} {line.strip(BLANKS)}\r\n"
             continue
         name, colon, value = line.partition(":")
         dropped = not colon or not TOKEN.fullmatch(name)
@@ -239,6 +244,18 @@ def parse_fields(text: str, start: int, strict: bool, where: str = "head") -> st
         if strict and not FIELD_VALUE.fullmatch(value):
             raise _refused("a control character in a value", line, where)
         lines.append(f"{name}:{value}\r\n")
+
+
+def _without_bare_cr(line: str, strict: bool, where: str) -> str:
+    """Return *line*, in which a CR is left, with a space for those at its end.
+
+    RFC 9112 §2.2: a bare CR is invalid, or a space. Inside a line it may hide a line end that
+    another parser sees, so it is refused there, and where nothing stands before it.
+    """
+    text = line.rstrip("\r")
+    if strict or not text or "\r" in text:
+        raise _refused("a CR inside a line", line, where)
+    return f"{text} "
 
 
 def _check_dropped(line: str, where: str) -> None:

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..body import BLOCKSIZE, Body, make_body
-from ..exceptions import BodyLengthError, NotProcessed
+from ..exceptions import BodyLengthError, NotProcessed, describe
 from ..failures import expired
 from ..http11.framing import body_framing
 from ..http11.request_head import encode_request_line
@@ -290,7 +290,10 @@ def prepare(
     except ValueError as exc:
         raise ValueError(f"{method} {origin.url}{target}: {exc}") from None
     head = _encode_head(origin, method, target, names, fields, framing)
-    return prepare_request(method, origin.prefix + target, head, names, made, chunked, length)
+    try:
+        return prepare_request(method, origin.prefix + target, head, names, made, chunked, length)
+    except BodyLengthError as exc:
+        raise describe(exc, method=method, url=f"{origin.url}{target}", phase="preparing") from None
 
 
 async def exchange_streamed(

@@ -28,11 +28,15 @@ class Head:
     fields: list[str]
     bare_lf: bool = False
     """Whether one of its lines ended without CR."""
+    cr_at_end: bool = False
+    """Whether one of its lines had a CR before its end."""
 
     STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r?")
     CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
     def __post_init__(self) -> None:
+        end = "\r" if self.start.endswith("\r") else ""
+        self.start = without_cr_at_end(self.start.removesuffix("\r")) + end
         clean = self.start[:13] + self.CONTROLS.sub("", self.start[13:])
         match = self.STATUS_LINE.fullmatch(clean)
         self.minor, self.status = (match[1], int(match[2])) if match else ("", 0)
@@ -43,15 +47,25 @@ class Head:
 
     def values(self, name: str) -> list[str]:
         """Return the values of the field *name* on lines that are fields, unfolded."""
-        lines = [line.partition(":") for line in self.fields if FIELD_LINE.match(line)]
+        lines = [line.partition(":") for line in self.unfolded() if FIELD_LINE.match(line)]
         return [value.strip(" \t") for key, _, value in lines if key.lower() == name]
+
+    def unfolded(self) -> list[str]:
+        """Return the lines of the fields, each fold replaced by one space."""
+        lines: list[str] = []
+        for line in self.fields:
+            if line[0] in " \t" and lines:
+                lines[-1] = " ".join((lines[-1].rstrip(" \t"), line.strip(" \t")))
+            else:
+                lines.append(line)
+        return lines
 
     def members(self, name: str) -> list[str]:
         return [m.strip(" \t").lower() for v in self.values(name) for m in v.split(",")]
 
     def without(self, *names: str) -> Head:
         start = tuple(f"{name}:" for name in names)
-        return Head(self.start, [f for f in self.fields if not f.lower().startswith(start)])
+        return Head(self.start, [f for f in self.unfolded() if not f.lower().startswith(start)])
 
     def dropped(self) -> Iterator[tuple[int, str]]:
         """Iterate over (number, line) of the lines that are neither a field nor the fold of one."""
@@ -82,9 +96,10 @@ class Response:
                 self.heads.append(Head(start.decode("latin-1"), []))
                 return
             fields = lines[2].decode("latin-1").split("\n")[:-1]
-            fields = [line.removesuffix("\r") for line in fields]
+            fields = [without_cr_at_end(line.removesuffix("\r")) for line in fields]
             bare_lf = re.search(rb"(?<!\r)\n", lines[0]) is not None
-            self.heads.append(Head(lines[1].decode("latin-1"), fields, bare_lf))
+            cr_at_end = b"\r\r\n" in lines[0]
+            self.heads.append(Head(lines[1].decode("latin-1"), fields, bare_lf, cr_at_end))
             self.rest = self.rest[lines.end() :]
             self.whole = not 100 <= self.head.status < 200 or self.head.status == 101
 
@@ -95,6 +110,12 @@ class Response:
     @property
     def no_body(self) -> bool:
         return self.head.status in (204, 304) or self.method == "HEAD"
+
+    @property
+    def has_both(self) -> bool:
+        """Whether Content-Length and Transfer-Encoding are there, whatever they say."""
+        head = self.head
+        return bool(head.values("content-length")) and bool(head.values("transfer-encoding"))
 
     @property
     def framing(self) -> tuple[list[str], list[str]]:
@@ -135,11 +156,18 @@ def dechunk(data: bytes) -> tuple[bytes, bool]:
 
 def trailers_are_good(data: bytes) -> bool:
     end = re.search(rb"(?:^|\n)\r?\n", data)
-    lines = data[: end.end() if end else data.rfind(b"\n") + 1]
-    if re.search(rb"(?<!\r)\n", lines):
+    lines = data[: end.end()] if end else data.removesuffix(b"\r") + b"\r\n"
+    if re.search(rb"(?<!\r)\n", lines) or not re.search(rb"(?:^|\n)\r\n$", lines):
         return False
-    head = Head("", lines.decode("latin-1").split("\r\n")[:-2])
-    return end is None or not any(is_bad(head) for is_bad in BAD_FIELDS)
+    head = Head(
+        "", [without_cr_at_end(line) for line in lines.decode("latin-1").split("\r\n")[:-2]]
+    )
+    return not any(is_bad(head) for is_bad in BAD_FIELDS)
+
+
+def without_cr_at_end(line: str) -> str:
+    """Return *line* with a space for the CRs at its end; leave CRs inside it, or alone in it."""
+    return re.sub(r"^([^\r]+)\r+$", r"\1 ", line)
 
 
 # The faults of a head's fields: each function tells whether a head has one.
@@ -161,20 +189,9 @@ def has_framing_on_a_malformed_line(head: Head) -> bool:
     return any(FRAMING_NAME.search(line) for _, line in head.dropped())
 
 
-def has_a_folded_framing_field(head: Head) -> bool:
-    names = ""
-    for line in head.fields:
-        if line[0] not in " \t":
-            names = line.partition(":")[0].lower() if FIELD_LINE.match(line) else ""
-        elif names in ("content-length", "transfer-encoding", "connection"):
-            return True
-    return False
-
-
 BAD_FIELDS = (
     has_nul,
     has_bare_cr,
     begins_with_a_fold,
     has_framing_on_a_malformed_line,
-    has_a_folded_framing_field,
 )
