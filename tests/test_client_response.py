@@ -27,7 +27,9 @@ from aiohttpconn import (
     Timeout,
     Timings,
 )
+from aiohttpconn.client import response as response_module
 from aiohttpconn.client.links import parse_links
+from aiohttpconn.client.response import ERROR_BODY
 from aiohttpconn.testing import Reply, ScriptedServer, answer, close_at, serve, stall_at
 
 if TYPE_CHECKING:
@@ -652,6 +654,100 @@ async def test_an_error_in_the_block_gives_the_connection_back():
             async with client.stream("GET", url):
                 raise KeyError
         assert (client.stats().idle, client.stats().leased) == (1, 0)
+
+
+# ------------------------------------------------------------ the body of an error status
+
+PROBLEM = b'{"error": "nobody has the number 7"}'
+
+ERRORS: dict[str, tuple[Reply, bytes]] = {
+    "with a length": (Reply(PROBLEM, status=404), PROBLEM),
+    "in chunks": (Reply([PROBLEM[:9], PROBLEM[9:]], status=500), PROBLEM),
+    "coded": (
+        Reply(gzip.compress(PROBLEM), status=404, headers={"Content-Encoding": "gzip"}),
+        PROBLEM,
+    ),
+    "empty": (Reply(status=404), b""),
+    "large": (Reply(b"x" * 1_000_000, status=404), b"x" * ERROR_BODY),
+    "large and coded": (
+        Reply(gzip.compress(PROBLEM * 10_000), status=404, headers={"Content-Encoding": "gzip"}),
+        (PROBLEM * 10_000)[:ERROR_BODY],
+    ),
+    "cut short": (Reply(PROBLEM, status=404, fault=close_at(-5)), PROBLEM[:-5]),
+    "not what its coding says": (
+        Reply(PROBLEM, status=404, headers={"Content-Encoding": "gzip"}),
+        b"",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+async def test_the_body_of_an_error_status_can_be_read_after_the_stream(kind):
+    reply, content = ERRORS[kind]
+    async with serve({"/": reply}) as server, Client(trust_env=False) as client:
+        with pytest.raises(StatusError) as caught:
+            async with client.stream("GET", server.url) as response:
+                response.raise_for_status()
+        error = caught.value
+        assert error.response is response
+        assert (error.response.content, error.response.text) == (content, content.decode())
+        assert await error.response.read() == content
+        if content == PROBLEM:
+            assert error.response.json() == {"error": "nobody has the number 7"}
+        assert client.stats().leased == 0
+
+
+async def test_a_body_of_an_error_that_does_not_come_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(response_module, "ERROR_SECONDS", 0.05)
+    reply = Reply(PROBLEM, status=503, fault=stall_at(-5))
+    async with serve({"/": reply}) as server, Client(trust_env=False) as client:
+        with pytest.raises(StatusError) as caught:
+            async with client.stream("GET", server.url) as response:
+                response.raise_for_status()
+        assert caught.value.response.content == PROBLEM[:-5]
+
+
+async def test_a_cancelled_wait_for_the_body_of_an_error_closes_the_stream():
+    reply = Reply(PROBLEM, status=503, fault=stall_at(-5))
+    raised = asyncio.Event()
+    responses: list[Response] = []
+
+    async def fetch(client: Client, url: str) -> None:
+        async with client.stream("GET", url) as response:
+            responses.append(response)
+            raised.set()
+            response.raise_for_status()
+
+    async with serve({"/": reply}) as server, Client(trust_env=False) as client:
+        task = asyncio.ensure_future(fetch(client, server.url))
+        await raised.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        with pytest.raises(RuntimeError, match="the stream was closed before it was read"):
+            responses[0].content  # noqa: B018
+
+
+async def test_other_errors_leave_a_stream_at_once():
+    """Also the one of another response."""
+    async with serve({"/": Reply(PROBLEM, status=404)}) as server, Client() as client:
+        for error in (ValueError("mine"), StatusError("of another")):
+            with pytest.raises(type(error)):
+                async with client.stream("GET", server.url) as response:
+                    raise error
+            with pytest.raises(RuntimeError, match="the stream was closed before it was read"):
+                response.content  # noqa: B018
+
+
+async def test_a_stream_that_was_iterated_over_has_no_content_in_its_error():
+    async with serve({"/": Reply(PROBLEM, status=404)}) as server, Client() as client:
+        with pytest.raises(StatusError) as caught:
+            async with client.stream("GET", server.url) as response:
+                assert [piece async for piece in response.iter_bytes()] == [PROBLEM]
+                response.raise_for_status()
+        with pytest.raises(RuntimeError, match="iterated over"):
+            caught.value.response.content  # noqa: B018
 
 
 async def test_what_cuts_a_stream_short_comes_behind_its_bytes():

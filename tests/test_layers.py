@@ -92,6 +92,7 @@ ORDER = [
     "client.calls",
     "client.plain",
     "client.fetch_many",
+    "client.destination",
     "client.download",
     "client.client",
     "client.api",

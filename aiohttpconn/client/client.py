@@ -16,7 +16,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from ..exceptions import InvalidURL, redact
+from ..exceptions import InvalidURL, StatusError, redact
 from ..http11.limits import Limits
 from ..http11.semantics import BODILESS_METHODS, BODY_METHODS
 from ..net.timeouts import Timeout
@@ -32,7 +32,7 @@ from .content.decoding import MAX_RATIO
 from .cookies.given import store_of
 from .fields import Fields
 from .plain import PlainRequests, match_target
-from .response import Response
+from .response import Response, keep_error_body
 from .retries import RetryBudget
 from .settings import (
     DEFAULT_TIMEOUT,
@@ -335,7 +335,9 @@ class Client:
         """Send a request: ``async with client.stream("GET", url) as response``.
 
         The block reads the response's body with ``iter_bytes()``, ``iter_lines()`` or ``read()``;
-        its end discards the rest. Arguments and errors are those of ``request``.
+        its end discards the rest. A ``StatusError`` of the response that leaves the block keeps
+        the first 64 KiB of an unread body, as far as they arrive within a second. Arguments and
+        errors are those of ``request``.
         """
         return _Stream(Call(self._state, method, url, options, stream=True, began=monotonic()))
 
@@ -377,7 +379,7 @@ class Client:
     async def download(
         self,
         url: str,
-        path: str | os.PathLike[str],
+        path: str | bytes | os.PathLike[Any],
         *,
         resume: bool = True,
         progress: Progress | None = None,
@@ -385,12 +387,17 @@ class Client:
     ) -> Response:
         """Download *url* to the file *path*; return the response, whose body is in the file.
 
-        An incomplete download is in ``path.part``. With *resume*, the download continues such a
-        part if it is of this URL and of the same version, and continues after the connection
-        breaks; the response is then the last one, a 206.
-        *progress*: called with (bytes written, total bytes or None); an awaitable result is
-        awaited. Raises ``StatusError`` for all but 2xx, the ``OSError`` of the file, and the
-        errors of ``request``.
+        A symlink leads to the file that is replaced; that keeps its mode. An incomplete download
+        is in ``path.part``. With *resume*, the download continues such a part if it is of this
+        URL and of the same version, and continues after the connection breaks; the response is
+        then the last one, a 206. A device or a FIFO is written to directly, and not continued.
+        The file has the bytes that the server stores, with their content coding, unless
+        *options* have ``decompress=True``.
+
+        *progress*: called with (bytes written, total bytes or None), before the first write and
+        after each one; an awaitable result is awaited. Raises the ``OSError`` of a path that
+        cannot be written to, before a request; ``StatusError`` for all but 2xx, whose
+        ``response`` has the first 64 KiB of its body; and the errors of ``request``.
         """
         from .download import download
 
@@ -417,5 +424,12 @@ class _Stream(AbstractAsyncContextManager[Response]):
         return self._response
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._response is not None:
-            self._response.close()
+        response = self._response
+        if response is None:
+            return
+        try:
+            error = exc_info[1]
+            if isinstance(error, StatusError) and error.response is response:
+                await keep_error_body(response)
+        finally:
+            response.close()

@@ -1,40 +1,38 @@
 """download: write a response's body to a file, and continue after a break (RFC 9110 §14).
 
-An incomplete download is in ``path.part``; ``path.part.json`` has its URL and version. A part is
-continued only with a reliable validator, a strong ETag or a date, and the server decides: it
-answers If-Range with the rest or with the whole. Layer: client.
+A part is continued only with a reliable validator, a strong ETag or a date, and the server decides:
+it answers If-Range with the rest or with the whole. destination.py owns the file. Layer: client.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import json
-import os
 import re
 from collections.abc import Callable
 from inspect import isawaitable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Unpack
 
 from ..exceptions import HTTPException, StatusError, cut_url
-from ..http11.grammar import FIELD_VALUE
 from .content.reading import too_large
+from .destination import Version, destination_for
 from .fields import field_pairs
+from .response import keep_error_body
 from .retries import Retry, backoff, may_retry
 
 if TYPE_CHECKING:
+    import os
     from contextlib import AbstractAsyncContextManager
 
+    from .destination import Destination
     from .response import Response
     from .settings import RequestOptions
 
 __all__ = ["Progress", "download"]
 
 Progress = Callable[[int, int | None], object]
-"""Called with (bytes written, total bytes or None) after each write; an awaitable result is
-awaited."""
+"""Called with (bytes written, total bytes or None): before the first write, and after each one; an
+awaitable result is awaited."""
 
 BLOCK = 1024 * 1024
 """Bytes of one write, in a thread: a slow disk does not block the loop."""
@@ -48,8 +46,8 @@ ATTEMPTS = Retry(attempts=5, backoff=0.2, max_backoff=5.0)
 # RFC 9110 §8.8.3, only strong ones.
 _ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
-# RFC 9110 §14.4
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+# RFC 9110 §14.4; range units are case-insensitive (§14.1).
+_CONTENT_RANGE = re.compile(r"(?i:bytes) ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 class Streamer(Protocol):
@@ -61,107 +59,50 @@ class Streamer(Protocol):
         """Mirrors ``Client.stream``."""
 
 
-class _Part:
-    """The file of an incomplete download of *url*."""
+class _Range(NamedTuple):
+    """A Content-Range: the bytes from *start* to *end*, exclusive, of *size*, None if unknown."""
 
-    def __init__(self, path: str, url: str) -> None:
-        if os.path.isdir(path):
-            # Raise now, and not after the whole download.
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        self.path = f"{path}.part"
-        self.info = f"{path}.part.json"
-        self.url = url
-        self.validator = ""
-        self.size = 0
-        # Where the next byte goes: at *size*, or one before, to receive the last byte again.
-        self.at = 0
-        # Whether the disk or the caller's progress raised: another request does not help.
-        self.failed = False
-        self._file: BinaryIO | None = None
-        self._writing: asyncio.Future[Any] | None = None
+    start: int
+    end: int
+    size: int | None
 
-    def find(self) -> None:
-        """Load the part of an earlier download, if it is of this URL."""
+
+class _Transfer:
+    """A download: where its bytes go, and who is told how many are there.
+
+    *max_body*: bytes of the file at most; None is no limit. *decode*: whether a body is written
+    without its content codings.
+    """
+
+    def __init__(
+        self, into: Destination, progress: Progress | None, max_body: int | None, decode: bool
+    ) -> None:
+        self.into = into
+        self.max_body = max_body
+        self.decode = decode
+        self._progress = progress
+        self._told: int | None = None
+
+    async def write(self, data: bytearray, size: int | None) -> None:
+        """Write *data*, and tell of a new number of bytes of *size*."""
+        into = self.into
         try:
-            with open(self.info, encoding="utf-8") as file:
-                info = json.load(file)
-            if info["url"] == self.url and FIELD_VALUE.fullmatch(info["validator"]):
-                self.size = os.path.getsize(self.path)
-                self.validator = info["validator"]
-        except (OSError, ValueError, KeyError, TypeError):
-            self.size, self.validator = 0, ""
-
-    def begin(self) -> None:
-        """Begin a new, empty part."""
-        self.close()
-        # A new file: the thread of a cancelled download may still write to the old one.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
-        self.size = 0
-        self.open(0)
-
-    def open(self, start: int) -> None:
-        """Open the part for writing at *start*."""
-        if self._file is None:
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._file = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
-        self._file.seek(start)
-        self.at = start
-
-    def remember(self, validator: str) -> None:
-        """Store the version of the part; without a *validator* it cannot be continued."""
-        self.validator = validator
-        if validator:
-            with open(self.info, "w", encoding="utf-8") as file:
-                json.dump({"url": self.url, "validator": validator}, file)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.info)
-
-    def forget(self) -> None:
-        """Discard the part: the next attempt begins from scratch."""
-        self.remember("")
-        self.size = 0
-
-    async def write(self, data: bytearray) -> None:
-        """Write all of *data*. If cancelled, the thread ends by itself and then closes the file."""
-        loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(None, self._write, data)
-        try:
-            await asyncio.shield(self._writing)
-        finally:
-            if self._writing.done():
-                self._writing = None
-        self.at += len(data)
-        self.size = self.at
-
-    def _write(self, data: bytearray) -> None:
-        view = memoryview(data)
-        # Without a file, the download was cancelled meanwhile.
-        while view and (file := self._file) is not None:
-            view = view[file.write(view) :]
-
-    def close(self) -> None:
-        file, self._file = self._file, None
-        if file is None:
-            return
-        if self._writing is not None:
-            self._writing.add_done_callback(lambda done: (done.exception(), file.close()))
-        else:
-            file.close()
-
-    def finish(self, path: str) -> None:
-        """Rename the complete part to *path*."""
-        self.close()
-        os.replace(self.path, path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.info)
+            if data:
+                await into.write(data)
+            if self._progress is not None and into.size != self._told:
+                self._told = into.size
+                result = self._progress(into.size, size)
+                if isawaitable(result):
+                    await result
+        except Exception:
+            into.failed = True
+            raise
 
 
 async def download(
     client: Streamer,
     url: str,
-    path: str | os.PathLike[str],
+    path: str | bytes | os.PathLike[Any],
     resume: bool,
     progress: Progress | None,
     options: RequestOptions,
@@ -175,36 +116,39 @@ async def download(
     The caller limits the total time with ``asyncio.timeout``: a ``Timeout`` is for each request,
     and each request that brings a new byte allows for more.
     """
-    target = os.fspath(path)
-    part = _Part(target, whole_url)
-    if resume:
-        part.find()
     fields = _own_fields(options)
-    best, attempt = part.size, 1
+    decode = options.get("decompress", False)
+    asked: RequestOptions = {**options, "decompress": decode}
+    into = destination_for(path, whole_url)
+    transfer = _Transfer(into, progress, max_body, decode)
     try:
+        if resume:
+            into.find()
+        best, attempt = into.size, 1
         while True:
             try:
-                response = await _attempt(client, url, part, fields, options, progress, max_body)
+                response = await _attempt(client, url, transfer, fields, asked)
                 if response is not None:
-                    part.finish(target)
-                    return response
+                    break
                 failure: Exception = HTTPException(
                     f"GET {whole_url}: the server sends none of the missing bytes from byte "
-                    f"{part.size} on"
+                    f"{into.size} on"
                 )
             except Exception as exc:
-                goes_on = resume and part.validator and not part.failed
+                goes_on = resume and into.version is not None and not into.failed
                 if not (goes_on and may_retry(exc, "GET", ATTEMPTS)):
                     raise
                 failure = exc
             # Only a new maximum counts: a server that starts over each time must not loop.
-            attempt = 1 if part.size > best else attempt + 1
-            best = max(best, part.size)
+            attempt = 1 if into.size > best else attempt + 1
+            best = max(best, into.size)
             if attempt > ATTEMPTS.attempts:
                 raise failure
             await asyncio.sleep(backoff(ATTEMPTS, attempt))
+        into.finish()
+        return response
     finally:
-        part.close()
+        into.close()
 
 
 def _own_fields(options: RequestOptions) -> list[tuple[Any, Any]]:
@@ -214,7 +158,7 @@ def _own_fields(options: RequestOptions) -> list[tuple[Any, Any]]:
     if not names.isdisjoint(("range", "if-range", b"range", b"if-range")):
         raise ValueError("download sets Range and If-Range itself: do not give them in headers=")
     if names.isdisjoint(("accept-encoding", b"accept-encoding")):
-        # Ranges count encoded bytes: only a body without a coding can be continued.
+        # The file is to be what the server stores.
         pairs.append(("Accept-Encoding", "identity"))
     return pairs
 
@@ -222,79 +166,117 @@ def _own_fields(options: RequestOptions) -> list[tuple[Any, Any]]:
 async def _attempt(
     client: Streamer,
     url: str,
-    part: _Part,
+    transfer: _Transfer,
     fields: list[tuple[Any, Any]],
     options: RequestOptions,
-    progress: Progress | None,
-    max_body: int | None,
 ) -> Response | None:
-    """Fetch the missing bytes of *part*; return the response if that completes it."""
-    continued = part.size > 0 and part.validator != ""
+    """Fetch the missing bytes; return the response if that completes the download."""
+    into = transfer.into
+    version = into.version if into.size > 0 else None
     # Ask for the last byte again, so that the range of a complete part is not empty.
-    start = part.size - 1 if continued else 0
-    if continued:
-        fields = [*fields, ("Range", f"bytes={start}-"), ("If-Range", part.validator)]
+    start = into.size - 1
+    if version is not None:
+        fields = [*fields, ("Range", f"bytes={start}-"), ("If-Range", version.validator)]
     asked: RequestOptions = {**options, "headers": fields}
     async with client.stream("GET", url, **asked) as response:
-        if response.status == 416 and continued:
+        if response.status == 416 and version is not None:
             # The file on the server is smaller than the part.
-            part.forget()
+            into.forget()
             return None
-        response.raise_for_status()
         if response.status >= 300:
-            raise _status_error(response, "a response with this status is not a file")
-        if response.status != 206:
-            end = total = _begin(response, part)
-        elif not continued:
-            raise _status_error(response, "the server sent a part, but the request has no Range")
+            raise await _status_error(response, "a response with this status is not a file")
+        given = _content_range(response)
+        end: int | None
+        if not _is_slice(response, given):
+            end = size = _begin(response, transfer)
+        elif version is None:
+            raise await _status_error(
+                response, "the server sent a part, but the request has no Range"
+            )
+        elif given is None or given.start != start or _is_of_another(response, given, into):
+            into.forget()
+            return None
         else:
-            given = _content_range(response)
-            if given is None or given[0] != start or _is_of_another(response, part):
-                part.forget()
-                return None
-            _, end, total = given
-            part.open(start)
-        await _receive(response, part, end, total, progress, max_body)
-        # RFC 9110 §14.2: a server may send less than the range asks for. Without a total size, the
-        # end of its range is the end of the file.
-        whole = end if total is None else total
-        return response if whole is None or part.size == whole else None
+            end = given.end
+            size = version.size if given.size is None else given.size
+            into.remember(version._replace(size=size))
+            into.continue_at(start)
+        await _receive(response, transfer, end, size)
+        # RFC 9110 §14.2: a server may send less than the range asks for. Without a size, the end
+        # of its range is the end of the file.
+        whole = end if size is None else size
+        return response if whole is None or into.size == whole else None
 
 
-def _status_error(response: Response, why: str) -> StatusError:
-    error = StatusError(f"GET {cut_url(response.url)}: {response.status}: {why}")
-    error.status = response.status
-    error.response = response
-    return error
+async def _status_error(response: Response, why: str) -> StatusError:
+    """Return the error of a *response* that is no file, whose body can be read."""
+    await keep_error_body(response, decode=True)
+    try:
+        response.raise_for_status()
+    except StatusError as error:
+        return error
+    refused = StatusError(f"GET {cut_url(response.url)}: {response.status}: {why}")
+    refused.status = response.status
+    refused.response = response
+    return refused
 
 
-def _content_range(response: Response) -> tuple[int, int, int | None] | None:
-    """Return the start, end (exclusive) and total size of a 206; None if they are invalid."""
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+def _content_range(response: Response) -> _Range | None:
+    """Return the range that is the body of *response*; None if it has none, or an invalid one."""
+    kind = response.headers.get("Content-Type", "").lower()
+    values = response.headers.get_all("Content-Range", [])
+    # RFC 9110 §15.3.7.2: the parts of a multipart body have ranges of their own.
+    if len(values) != 1 or kind.startswith("multipart/byteranges"):
+        return None
+    match = _CONTENT_RANGE.fullmatch(values[0])
     if match is None:
         return None
     start, end = int(match[1]), int(match[2]) + 1
-    total = None if match[3] == "*" else int(match[3])
-    return (start, end, total) if start < end <= (end if total is None else total) else None
+    size = None if match[3] == "*" else int(match[3])
+    return _Range(start, end, size) if start < end <= (end if size is None else size) else None
 
 
-def _is_of_another(response: Response, part: _Part) -> bool:
-    """Whether a 206 is encoded or of another version than *part*: the server ignored If-Range."""
-    name = "ETag" if part.validator.startswith('"') else "Last-Modified"
-    return response.headers.get(name, part.validator) != part.validator or _is_coded(response)
+def _is_slice(response: Response, given: _Range | None) -> bool:
+    """Whether *response* has a slice of the file: also a 200, if its range is not the whole."""
+    if response.status == 206:
+        return True
+    return given is not None and (given.start > 0 or given.size not in (None, given.end))
 
 
-def _is_coded(response: Response) -> bool:
-    return bool(response.headers.get("Content-Encoding", "identity") != "identity")
+def _is_of_another(response: Response, given: _Range, into: Destination) -> bool:
+    """Whether *given* is a slice of another version than *into*: If-Range was ignored."""
+    version = into.version
+    assert version is not None, "only a known version is continued"
+    known = version.size
+    if known is not None and (given.size not in (None, known) or given.end > known):
+        return True
+    # RFC 9110 §15.3.7: a 206 need not repeat the coding.
+    if _coding(response) not in (None, version.coding):
+        return True
+    name = "ETag" if version.validator.startswith('"') else "Last-Modified"
+    named = response.headers.get(name)
+    if into.exact and named is None:
+        return False
+    return named != version.validator or not (into.exact or given.size == known)
 
 
-def _begin(response: Response, part: _Part) -> int | None:
-    """Prepare *part* for the whole of *response*; return its size, None if unknown."""
-    part.begin()
-    coded = _is_coded(response)
-    refuses = response.headers.get("Accept-Ranges", "") == "none"
-    part.remember("" if coded or refuses else _validator(response))
-    return None if coded else response.raw.length
+def _coding(response: Response) -> str | None:
+    """Return the content codings, "" for identity, None if there is no such field."""
+    values = response.headers.get_all("Content-Encoding")
+    if values is None:
+        return None
+    return ", ".join(values).lower().removeprefix("identity")
+
+
+def _begin(response: Response, transfer: _Transfer) -> int | None:
+    """Begin anew, with the whole of *response*; return its size in the file, None if unknown."""
+    coding = _coding(response) or ""
+    decoded = transfer.decode and coding != ""
+    size = None if decoded else response.raw.length
+    refuses = response.headers.get("Accept-Ranges", "").lower() == "none"
+    validator = "" if decoded or refuses else _validator(response)
+    transfer.into.begin(Version(validator, coding, size) if validator else None)
+    return size
 
 
 def _validator(response: Response) -> str:
@@ -316,46 +298,30 @@ def _validator(response: Response) -> str:
 
 
 async def _receive(
-    response: Response,
-    part: _Part,
-    end: int | None,
-    total: int | None,
-    progress: Progress | None,
-    max_body: int | None,
+    response: Response, transfer: _Transfer, end: int | None, size: int | None
 ) -> None:
-    """Write the body of *response*; discard the part if the body goes beyond *end*."""
+    """Write the body of *response*; discard what is there if the body goes beyond *end*."""
+    into, max_body = transfer.into, transfer.max_body
     kept = bytearray()
+    await transfer.write(kept, size)
     flushed = monotonic()
-
-    async def flush() -> None:
-        nonlocal kept, flushed
-        data, kept = kept, bytearray()
-        try:
-            await part.write(data)
-            flushed = monotonic()
-            if progress is not None:
-                result = progress(part.size, total)
-                if isawaitable(result):
-                    await result
-        except Exception:
-            part.failed = True
-            raise
-
     try:
         async for piece in response.iter_bytes():
-            there = part.at + len(kept) + len(piece)
+            there = into.at + len(kept) + len(piece)
             if end is not None and there > end:
-                part.forget()
+                into.forget()
                 return
             if max_body is not None and there > max_body:
                 raise too_large(response.raw, max_body)
             kept += piece
             if len(kept) >= BLOCK or monotonic() - flushed >= FLUSH_SECONDS:
-                await flush()
+                data, kept = kept, bytearray()
+                await transfer.write(data, size)
+                flushed = monotonic()
     except (HTTPException, OSError):
         # Keep the bytes that arrived before the failure.
         if kept:
-            await flush()
+            await transfer.write(kept, size)
         raise
     if kept:
-        await flush()
+        await transfer.write(kept, size)

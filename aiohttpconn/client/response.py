@@ -7,19 +7,21 @@ Layer: client.
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import (
     MAX_SHOWN,
     BodyTooLarge,
+    HTTPException,
     StatusError,
     cut_url,
     quote,
 )
 from ..pool.requests import abandon
 from .content.charsets import BOM, TextDecoder, charset_of, header_charset
-from .content.reading import PIECE, decode_body, decoded_pieces, read_body, too_large
+from .content.reading import PIECE, codings_of, decode_body, decoded_pieces, read_body, too_large
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
 
     from ..response import HTTPResponse
 
-__all__ = ["Response", "Timings"]
+__all__ = ["Response", "Timings", "keep_error_body"]
+
+ERROR_BODY = 64 * 1024
+"""Bytes of its body that the response of an error keeps: messages and pages of errors are small."""
+
+ERROR_SECONDS = 1.0
+"""Time in which they have to come: an error is late enough."""
 
 MAX_LINE = 16 * 1024 * 1024
 """Default limit of ``iter_lines`` for a line, in characters: a server may never send its end."""
@@ -357,3 +365,30 @@ class Response:
                 "'async with client.stream()' or by close()"
             )
         return codings
+
+
+async def keep_error_body(response: Response, *, decode: bool = False) -> None:
+    """Read the body of *response*, a stream that ends in an error, so that ``content`` has it.
+
+    At most ``ERROR_BODY`` bytes, and only those that arrive within ``ERROR_SECONDS``; no error of
+    the body is raised. *decode*: remove content codings also if the request did not want that.
+    """
+    raw = response.raw
+    codings = response._codings
+    if response._content is not None or codings is None or raw.closed:
+        return
+    kept = bytearray()
+    try:
+        if decode:
+            codings = codings_of(raw, response.url)
+        limits = None, response._limits[1]
+        pieces = decoded_pieces(raw, codings, response.url, limits) if codings else raw.iter_bytes()
+        async with asyncio.timeout(ERROR_SECONDS):
+            async for piece in pieces:
+                kept += piece
+                if len(kept) >= ERROR_BODY:
+                    break
+    except (HTTPException, OSError):
+        pass
+    response._content = bytes(kept[:ERROR_BODY])
+    response._ended = monotonic()
