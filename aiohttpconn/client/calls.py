@@ -16,42 +16,34 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ..body import SMALL_BODY
 from ..exceptions import (
     RedirectRefused,
     TooManyRedirects,
     TotalTimeout,
     describe,
 )
-from ..http11.request_head import encode_fields
-from ..http11.semantics import COMMON_METHODS, DECIDING, SHARING
+from ..http11.semantics import COMMON_METHODS
 from ..pool.rate_limit import retry_after
 from ..pool.requests import (
     SendOptions,
     abandon,
-    encode_small_request,
-    exchange,
-    exchange_shared,
-    exchange_streamed,
-    prepare,
 )
 from ..urls import SplitURL, add_params, join_base, split_url
-from .auth.schemes import Basic
-from .content.encode import encode_content
+from .auth.asking import ask, is_asked, may_wait
+from .auth.schemes import Auth, Basic
+from .content.encode import Content, encode_content
 from .content.reading import codings_of, decode_body, read_body
 from .cookies.given import cookie_header
 from .redirects import REDIRECTS, redirect_target, strip_body, strip_secrets
 from .request import Request
 from .response import Response
 from .retries import backoff, may_retry
+from .sending import Sending
 from .settings import check_options, merge_params, route_for
 
 if TYPE_CHECKING:
-    from ..pool.scheduler import OriginPool
     from ..response import HTTPResponse
-    from ..upload import OutgoingRequest
     from ..urls import ParamsLike
-    from .content.encode import Content
     from .cookies.store import CookieStore
     from .redirects import Redirect
     from .retries import Retry
@@ -61,6 +53,11 @@ __all__ = ["Call", "give_up", "keep_cookies", "search_notable"]
 
 MAX_CHALLENGES = 10
 """Repeats of a request after 401: an ``Auth`` of the caller may ask for any number of them."""
+
+MAX_REFUSAL = 1024 * 1024
+"""Bytes of a stream's 401 that an ``Auth`` may wait for, unless ``max_body`` is set."""
+
+_AFTER_RESPONSE = ("challenged", "on_response")
 
 _BODIES = ("content", "json", "data", "files")
 
@@ -106,7 +103,6 @@ class Call:
         own = options.get("cookies", {})
         self._own_cookies = cookie_header(own)
         self._cookies = None if own is None else state.cookies
-        self._began_sending = False
         # When the call asked for the request that is under way.
         self._asked = began
         self._history: list[Response] = []
@@ -151,6 +147,8 @@ class Call:
         retry = settings.retry
         if retry is not None and retry.budget is not None:
             self._state.budget.earn(retry.budget)
+        if self._auth is not None and is_asked(self._auth):
+            self._auth = None
         attempt = 1
         while True:
             raw: HTTPResponse | None = None
@@ -161,23 +159,28 @@ class Call:
                 else:
                     raw, request, sent = first, None, first.started
                     first = None
-                    self._began_sending = True
+                    if self._content is not None:
+                        self._content.begin()
                 head_at = monotonic()
                 notable = search_notable(raw.head or b"") is not None
                 if notable and self._cookies is not None:
                     keep_cookies(self._cookies, self._url, raw)
-                redirect = self._redirect(raw)
-                again = redirect is not None or self._challenged(request, raw)
+                redirect, refused = self._redirect(raw), None
+                again = redirect is not None
+                if raw.status == 401 and request is not None and self._may_challenge():
+                    again, refused = await self._challenged(request, raw, sent, head_at, notable)
                 if not again:
                     wait = self._wait_before_retry(raw, attempt)
-                if again or wait is not None:
+                if refused is not None:
+                    response = refused
+                elif again or wait is not None:
                     # Nobody reads this body, so it is not decoded.
                     abandon(raw)
                     response = Response(
                         raw, self._url_text, b"", self._asked, sent, head_at, head_at
                     )
                 else:
-                    response = await self._finish(raw, sent, head_at, notable)
+                    response = await self._finish(raw, sent, head_at, notable, self._stream)
             except BaseException as exc:
                 if raw is not None:
                     give_up(raw, self._shares)
@@ -188,7 +191,7 @@ class Call:
                 response.history = tuple(self._history)
                 if settings.on_response is not None:
                     try:
-                        await self._call_hook("on_response", settings.on_response, response)
+                        await self._call("on_response", settings.on_response, response)
                     except BaseException:
                         give_up(raw, self._shares)
                         raise
@@ -208,69 +211,42 @@ class Call:
         """Send one request; return its response, the request, and the time of sending."""
         settings, connections = self._settings, self._state.connections
         connections.bind()
-        request = Request(self._method, self._url_text, self._fields.copy())
+        auth = self._auth
+        if auth is not None and auth.requires_body and self._content is not None:
+            await self._call("reading the body", self._content.keep_in_memory)
+        request = Request(
+            self._method,
+            self._url_text,
+            self._fields.copy(),
+            target=self._url.target,
+            content=self._content,
+        )
         self._add_cookies(request)
-        if self._auth is not None:
-            self._auth.authorize(request)
-        if settings.on_request is not None:
-            await self._call_hook("on_request", settings.on_request, request)
         origin = connections.origin(route_for(self._url, settings))
-        raw, sent = await self._exchange(request, origin)
+        if settings.on_request is not None:
+            await self._call("on_request", settings.on_request, request)
+        sending = Sending(request, self._content, auth, origin, self._call)
+        send = SendOptions(settings.timeout, self._deadline, settings.resend_stale)
+        raw, sent = await sending.exchange(connections, send, self._shares)
         return raw, request, sent
 
-    async def _exchange(self, request: Request, origin: OriginPool) -> tuple[HTTPResponse, float]:
-        """Send *request* on a connection of *origin*; return its response, and when it was sent."""
-        settings, connections = self._settings, self._state.connections
-        send = SendOptions(settings.timeout, self._deadline, settings.resend_stale)
-        target, method = self._url.target, self._method
-        body = self._body()
-        text, names = encode_fields(request.headers.pairs())
-        if method == "CONNECT" or "upgrade" in names:
-            raise ValueError(
-                "CONNECT and Upgrade need their own connection: client.pool.connection(url)"
-            )
-        small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
-        if small and DECIDING.isdisjoint(names):
-            data = encode_small_request(origin, method, target, names, text, body)
-            shared = self._shares and body is None and method in SHARING
-            start = exchange_shared if shared else exchange
-            raw = await start(connections, origin, method, target, data, send)
-            return raw, raw.started
-        content = self._content
-        replay = length = None
-        if content is not None:
-            length = content.length
-            if content.can_replay:
-                replay = partial(self._replayed, content, origin, names, text)
-        prepared = prepare(origin, method, target, names, text, body, length)
-        return await exchange_streamed(connections, origin, method, target, prepared, send, replay)
-
-    def _replayed(
-        self, content: Content, origin: OriginPool, names: Mapping[str, str], fields: str
-    ) -> OutgoingRequest:
-        """Return the same request again, with its body from the start."""
-        body, target = content.replay(), self._url.target
-        return prepare(origin, self._method, target, names, fields, body, content.length)
-
-    async def _call_hook(self, name: str, hook: Callable[[Any], Any], argument: Any) -> None:
-        """Call *hook*; await its result, if that is awaitable, until the total timeout."""
-        result = hook(argument)
+    async def _call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call *function*, one of the caller's; await its result, if needed, within ``total``."""
+        result = function(*arguments)
         if not inspect.isawaitable(result):
-            return
+            return result
         limit = asyncio.timeout_at(self._deadline)
         failed = False
         try:
             async with limit:
                 try:
-                    await result
+                    return await result
                 except Exception:
                     failed = True
                     raise
         except TimeoutError:
             if failed or not limit.expired():
-                raise  # the hook's own
-        else:
-            return
+                raise  # the function's own
         total = self._settings.timeout.total
         raise describe(
             TotalTimeout(f"{name} did not end within {total:g} s"),
@@ -278,34 +254,28 @@ class Call:
             url=self._url_text,
             phase=name,
             elapsed=monotonic() - self._began,
-            request_sent=name == "on_response",
-            response_started=name == "on_response",
+            request_sent=name in _AFTER_RESPONSE,
+            response_started=name in _AFTER_RESPONSE,
             notes=f"total={total:g}",
         )
 
-    def _body(self) -> Any:
-        """Return the body to send, from its beginning."""
-        content = self._content
-        if content is None:
-            return None
-        if self._began_sending:
-            return content.replay()
-        self._began_sending = True
-        return content.body if content.made is None else content.made
-
     async def _finish(
-        self, raw: HTTPResponse, sent: float, head_at: float, notable: bool
+        self, raw: HTTPResponse, sent: float, head_at: float, notable: bool, stream: bool
     ) -> Response:
         """Return the call's response: with its whole body, or as a stream."""
         settings, url = self._settings, self._url_text
         codings = codings_of(raw, url) if notable and settings.decompress else []
-        limits = settings.max_body, settings.max_ratio
-        if self._stream:
+        max_body, max_ratio = limits = settings.max_body, settings.max_ratio
+        if stream:
             return Response(raw, url, None, self._asked, sent, head_at, None, codings, limits)
-        data = await read_body(raw, settings.max_body, bool(codings))
+        if max_body is None and self._stream:
+            # The caller wants no body in memory, whatever its size.
+            max_body = MAX_REFUSAL
+        data = await read_body(raw, max_body, bool(codings))
         ended = monotonic()
-        content = decode_body(raw, data, codings, url, limits) if codings else data
-        return Response(raw, url, content, self._asked, sent, head_at, ended)
+        if codings:
+            data = decode_body(raw, data, codings, url, (max_body, max_ratio))
+        return Response(raw, url, data, self._asked, sent, head_at, ended)
 
     # -------------------------------------------------------------------------- cookies
 
@@ -377,15 +347,30 @@ class Call:
         self._url = redirect.url
         self._url_text = redirect.url.text
 
-    def _challenged(self, request: Request | None, raw: HTTPResponse) -> bool:
-        """Whether the request goes out again, with the credentials that the 401 asks for."""
-        if raw.status != 401 or self._auth is None or request is None:
+    def _may_challenge(self) -> bool:
+        """Whether to ask the call's ``Auth`` about a 401: the request could go out again."""
+        if self._auth is None or type(self._auth).challenged is Auth.challenged:
             return False
-        content = self._content
-        if content is not None and not content.can_replay:
+        if self._content is not None and not self._content.can_replay:
             return False
         self._challenges += 1
-        return self._challenges <= MAX_CHALLENGES and self._auth.challenged(request, raw)
+        return self._challenges <= MAX_CHALLENGES
+
+    async def _challenged(
+        self, request: Request, raw: HTTPResponse, sent: float, head_at: float, notable: bool
+    ) -> tuple[bool, Response | None]:
+        """Ask the ``Auth`` about *raw*, a 401; return its answer, and the response if it is read.
+
+        The body is received before anything waits: the ``Auth`` may need the connection.
+        """
+        auth = self._auth
+        assert auth is not None, "the caller has checked"
+        whole = None
+        if may_wait(auth):
+            whole = await self._finish(raw, sent, head_at, notable, stream=False)
+        response = whole or Response(raw, self._url_text, None, self._asked, sent, head_at, None)
+        question = partial(ask, auth, auth.challenged)
+        return await self._call("challenged", question, request, response), whole
 
     # -------------------------------------------------------------------------- retries
 

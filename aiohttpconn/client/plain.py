@@ -17,7 +17,7 @@ from ..http11.request_head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
 from ..pool.requests import KEEP_ALIVE, SendOptions
 from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
-from .auth.schemes import FixedAuth
+from .auth.schemes import is_fixed
 from .calls import give_up, keep_cookies, search_notable
 from .content.encode import encode_content
 from .content.reading import codings_of, decode_body, read_body
@@ -100,7 +100,7 @@ class PlainRequests:
         self.shared_methods = SHARING if state.pipelining > 1 else frozenset[str]()
         special = (
             state.params
-            or not isinstance(settings.auth, FixedAuth | None)
+            or not is_fixed(settings.auth)
             or settings.retry
             or settings.on_request
             or settings.on_response

@@ -32,7 +32,7 @@ from .keepalive import LOOK_AFTER
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from ..net.dial import DialReport
     from ..net.timeouts import Timeout
@@ -85,12 +85,14 @@ async def exchange(
     data: bytes,
     send: SendOptions,
     fresh: bool = False,
+    remake: Callable[[], Awaitable[bytes]] | None = None,
 ) -> HTTPResponse:
     """Send *data*, a whole request; return its response, whose head has arrived.
 
     Hot: see docs/topics/design.md. There is no await from ``acquire_nowait`` to ``start`` that is
     not needed. The connection of a task that is cancelled is closed, and its place free, before
-    the task runs on. *fresh* makes a new connection.
+    the task runs on. *fresh* makes a new connection. *remake* makes *data* anew for a resend, if
+    the same bytes must not be sent twice.
     """
     while True:
         connection = origin.acquire_nowait()
@@ -129,6 +131,8 @@ async def exchange(
         if not _may_resend(response.failure, method, dialed, send):
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
+        if remake is not None:
+            data = await remake()
         fresh = True
 
 
@@ -181,6 +185,7 @@ async def exchange_shared(
     target: str,
     data: bytes,
     send: SendOptions,
+    remake: Callable[[], Awaitable[bytes]] | None = None,
 ) -> HTTPResponse:
     """Send *data* as ``exchange`` does, on a connection that others may use at the same time.
 
@@ -238,9 +243,11 @@ async def exchange_shared(
             if not _may_resend(response.failure, method, dialed, send):
                 response.raise_failure()
                 raise AssertionError("a response ends with a head or with an exception")
-            break
+            sends = MAX_SHARED_SENDS
         sends += 1
-    return await exchange(pool, origin, method, target, data, send, fresh=True)
+        if remake is not None:
+            data = await remake()
+    return await exchange(pool, origin, method, target, data, send, fresh=True, remake=remake)
 
 
 def _late(
@@ -303,7 +310,7 @@ async def exchange_streamed(
     target: str,
     request: OutgoingRequest,
     send: SendOptions,
-    replay: Callable[[], OutgoingRequest] | None = None,
+    replay: Callable[[], OutgoingRequest | Awaitable[OutgoingRequest]] | None = None,
 ) -> tuple[HTTPResponse, float]:
     """Send *request*; return its response, whose head has arrived, and the time it was sent.
 
@@ -326,7 +333,8 @@ async def exchange_streamed(
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
         if replay is not None:
-            request = replay()
+            again = replay()
+            request = again if isinstance(again, OutgoingRequest) else await again
         fresh = True
 
 

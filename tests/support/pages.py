@@ -119,6 +119,19 @@ class Pages:
             return _json({}, status=401, **{"WWW-Authenticate": challenge})
         return _json({"name": USER})
 
+    def post_token(self, request: Request) -> Reply:
+        basic = f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+        given = request.headers["Authorization"], request.body
+        if given != (basic, b"grant_type=client_credentials"):
+            return _json({"error": "invalid_client"}, status=401)
+        token = f"token{self._visits[request.path]}"
+        return _json({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+
+    def get_report(self, request: Request) -> Reply:
+        if not (request.headers["Authorization"] or "").startswith("Bearer token"):
+            return _json({}, status=401, **{"WWW-Authenticate": "Bearer"})
+        return _json({"report": request.path})
+
     # Failures that pass
 
     def get_busy(self, request: Request) -> Reply:

@@ -8,11 +8,16 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ...http11.grammar import FIELD_VALUE, TOKEN
 from ...urls import Origin, split_url
-from .schemes import TOKEN68, Auth, AuthRequest, AuthResponse, encode_credential
+from .schemes import TOKEN68, Auth, encode_credential
+
+if TYPE_CHECKING:
+    from ..request import Request
+    from ..response import Response
 
 __all__ = ["Digest"]
 
@@ -67,7 +72,7 @@ class Digest(Auth):
         # other Authorization is the caller's own.
         self._sent: OrderedDict[str, int] = OrderedDict()
 
-    def authorize(self, request: AuthRequest) -> None:
+    def authorize(self, request: Request) -> None:
         headers = request.headers
         before = headers.get("Authorization")
         if before is not None and before not in self._sent:
@@ -88,7 +93,7 @@ class Digest(Auth):
         if len(self._sent) > MAX_SENT:
             self._sent.popitem(last=False)
 
-    def challenged(self, request: AuthRequest, response: AuthResponse) -> bool:
+    def challenged(self, request: Request, response: Response) -> bool:
         if response.status != 401:
             return False
         repeats = 0

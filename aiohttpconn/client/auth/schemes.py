@@ -1,17 +1,19 @@
 """Authentication (RFC 9110 §11) of the client to origins: Basic, Bearer and netrc.
 
-The client asks an ``Auth`` for each request, and again after a 401. An ``Auth`` sees the responses
-of origins only, not those of proxies. The client decides which origins get credentials; a redirect
-to another origin gets none. No ``repr`` and no error shows a secret. Digest is in digest.py. No
-I/O except for the netrc file. Layer: client.
+The client asks an ``Auth`` for each request, whenever it is sent, and after a 401. An ``Auth`` sees
+the responses of origins only, not those of proxies. The client decides which origins get
+credentials; a redirect to another origin gets none. No ``repr`` and no error shows a secret. Digest
+is in digest.py, and how an ``Auth`` is asked in asking.py. No I/O except for the netrc file.
+Layer: client.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ...exceptions import InvalidURL
 from ...net.tunnel import encode_basic
@@ -19,22 +21,21 @@ from ...urls import encode_host, split_url
 
 if TYPE_CHECKING:
     import os
-    from http.client import HTTPMessage
 
-    from ..fields import Fields
+    from ..request import Request
+    from ..response import Response
 
 __all__ = [
     "TOKEN68",
     "Auth",
     "AuthLike",
-    "AuthRequest",
-    "AuthResponse",
     "Basic",
     "Bearer",
-    "FixedAuth",
     "Netrc",
     "as_auth",
     "encode_credential",
+    "is_fixed",
+    "lock_of",
 ]
 
 TOKEN68 = r"[A-Za-z0-9\-._~+/]++=*+"
@@ -44,54 +45,54 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BEARER = re.compile(TOKEN68)
 
 
-class AuthRequest(Protocol):
-    """The interface of a request that an ``Auth`` needs."""
+_Value: TypeAlias = str | bytes | None
 
-    @property
-    def method(self) -> str: ...
-
-    @property
-    def url(self) -> str: ...
-
-    @property
-    def headers(self) -> Fields: ...
-
-
-class AuthResponse(Protocol):
-    """The interface of a response that an ``Auth`` needs."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def headers(self) -> HTTPMessage: ...
-
-
-AuthLike: TypeAlias = "Auth | tuple[str, str] | Callable[[Any], str | bytes | None] | None"
-"""An ``Auth``, a pair of user and password, or a function from a request to its Authorization."""
+AuthLike: TypeAlias = "Auth | tuple[str, str] | Callable[[Any], _Value | Awaitable[_Value]] | None"
+"""An ``Auth``, a pair of user and password, or a function from a request to its Authorization; it
+may be a coroutine function."""
 
 
 class Auth:
     """Base of authentication: a subclass overrides ``authorize``, and perhaps ``challenged``.
 
-    The client calls both in the task that sends the request.
+    Both may be coroutine functions. The client calls them in the task that sends the request, and
+    awaits them within its total timeout. A request that they make themselves, with the same client
+    or another, goes out without this ``Auth``.
+
+    Class attributes, for a subclass to set:
+        serialized: of all requests of an event loop, one at a time calls a method of the object;
+            the others wait. For a token that is fetched once for all of them.
+        requires_body: ``request.body`` is bytes, whatever the caller gave: a file or an iterable
+            is read into memory first.
     """
 
-    __slots__ = ()
+    __slots__ = ("_locks",)
+
+    serialized: ClassVar[bool] = False
+    requires_body: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         # All that it holds is secret.
         return f"<{type(self).__name__}>"
 
-    def authorize(self, request: AuthRequest) -> None:
-        """Set ``request.headers["Authorization"]``, unless the caller has set one."""
+    def authorize(self, request: Request) -> Awaitable[None] | None:
+        """Set ``request.headers["Authorization"]``, unless the caller has set one.
 
-    def challenged(self, request: AuthRequest, response: AuthResponse) -> bool:
-        """Whether to authorize and send *request* again after *response*."""
+        Called each time that the request is sent: again after a stale connection, too. The
+        headers are those that go out, Host and a known Content-Length included, and may all be
+        changed; ``Connection`` and fields for a proxy are added later.
+        """
+        return None
+
+    def challenged(self, request: Request, response: Response) -> Awaitable[bool] | bool:
+        """Whether to authorize and send *request* again after *response*, a 401.
+
+        The body of *response* is there only if this is a coroutine function, or ``serialized``.
+        """
         return False
 
 
-class FixedAuth(Auth):
+class _Fixed(Auth):
     """The same credentials for every request."""
 
     __slots__ = ("_value",)
@@ -99,12 +100,13 @@ class FixedAuth(Auth):
     def __init__(self, value: str) -> None:
         self._value = value
 
-    def authorize(self, request: AuthRequest) -> None:
+    def authorize(self, request: Request) -> Awaitable[None] | None:
         if "Authorization" not in request.headers:
             request.headers["Authorization"] = self._value
+        return None
 
 
-class Basic(FixedAuth):
+class Basic(_Fixed):
     """Basic authentication (RFC 7617), in UTF-8: anyone who reads the request has the password.
 
     Raises ``ValueError`` for a colon in *username* and for control characters.
@@ -124,7 +126,7 @@ class Basic(FixedAuth):
         super().__init__(encode_basic(b"%b:%b" % (user, secret)))
 
 
-class Bearer(FixedAuth):
+class Bearer(_Fixed):
     """A bearer token (RFC 6750). Raises ``ValueError`` for characters that it must not have."""
 
     __slots__ = ()
@@ -144,13 +146,22 @@ class _Function(Auth):
 
     __slots__ = ("_function",)
 
-    def __init__(self, function: Callable[[Any], str | bytes | None]) -> None:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
 
-    def authorize(self, request: AuthRequest) -> None:
+    def authorize(self, request: Request) -> Awaitable[None] | None:
         if "Authorization" in request.headers:
-            return
+            return None
         value = self._function(request)
+        if isawaitable(value):
+            return self._awaited(request, value)
+        self._set(request, value)
+        return None
+
+    async def _awaited(self, request: Request, value: Awaitable[Any]) -> None:
+        self._set(request, await value)
+
+    def _set(self, request: Request, value: _Value) -> None:
         if value is None:
             return
         try:
@@ -191,7 +202,7 @@ class Netrc(Auth):
             except InvalidURL:
                 continue  # it cannot be the host of a URL, so no request matches it
 
-    def authorize(self, request: AuthRequest) -> None:
+    def authorize(self, request: Request) -> None:
         entry = self._entries.get(split_url(request.url).host, self._default)
         if entry is not None and any(entry):
             Basic(*entry).authorize(request)
@@ -204,12 +215,34 @@ def as_auth(value: AuthLike) -> Auth | None:
         return given
     if isinstance(given, tuple) and len(given) == 2:
         return Basic(*given)
-    if callable(given) and not isinstance(given, type) and not iscoroutinefunction(given):
+    if callable(given) and not isinstance(given, type):
         return _Function(given)
     raise TypeError(
-        "auth must be None, (user, password), an Auth such as Bearer(token), or a function, not "
-        f"an async one, from a request to its Authorization; got {type(given).__name__}"
+        "auth must be None, (user, password), an Auth such as Bearer(token), or a function from a "
+        f"request to its Authorization; got {type(given).__name__}"
     )
+
+
+def lock_of(auth: Auth) -> asyncio.Lock:
+    """Return the lock of a ``serialized`` *auth* for the running loop."""
+    # A subclass need not call __init__, and may be a frozen dataclass.
+    locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] | None = getattr(auth, "_locks", None)
+    if locks is None:
+        locks = {}
+        object.__setattr__(auth, "_locks", locks)
+    # A lock of asyncio's belongs to one loop: the first in which anyone has to wait for it.
+    loop = asyncio.get_running_loop()
+    lock = locks.get(loop)
+    if lock is None:
+        for ended in [other for other in locks if other.is_closed()]:
+            del locks[ended]
+        lock = locks[loop] = asyncio.Lock()
+    return lock
+
+
+def is_fixed(auth: Auth | None) -> bool:
+    """Whether *auth* does the same for every request: a subclass may do something else."""
+    return auth is None or type(auth) in (Basic, Bearer)
 
 
 def encode_credential(text: str, what: str) -> bytes:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
 from ...body import Body, byte_view, make_body
 from ...types import UNSET
+from ...upload import SLICE
 from ...urls import encode_param
 from .multipart import MultipartBody, check_file, encode_multipart, named_values, unread_memory
 
@@ -40,7 +42,7 @@ class Content:
     the length is unknown, so that the body goes in chunks.
     """
 
-    __slots__ = ("_again", "_start", "body", "content_type", "length", "made")
+    __slots__ = ("_again", "_begun", "_start", "body", "content_type", "length", "made")
 
     def __init__(
         self,
@@ -60,6 +62,8 @@ class Content:
         self._again = again
         # The position of a file at the first sending.
         self._start = start
+        # Whether the body has been read or sent.
+        self._begun = False
 
     def __repr__(self) -> str:
         return f"<Content {type(self.body).__name__} {self.content_type or 'of unknown type'}>"
@@ -74,6 +78,43 @@ class Content:
             # Compared only when needed: making an iterator may be expensive.
             self._again = iter(body) is not iter(body)
         return self._again and getattr(body, "closed", False) is False
+
+    def begin(self) -> Any:
+        """Return the body, to be read or sent from its start, as the first time or again.
+
+        Raises ``ValueError`` as ``replay`` does.
+        """
+        if self._begun:
+            return self.replay()
+        self._begun = True
+        return self.body if self.made is None else self.made
+
+    def in_memory(self) -> bytes | None:
+        """Return the body if it is bytes or bytes-like, else None."""
+        body = self.body
+        if body is None or type(body) is bytes:
+            return body or b""
+        data = make_body(body, 1).data
+        return None if data is None else bytes(data)
+
+    async def blocks(self) -> AsyncIterator[bytes | memoryview]:
+        """Iterate over the body's blocks, each valid only until the next."""
+        body = self.begin()
+        made = body if isinstance(body, Body) else make_body(body, SLICE)
+        async with aclosing(made.blocks(SLICE)) as blocks:
+            async for block in blocks:
+                yield block
+
+    async def keep_in_memory(self) -> None:
+        """Turn the body into bytes; read it, if it is not in memory."""
+        if type(self.body) is not bytes:
+            self.body = await self.read()
+            self.made = self.length = self._start = None
+            self._again, self._begun = True, False
+
+    async def read(self) -> bytes:
+        """Return the whole body, which can then be sent again only if it ``can_replay``."""
+        return b"".join([bytes(block) async for block in self.blocks()])
 
     def replay(self) -> Any:
         """Return the body for sending it again, with files back at their first position.
