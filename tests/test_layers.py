@@ -36,6 +36,7 @@ ORDER = [
     "net.resumption",
     "net.threads",
     "net.resolver",
+    "net.addresses",
     "net.sockets",
     "net.tunnel",
     "net.dial",

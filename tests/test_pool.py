@@ -667,19 +667,6 @@ async def test_static_names():
             assert await fetch(pool, f"http://some.test:{server.port}/") == b"hi"
 
 
-async def test_the_address_that_worked_is_tried_first_the_next_time():
-    names = Names("127.0.0.2", "127.0.0.1")
-    async with serve({"/": "one"}) as server:
-        async with ConnectionPool(resolver=names, max_requests=1) as pool:
-            url = f"http://some.test:{server.port}/"
-            assert await fetch(pool, url) == b"one"
-            async with serve({"/": "two"}, host="127.0.0.2", port=server.port):
-                assert await fetch(pool, url) == b"one"
-                # Another origin with the same name does not know it.
-                async with ConnectionPool(resolver=names) as other:
-                    assert await fetch(other, url) == b"two"
-
-
 def refuse(address: str, host: str, port: int) -> bool:
     return False
 

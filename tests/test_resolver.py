@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -86,7 +87,7 @@ def lookups(monkeypatch):
 
 
 class Clock:
-    """The resolver's time. Not ``time.monotonic`` itself: that is the loop's clock too."""
+    """The resolver's time."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -98,7 +99,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "monotonic", clock.monotonic)
     return clock
 
 
@@ -324,11 +325,27 @@ async def test_names_that_hang_do_not_stop_another(lookups):
     assert await asyncio.gather(*tasks) == [ANSWER] * 200
 
 
+async def test_dead_names_of_a_busy_client_do_not_stop_another(lookups):
+    """Their callers have given up, and made room for others: getaddrinfo goes on for long."""
+    resolver = Resolver(threads=module.THREADS)
+    resolver._threads._patience = 0
+    lookups.gate.clear()
+    for wave in range(4):
+        tasks = await asking(resolver, *[f"dead-{wave}-{number}.test" for number in range(100)])
+        await asyncio.to_thread(lookups.wait_calls, 100 * (wave + 1))
+        for task in tasks:
+            task.cancel()
+    [task] = await asking(resolver, "alive.test")
+    await asyncio.to_thread(lookups.wait_calls, 401)
+    lookups.gate.set()
+    assert await task == ANSWER
+
+
 def test_threads_are_shared_unless_a_resolver_has_its_own():
     assert Resolver()._threads is Resolver()._threads is default_resolver._threads
     own = Resolver(threads=2)._threads
     assert own is not default_resolver._threads
-    assert (own._usual, own._limit) == (2, 16)
+    assert (own._usual, own._limit) == (2, 64)
 
 
 # The cache
@@ -356,22 +373,43 @@ async def test_a_lookup_that_ends_between_a_callers_two_looks_is_not_made_again(
 
 
 @pytest.mark.parametrize(("ttl", "kept"), [(30, 1.0), (0.25, 0.25)])
-async def test_an_error_is_kept_for_a_short_time(lookups, clock, ttl, kept):
+async def test_that_there_is_no_such_name_is_kept_for_a_short_time(lookups, clock, ttl, kept):
     resolver = Resolver(ttl=ttl)
-    lookups.error = TRY_AGAIN
+    lookups.error = NO_NAME
     errors = []
     for _ in range(2):
-        with pytest.raises(ResolveError, match=r"^cannot resolve 'a.test': Temporary fail") as info:
+        with pytest.raises(ResolveError, match=r"^cannot resolve 'a.test': Name or serv") as info:
             await resolver.resolve("a.test", 80)
         errors.append(info.value)
     assert errors[0] is not errors[1]
-    assert [error.errno for error in errors] == [socket.EAI_AGAIN] * 2
-    with pytest.raises(ResolveError, match=r"^cannot resolve 'a.test': Temporary failure"):
+    assert [error.errno for error in errors] == [socket.EAI_NONAME] * 2
+    with pytest.raises(ResolveError, match=r"^cannot resolve 'a.test': Name or service not known"):
         finish_at_once(resolver.resolve("a.test", 80))
     assert len(lookups.calls) == 1
     clock.now += kept
     lookups.error = None
     assert await resolver.resolve("a.test", 80) == ANSWER
+
+
+async def test_a_temporary_error_is_not_kept(lookups):
+    """SERVFAIL, or DNS that does not answer: a retry comes at once, and is to help."""
+    resolver = Resolver(ttl=30)
+    lookups.error = TRY_AGAIN
+    with pytest.raises(ResolveError, match=r"^cannot resolve 'a.test': Temporary failure in name"):
+        await resolver.resolve("a.test", 80)
+    lookups.error = None
+    assert await resolver.resolve("a.test", 80) == ANSWER
+    assert len(lookups.calls) == 2
+
+
+async def test_a_temporary_error_is_one_lookup_for_all_who_wait(lookups):
+    lookups.gate.clear()
+    lookups.error = TRY_AGAIN
+    tasks = await asking(Resolver(ttl=30), *["a.test"] * 50)
+    lookups.gate.set()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(error) for error in errors} == {ResolveError}
+    assert len(lookups.calls) == 1
 
 
 async def test_an_error_of_this_computer_is_not_kept(lookups):
@@ -452,6 +490,45 @@ async def test_a_ttl_too_short_to_count_keeps_nothing(lookups, clock):
 def test_arguments_that_cannot_be(arguments, text):
     with pytest.raises(ValueError, match=rf"^{text}$"):
         Resolver(**arguments)
+
+
+# Asking again
+
+
+async def test_refresh_asks_again_if_the_answer_is_older(lookups, clock):
+    resolver = Resolver(ttl=60)
+    assert await resolver.resolve("a.test", 80) == ANSWER
+    since = clock.now + 1
+    lookups.answer = [v4("127.0.0.8")]
+    assert await resolver.refresh("a.test", 80, clock.now) == ANSWER
+    clock.now += 2
+    assert await resolver.refresh("A.test", 81, since) == [v4("127.0.0.8", 81)]
+    # The second to ask for an answer newer than that finds the new one.
+    assert await resolver.refresh("a.test", 80, since) == [v4("127.0.0.8")]
+    assert await resolver.resolve("a.test", 80) == [v4("127.0.0.8")]
+    assert len(lookups.calls) == 2
+
+
+async def test_refresh_joins_the_lookup_that_is_under_way(lookups):
+    resolver = Resolver(ttl=60)
+    lookups.gate.clear()
+    [task] = await asking(resolver, "a.test")
+    again = asyncio.create_task(resolver.refresh("a.test", 80, 0.0))
+    await turns()
+    lookups.gate.set()
+    assert await task == await again == ANSWER
+    assert len(lookups.calls) == 1
+
+
+@pytest.mark.parametrize("ttl", [0, 60])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "static.test", "a.test"])
+async def test_refresh_tells_nothing_about_a_name_that_is_not_cached(lookups, host, ttl):
+    resolver = Resolver(ttl=ttl, static={"static.test": "127.0.0.1"})
+    if not ttl or host != "a.test":
+        await resolver.resolve(host, 80)
+    before = len(lookups.calls)
+    assert finish_at_once(resolver.refresh(host, 80, math.inf)) == []
+    assert len(lookups.calls) == before
 
 
 # Names

@@ -13,10 +13,9 @@ import pytest
 
 from aiohttpconn.exceptions import ConnectError, ConnectionRefused
 from aiohttpconn.net import sockets
-from aiohttpconn.net.resolver import Resolver
-from aiohttpconn.net.sockets import connect_first, preferred
+from aiohttpconn.net.sockets import connect_first
 
-from .support import ScriptedServer, read_all, refusing_address
+from .support import refusing_address
 
 
 def v4(host: str, port: int = 80):
@@ -25,50 +24,6 @@ def v4(host: str, port: int = 80):
 
 def v6(host: str, port: int = 80):
     return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, (host, port, 0, 0)
-
-
-ADDRESSES = [v6("::1"), v4("192.0.2.1"), v6("::2"), v4("192.0.2.2")]
-
-
-# What worked before
-
-
-@pytest.mark.parametrize(
-    ("winner", "order"),
-    [
-        (None, [0, 1, 2, 3]),
-        (("::1", 80, 0, 0), [0, 1, 2, 3]),
-        (("192.0.2.1", 80), [1, 0, 2, 3]),
-        (("192.0.2.2", 80), [3, 0, 1, 2]),
-        (("::2", 80, 0, 0), [2, 0, 1, 3]),
-        (("192.0.2.2", 81), [0, 1, 2, 3]),
-        (("::2", 80, 0, 7), [0, 1, 2, 3]),
-        (("192.0.2.9", 80), [0, 1, 2, 3]),
-        ("", [0, 1, 2, 3]),
-    ],
-)
-def test_the_winner_is_first_if_it_is_still_there(winner, order):
-    given = tuple(ADDRESSES)
-    assert preferred(given, winner) == [ADDRESSES[number] for number in order]
-
-
-def test_of_no_address_none_is_preferred():
-    assert preferred([], ("192.0.2.1", 80)) == []
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_a_winner_is_known_by_its_peername(host):
-    async with ScriptedServer([read_all()], host=host) as server:
-        addresses = await Resolver().resolve(host, server.port)
-        sock = await connect_first(addresses, "x")
-        transport, _ = await asyncio.get_running_loop().create_connection(
-            asyncio.Protocol, sock=sock
-        )
-        peername = transport.get_extra_info("peername")
-        await server.wait_connections(1)
-        transport.abort()
-    other = v4("192.0.2.1", server.port)
-    assert preferred([other, *addresses], peername) == [*addresses, other]
 
 
 # Connecting

@@ -20,8 +20,9 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import ResolveError, TLSError, TunnelError, quote
@@ -33,6 +34,7 @@ from .tunnel import Handshake, Tunnel, TunnelReply, start_handshake
 
 if TYPE_CHECKING:
     from ..types import SocketOption
+    from .resolver import Address
 
 __all__ = ["Destination", "DialReport", "dial"]
 
@@ -54,7 +56,7 @@ class Destination:
     *context*: TLS to the origin; None means no TLS. *server_hostname*: the name to verify there,
     by default the tunnel's host or *host*. *proxy_context*: TLS to the proxy itself.
     *resume_tls*: whether TLS may resume sessions of earlier connections of the same context to
-    the same destination.
+    the same destination. *resolver*: looks the names up; a pool sets it.
     """
 
     host: str
@@ -67,6 +69,7 @@ class Destination:
     tunnel: Tunnel | None = None
     proxy_context: ssl.SSLContext | None = None
     resume_tls: bool = True
+    resolver: Resolves | None = field(default=None, compare=False, repr=False)
 
 
 class DialReport:
@@ -75,7 +78,8 @@ class DialReport:
     ``phase``: "dns", "connect", "proxy" (tunnel, and TLS to the proxy) or "tls". ``durations``:
     the seconds of each phase; the last one counts up to its end or failure. ``proxy_reply``: the
     reply that grants the tunnel. ``raw_transport``: the TCP transport below all TLS, or the
-    transport itself if there is no TLS.
+    transport itself if there is no TLS. ``address``: the address that TCP is connected to.
+    ``skipped``: addresses that failed, or did not answer before the next one was tried.
 
     Flow control belongs on ``raw_transport``. A paused TLS transport goes on reading records
     from TCP, and loses them when FIN or RST then arrives: uvloop loses all of them, asyncio those
@@ -85,13 +89,23 @@ class DialReport:
     and FIN may be faster.
     """
 
-    __slots__ = ("_since", "durations", "phase", "proxy_reply", "raw_transport")
+    __slots__ = (
+        "_since",
+        "address",
+        "durations",
+        "phase",
+        "proxy_reply",
+        "raw_transport",
+        "skipped",
+    )
 
     def __init__(self) -> None:
         self.phase = "dns"
         self.durations: dict[str, float] = {}
         self.proxy_reply: TunnelReply | None = None
         self.raw_transport: asyncio.Transport | None = None
+        self.address: Address | None = None
+        self.skipped: list[Address] = []
         self._since = 0.0
 
     def __repr__(self) -> str:
@@ -100,6 +114,7 @@ class DialReport:
 
     def start(self) -> None:
         """Begin the first phase."""
+        self.phase = "dns"
         self._since = time.perf_counter()
 
     def enter(self, phase: str) -> None:
@@ -123,17 +138,17 @@ async def dial(
 ) -> tuple[asyncio.Transport, P]:
     """Connect to *destination*; return the transport and the protocol made by *protocol_factory*.
 
-    *report* is updated on the way. *resolver* is ``default_resolver`` by default. Raises
-    ``ConnectError`` (``ResolveError``, ``ConnectionRefused``, ``TunnelError``, ``TLSError``,
-    ``CertificateError``), whose ``errors`` are the exceptions that caused it. Raises
-    ``ValueError`` or ``InvalidURL``, before anything is opened, for an invalid destination. Each
-    exception has ``phase``, and ``hint`` if there is something to try.
+    *report* is updated on the way. *resolver* is by default the destination's own, or else
+    ``default_resolver``. Raises ``ConnectError`` (``ResolveError``, ``ConnectionRefused``,
+    ``TunnelError``, ``TLSError``, ``CertificateError``), whose ``errors`` are the exceptions that
+    caused it. Raises ``ValueError`` or ``InvalidURL``, before anything is opened, for an invalid
+    destination. Each exception has ``phase``, and ``hint`` if there is something to try.
     """
     report = DialReport() if report is None else report
     report.start()
     try:
         plan = _Plan(destination)
-        resolver = resolver or default_resolver
+        resolver = resolver or destination.resolver or default_resolver
         if destination.tunnel is not None and destination.tunnel.scheme == "socks5":
             plan.ask_for(await _resolved(destination.tunnel, resolver))
             report.finish()
@@ -220,8 +235,17 @@ async def _open_socket(
         raise error from exc
     report.enter("connect")
     where = f"{destination.host}:{destination.port}"
-    source = destination.source_address
-    return await connect_first(addresses, where, options, source, is_proxy=proxied)
+    sock = await connect_first(
+        addresses,
+        where,
+        options,
+        destination.source_address,
+        is_proxy=proxied,
+        skipped=report.skipped,
+    )
+    with suppress(OSError):  # the peer may have closed it already
+        report.address = sock.family, sock.type, sock.proto, sock.getpeername()
+    return sock
 
 
 class _Link(asyncio.BufferedProtocol):

@@ -14,32 +14,35 @@ import os
 import re
 import socket
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 from ..exceptions import InvalidURL, ResolveError
 from ..http11.grammar import check_host
 from .threads import DaemonThreads
 
-__all__ = ["Address", "Resolver", "Resolves", "StaticLike", "default_resolver"]
+__all__ = ["Address", "Resolver", "Resolves", "StaticLike", "default_resolver", "interleave"]
 
 MAX_ENTRIES = 4096
 """Names that a cache holds at most, in some 4 MB; the oldest is dropped first."""
 
 NEGATIVE_TTL = 1.0
-"""Seconds for which an error is cached, if answers are cached at all. A scraper asks for the same
-dead host a thousand times, and each lookup may hold a thread until DNS gives up. A name that has
-just come to life is missed for no longer than the pause before a retry."""
+"""Seconds for which it is cached that there is no such name, if answers are cached at all: a
+scraper asks for the same dead host a thousand times. Other errors are not cached. SERVFAIL and a
+DNS server that does not answer (EAI_AGAIN) are temporary, and a retry comes within the second."""
 
 THREADS = 16
 """Concurrent lookups while they are quick: at 20 ms each, 800 names a second."""
 
-CROWD = 8
-"""Factor by which the threads may grow while lookups hang: to 128, in 2.5 MB
-(benchmarks/micro/resolver_threads.py)."""
+CROWD = 32
+"""Factor by which the threads may grow while lookups hang: to 512, in 9 MB
+(benchmarks/micro/resolver_threads.py). A pool of 100 connections with 10 s to connect leaves 100
+names in getaddrinfo each time, and that may take 40 s for one of them."""
+
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 Address: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
 """Arguments of ``socket.socket`` and ``connect``: family, type, proto, sockaddr."""
@@ -58,6 +61,9 @@ class Resolves(Protocol):
 
         The connection attempts follow their order: see ``interleave``. Raises ``OSError``,
         preferably ``ResolveError``, if there is none. A caller whose time is over cancels it.
+
+        A resolver that keeps answers should have ``Resolver.refresh``, too: when no address of an
+        answer could be connected to, a pool calls it.
         """
         ...
 
@@ -70,7 +76,7 @@ class Resolver:
     many while lookups hang. By default it shares ``THREADS`` with the others of the process.
 
     *static*: names that are never looked up, like those of ``curl --resolve``: a name or
-    "name:port", and an IP address or a list of them, to be tried in that order. The name "*"
+    "name:port", and an IP address or a list of them, in the order of the attempts. The name "*"
     stands for all names without an entry of their own. No entry changes an IP address. Raises
     ``ValueError`` for an invalid argument or entry.
 
@@ -125,6 +131,22 @@ class Resolver:
         answer = await waiter
         return answer.addresses_for(host, port)
 
+    async def refresh(self, host: str, port: int, since: float) -> list[Address]:
+        """Return the addresses of *host* from an answer that is newer than *since*.
+
+        *since* is a time of ``time.monotonic()``. An older answer is dropped from the cache. The
+        list is empty if no answer for *host* is cached or asked for, so that another lookup would
+        bring nothing new. Raises as ``resolve`` does.
+        """
+        name = _name(host)
+        with self._guard():
+            answer = self._cache.get(name)
+            if answer is not None and answer.since < since:
+                del self._cache[name]
+            elif answer is None and name not in self._lookups:
+                return []
+        return await self.resolve(host, port)
+
     def _known(self, name: str, host: str, port: int) -> list[Address] | None:
         """Return the addresses of *host*, alias *name*, if no lookup is needed; else None."""
         answer = self._cached(name)
@@ -146,13 +168,17 @@ class Resolver:
     def _cached(self, name: str) -> _Answer | None:
         """Return the cached answer for *name*, if it is still valid."""
         answer = self._cache.get(name)
-        return answer if answer is not None and time.monotonic() < answer.until else None
+        return answer if answer is not None and monotonic() < answer.until else None
+
+    def _guard(self) -> threading.Lock:
+        """Return the lock, a new one in a forked child."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._lookups = os.getpid(), threading.Lock(), {}
+        return self._lock
 
     def _ask(self, name: str, port: int, waiter: asyncio.Future[_Answer]) -> None:
         """Let *waiter* wait for the lookup of *name* that is under way, or for a new one."""
-        if self._pid != os.getpid():
-            self._pid, self._lock, self._lookups = os.getpid(), threading.Lock(), {}
-        with self._lock:
+        with self._guard():
             is_new = name not in self._lookups
             # A thread may have finished the lookup since the caller searched the cache.
             if is_new and (answer := self._cached(name)) is not None:
@@ -198,11 +224,15 @@ class Resolver:
         """Cache *answer*. Called with the lock held."""
         ttl = self.ttl
         if answer.error is not None:
-            # Other errors, such as a lack of descriptors, are this computer's, not the name's.
-            ttl = min(ttl, NEGATIVE_TTL) if isinstance(answer.error, socket.gaierror) else 0
+            # Others, such as a lack of descriptors, are temporary, or not even the name's.
+            lasting = isinstance(answer.error, socket.gaierror) and (
+                answer.error.errno in _NO_SUCH_NAME
+            )
+            ttl = min(ttl, NEGATIVE_TTL) if lasting else 0
         if ttl <= 0:
             return
-        now = time.monotonic()
+        now = monotonic()
+        answer.since = now
         answer.until = now + ttl
         self._cache[name] = answer
         self._cache.move_to_end(name)
@@ -216,13 +246,14 @@ class Resolver:
 class _Answer:
     """The addresses that a lookup found for one port, or the error that it ended with."""
 
-    __slots__ = ("addresses", "error", "port", "until")
+    __slots__ = ("addresses", "error", "port", "since", "until")
 
     def __init__(self, port: int, addresses: list[Address], error: Exception | None = None) -> None:
         self.port = port
         self.addresses = addresses
         self.error = error
-        self.until = 0.0
+        # The time of monotonic() from which, and until which, it is cached.
+        self.since = self.until = 0.0
 
     def addresses_for(self, host: str, port: int) -> list[Address]:
         """Return a new list of the addresses, with *port* in them, or raise a new error."""

@@ -3,7 +3,7 @@
 It works the same on asyncio and on uvloop, which has no Happy Eyeballs of its own. Whatever
 happens, ``CancelledError`` included, only the returned socket stays open. The source of the
 addresses decides their order: the resolver lets address families take turns, a caller's own list
-stays as it is, and a pool puts the address that worked before first. Layer: net.
+stays as it is, and in a pool connections take turns over the addresses. Layer: net.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..types import SocketOption
     from .resolver import Address
 
-__all__ = ["connect_first", "connect_unix", "preferred"]
+__all__ = ["ATTEMPT_DELAY", "connect_first", "connect_unix"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one connection attempt to the next (RFC 8305 §5, "Connection Attempt Delay")."""
@@ -50,12 +50,14 @@ async def connect_first(
     source: tuple[str, int] | None = None,
     *,
     is_proxy: bool = False,
+    skipped: list[Address] | None = None,
 ) -> socket.socket:
     """Return a TCP socket connected to the first of *addresses* that answers.
 
     Attempts start in this order: the next one ``ATTEMPT_DELAY`` after the last, or at once when
     one fails. *where* names all addresses in the texts of errors, which speak of a proxy if
-    *is_proxy*. *source* is the (host, port) to connect from.
+    *is_proxy*. *source* is the (host, port) to connect from. *skipped* is filled, also on an error,
+    with the addresses that failed, or did not answer before the next one was tried.
 
     Raises ``ConnectError``, or ``ConnectionRefused`` if all addresses refuse, with ``errors``,
     the ``errno`` of the last error, and ``hint``.
@@ -64,10 +66,13 @@ async def connect_first(
         raise ConnectError(
             f"cannot connect to {_PROXY * is_proxy}{where}: the resolver gave no address"
         )
+    if skipped is None:
+        skipped = []
     if len(addresses) == 1:
         try:
             return await _connect(addresses[0], options, source)
         except OSError as exc:
+            skipped.append(addresses[0])
             raise _connect_error([(_shown(addresses[0]), exc)], where, is_proxy) from exc
     loop = asyncio.get_running_loop()
     errors: list[tuple[str, OSError]] = []
@@ -86,29 +91,25 @@ async def connect_first(
                 timeout=ATTEMPT_DELAY if started < len(addresses) else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            if not done:
+                skipped += [address for address in attempts.values() if address not in skipped]
             for task in done:
                 address = attempts.pop(task)
                 error = task.exception()
                 if error is None:
+                    if address in skipped:  # slow, but the first nevertheless
+                        skipped.remove(address)
                     return task.result()
                 if not isinstance(error, OSError):
                     raise error
                 errors.append((_shown(address), error))
+                if address not in skipped:
+                    skipped.append(address)
     finally:
         for task in attempts:
             # A cancelled attempt closes its own socket. Two may have connected in the same turn.
             if not task.cancel() and not task.cancelled() and task.exception() is None:
                 task.result().close()
-
-
-def preferred(addresses: Sequence[Address], winner: object) -> list[Address]:
-    """Return *addresses* with the one whose sockaddr is *winner*, if any, moved to the front.
-
-    *winner* is the ``peername`` of an earlier connection, or None. RFC 8305 §4 allows this: if
-    IPv6 leads nowhere, only the first connection has to find out.
-    """
-    first = [address for address in addresses if address[3] == winner]
-    return first + [address for address in addresses if address[3] != winner]
 
 
 async def connect_unix(

@@ -14,6 +14,7 @@ from ..exceptions import InvalidURL
 from ..http11.limits import DEFAULT_LIMITS, Limits
 from ..http11.request_head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
+from ..net.dial import dial
 from ..net.resolver import Resolver
 from ..net.timeouts import Timeout
 from ..proxies import Proxy, ProxyRules
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from ..connection import HTTPConnection
     from ..net.resolver import Resolves, StaticLike
+    from ..opening import Dialer
     from ..proxies import ProxiesLike
     from ..response import HTTPResponse
     from ..types import BodyLike, HeadersLike, SocketOption
@@ -75,6 +77,7 @@ class PoolOptions(TypedDict, total=False):
     resolver: Resolves | None
     resolve: StaticLike | None
     on_connect: OnConnect | None
+    dialer: Dialer[Any]
     min_interval: float | None
     rate: str | None
     respect_retry_after: bool
@@ -136,10 +139,13 @@ class ConnectionPool:
         proxy: the proxy for all requests, a URL or ``Proxy``; or a dict by scheme or origin: see
             ``ProxyRules``.
         proxy_context: an ``ssl.SSLContext`` for https proxies.
-        resolver: looks names up; by default a ``Resolver`` that keeps answers for a minute.
+        resolver: looks names up; by default a ``Resolver`` that keeps answers for a minute, and no
+            longer than *max_age*. Connections of one origin take turns over its addresses.
         resolve: names that are not looked up: {"example.org": "192.0.2.1"}; see ``Resolver``.
         on_connect: called with (address, host, port) before a connect. False, or an exception,
             forbids that address. It keeps a program from being led to internal servers.
+        dialer: makes the connections, as for ``HTTPConnection``. Its ``Destination`` has a
+            ``resolver`` that obeys *resolver*, *resolve* and *on_connect*: ``dial`` uses it.
         min_interval: seconds from the beginning of one request to an origin to the next.
         rate: requests to an origin in any such period: "10/s", "100/m".
         respect_retry_after: whether a 429 or 503 with Retry-After pauses its origin.
@@ -167,6 +173,7 @@ class ConnectionPool:
         resolver: Resolves | None = None,
         resolve: StaticLike | None = None,
         on_connect: OnConnect | None = None,
+        dialer: Dialer[Any] = dial,
         min_interval: float | None = None,
         rate: str | None = None,
         respect_retry_after: bool = False,
@@ -183,9 +190,13 @@ class ConnectionPool:
             raise ValueError("cafile= makes a context: give it, or context=, not both")
         if resolver is not None and resolve is not None:
             raise ValueError("resolve= is for the pool's own resolver: give it, or resolver=")
+        if not callable(dialer):
+            raise TypeError(f"dialer must be an async callable, not {type(dialer).__name__}")
         protocol_options: dict[str, Any] = {"strict": strict, "limits": limits}
         if high_water is not None:
             protocol_options["high_water"] = high_water
+        # A connection that is closed for its age is followed by one to a current address.
+        dns_ttl = DNS_TTL if max_age is None else min(DNS_TTL, max(0.0, max_age))
         self._timeout = Timeout.of(timeout)
         self._send = SendOptions(self._timeout, None, resend_stale)
         self._proxies = ProxyRules.of(proxy)
@@ -201,7 +212,8 @@ class ConnectionPool:
             rate=rate,
             respect_retry_after=respect_retry_after,
             factory=ConnectionFactory(
-                resolver=resolver or Resolver(ttl=DNS_TTL, static=resolve),
+                dialer=dialer,
+                resolver=resolver or Resolver(ttl=dns_ttl, static=resolve),
                 on_connect=on_connect,
                 context=context,
                 cafile=None if cafile is None else str(cafile),

@@ -6,12 +6,15 @@ Layer: pool.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..connection import connection_to
-from ..exceptions import ConnectionVetoed, ConnectTimeout, cut_url
+from ..exceptions import ConnectError, ConnectionVetoed, ConnectTimeout, cut_url
+from ..net.addresses import AddressOrder
 from ..net.dial import Destination, dial
-from ..net.sockets import preferred
+from ..net.sockets import ATTEMPT_DELAY
 from ..net.tls import default_context
 from ..net.tunnel import make_tunnel
 from ..urls import SplitURL
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from ..net.dial import DialReport
     from ..net.resolver import Address, Resolves
     from ..net.timeouts import Timeout
+    from ..opening import Dialer
     from ..proxies import Proxy
     from .scheduler import PooledConnection
 
@@ -59,32 +63,94 @@ class Route(NamedTuple):
 
 
 class OriginDialer:
-    """Connect to one origin; the address that worked last is tried first (RFC 8305 §4)."""
+    """Connect to one origin, whose connections take turns over its addresses.
 
-    __slots__ = ("_on_connect", "_resolver", "_winner")
+    It makes them with *dialer*, whose ``Destination`` has it as its resolver.
+    """
 
-    def __init__(self, resolver: Resolves, on_connect: OnConnect | None) -> None:
+    __slots__ = ("_dialer", "_doubt", "_on_connect", "_order", "_resolver")
+
+    def __init__(
+        self, resolver: Resolves, on_connect: OnConnect | None, dialer: Dialer[Any] = dial
+    ) -> None:
+        self._dialer = dialer
         self._resolver = resolver
         self._on_connect = on_connect
-        self._winner: Any = None
+        self._order = AddressOrder()
+        # (host, since): answers for *host* that are older lead nowhere.
+        self._doubt: tuple[str, float] | None = None
 
     async def __call__(
         self, factory: Callable[[], Any], destination: Destination, report: DialReport
     ) -> tuple[asyncio.Transport, Any]:
-        made = await dial(factory, destination, report, resolver=self)
-        self._winner = made[0].get_extra_info("peername")
+        destination = replace(destination, resolver=self)
+        began = monotonic()
+        try:
+            return await self._dial(factory, destination, report)
+        except ConnectError as exc:
+            if report.phase != "connect":
+                raise
+            failed = exc
+        # Every address has failed: the name may have moved since it was looked up.
+        if not await self._has_moved(destination, began, report):
+            report.phase = "connect"
+            raise failed
+        return await self._dial(factory, destination, report)
+
+    async def _dial(
+        self, factory: Callable[[], Any], destination: Destination, report: DialReport
+    ) -> tuple[asyncio.Transport, Any]:
+        """Connect once, and learn from it which addresses work."""
+        winner, failed = None, report.skipped
+        began = monotonic()
+        try:
+            made = await self._dialer(factory, destination, report)
+            winner = report.address
+        except BaseException as exc:
+            # A connect that its caller has soon ended tells nothing about the addresses.
+            given_up = not isinstance(exc, OSError)
+            if given_up and monotonic() - began <= ATTEMPT_DELAY:
+                raise
+            if given_up and report.phase == "connect":
+                self._doubt = destination.host, monotonic()
+            elif report.phase == "tls" and report.address and destination.tunnel is None:
+                failed = [*failed, report.address]
+            raise
+        finally:
+            self._order.attempted(failed, winner)
         return made
 
-    async def resolve(self, host: str, port: int) -> list[Address]:
-        """Return the allowed addresses of *host*, beginning with the one that worked last."""
-        addresses = await self._resolver.resolve(host, port)
-        if self._on_connect is not None:
-            addresses = self._vetted(self._on_connect, addresses, host, port)
-        return preferred(addresses, self._winner)
+    async def _has_moved(self, destination: Destination, began: float, report: DialReport) -> bool:
+        """Whether another lookup gives an address that has not failed in this connect."""
+        report.enter("dns")
+        try:
+            addresses = await self._renewed(destination.host, destination.port, began)
+        except OSError:
+            return False
+        return any(address not in report.skipped for address in addresses)
 
-    def _vetted(
-        self, on_connect: OnConnect, addresses: list[Address], host: str, port: int
-    ) -> list[Address]:
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """Return the allowed addresses of *host*, in the order in which to try them."""
+        addresses: list[Address] = []
+        if self._doubt is not None and self._doubt[0] == host:
+            (_, since), self._doubt = self._doubt, None
+            addresses = await self._renewed(host, port, since)
+        if not addresses:
+            addresses = self._vetted(await self._resolver.resolve(host, port), host, port)
+        return self._order.order(addresses)
+
+    async def _renewed(self, host: str, port: int, since: float) -> list[Address]:
+        """Return the allowed addresses by an answer newer than *since*; [] if it cannot be told."""
+        refresh = getattr(self._resolver, "refresh", None)
+        if refresh is None:
+            return []
+        return self._vetted(await refresh(host, port, since), host, port)
+
+    def _vetted(self, addresses: list[Address], host: str, port: int) -> list[Address]:
+        """Return those of *addresses* that ``on_connect`` allows; at least one of them."""
+        on_connect = self._on_connect
+        if on_connect is None or not addresses:
+            return addresses
         allowed, refused = [], []
         for address in addresses:
             ip = address[3][0]
@@ -116,12 +182,14 @@ class ConnectionFactory:
         *,
         resolver: Resolves,
         on_connect: OnConnect | None,
+        dialer: Dialer[Any] = dial,
         context: ssl.SSLContext | None,
         cafile: str | None,
         proxy_context: ssl.SSLContext | None,
         destination_options: dict[str, Any] | None = None,
         protocol_options: dict[str, Any] | None = None,
     ) -> None:
+        self._dialer = dialer
         self._resolver = resolver
         self._on_connect = on_connect
         self._context = context
@@ -132,7 +200,7 @@ class ConnectionFactory:
 
     def dialer(self) -> OriginDialer:
         """Return a dialer for one origin."""
-        return OriginDialer(self._resolver, self._on_connect)
+        return OriginDialer(self._resolver, self._on_connect, self._dialer)
 
     async def destination(self, route: Route) -> Destination:
         """Return the destination of *route*'s connections, with TLS and tunnel."""

@@ -5,8 +5,8 @@
 Verdict (CPU of all threads, Python 3.11 / 3.13): getaddrinfo finds "localhost" in 10 µs without
 DNS. A lookup of it costs 84 / 96 µs with threads that idle for a while, 240 / 243 µs with a new
 thread for each, and 80 / 83 µs in the loop's executor. So threads idle, but not for long. A cached
-name costs 1.2 / 1.4 µs, for another port 1.6 / 1.7 µs, an IP address 4.1 / 4.8 µs. 128 threads that
-hang take 2.5 MB, 4000 cached names of two addresses 3.6 / 3.2 MB.
+name costs 1.2 / 1.4 µs, for another port 1.6 / 1.7 µs, an IP address 4.1 / 4.8 µs. 512 threads that
+hang take 9 MB, 4000 cached names of two addresses 3.6 / 3.2 MB.
 """
 
 from __future__ import annotations
