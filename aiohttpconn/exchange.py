@@ -119,7 +119,7 @@ class Exchange:
 
     # The number of unread bytes that wakes the reader; set when it begins to wait.
     _wake_at: int
-    # The size that ``received`` may reach for a body that nobody reads; set by discard().
+    # The bytes that may be left of a body that nobody reads; set by discard().
     _discard_limit: int
 
     def __init__(
@@ -203,10 +203,6 @@ class Exchange:
         size = len(data)
         self.received += size
         if self.closed:
-            size = self.received + (self.remaining or 0)
-            if self.source is not None and size > self._discard_limit:
-                # Not now: the protocol is in the middle of this read event.
-                self.source.loop.call_soon(self._give_up)
             return
         if not self.buffered:
             self.first = bytes(data)
@@ -223,11 +219,6 @@ class Exchange:
                 return  # The reader runs before the next read event.
         if buffered >= self.high_water and not self.paused:
             self._pause()
-
-    def _give_up(self) -> None:
-        """Abort the source, unless the body has ended: it may serve another exchange by now."""
-        if self.source is not None and not self.ended:
-            self.source.abort()
 
     def landed(self, size: int) -> None:
         """Count *size* bytes that were read into ``landing``; wake the reader if it has enough."""
@@ -319,19 +310,24 @@ class Exchange:
         """Drop the unread bytes, but keep the connection if *limit* bytes or fewer are to come.
 
         A caller that is done with the response calls ``close()``; a pool that wants the connection
-        again calls this. The body is dropped as it arrives. If it is larger, or if another task
-        waits for it, the connection is aborted, as by ``close()``. Nobody may read afterwards.
+        again calls this. The body is dropped as it arrives. If it is larger, if nobody knows how
+        much is to come, or if another task waits for it, the connection is aborted, as by
+        ``close()``. Nobody may read afterwards.
         """
-        source = self.source
-        late = self.head is not None and (self.will_close or (self.remaining or 0) > limit)
-        if self.ended or source is None or late or self.waiter is not None:
+        self._discard_limit = limit
+        undrainable = self.head is not None and not self.may_drain()
+        if self.ended or self.source is None or undrainable or self.waiter is not None:
             self.close()
             return
         self.closed = True
-        self._discard_limit = self.received + limit
         self._drop_unread()
         if self.paused:
             self._resume()
+
+    def may_drain(self) -> bool:
+        """Whether the rest of the body may be awaited for the connection; see ``discard``."""
+        left = self.remaining
+        return left is not None and left <= self._discard_limit and not self.will_close
 
     def _abandon(self) -> None:
         """Leave nothing to raise: the caller has closed the body, or has seen its failure."""

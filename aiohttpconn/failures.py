@@ -36,6 +36,8 @@ _TEXTS: dict[type[BaseException], str] = {
     UnknownProtocol: "unknown protocol: %s",
 }
 
+_STATUS_LINE = b"HTTP/1.1 200 OK"
+
 _EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
     "read": (ReadTimeout, "no response"),
     "write": (WriteTimeout, "the peer took no byte of the request"),
@@ -62,11 +64,16 @@ def _without_head(exc: Exception | None, received: bytes | bytearray) -> BaseExc
     if not received:
         return RemoteDisconnected("Remote end closed connection without response")
     got = bytes(received)
-    if b"\n" not in got and not b"HTTP/1.".startswith(got[:7]):
+    if b"\n" not in got:
+        start = got.removesuffix(b"\r")
         try:
-            check_status_line(got + b"\n")
-        except (BadStatusLine, UnknownProtocol) as bad:
-            return bad
+            check_status_line(start + _STATUS_LINE[len(start) :] + b"\n")
+        except (BadStatusLine, UnknownProtocol):
+            # No beginning of a status line either.
+            try:
+                check_status_line(got + b"\n")
+            except (BadStatusLine, UnknownProtocol) as bad:
+                return bad
     return RemoteDisconnected(
         f"Remote end closed connection in the middle of the response's head: {quote(got[-60:])}"
     )

@@ -492,6 +492,9 @@ class HTTP1Protocol(ResponseSource):
             self._finish(response, stop < end)
             return stop
         self.state = BODY
+        if response.closed and not response.may_drain():
+            self.abort()  # it was abandoned before its head
+            return end
         if response.chunked:
             response.decoder = ChunkedDecoder(self._limits, self._strict)
         if pos < end:
@@ -558,7 +561,8 @@ class HTTP1Protocol(ResponseSource):
         """Begin to receive *following*. Its wait for bytes goes on; it began earlier."""
         self._waiting_reader = None
         if following.closed:
-            self.limit_discard(following)
+            # Not now: it may end the connection, in the middle of this read event.
+            self.loop.call_soon(self.limit_discard, following)
         elif self._watchdog is not None:
             self._watchdog.arm_total(following.deadline)
 

@@ -217,11 +217,24 @@ class ResponseSource(asyncio.BufferedProtocol):
     # ------------------------------------------------------------------------ abandoned
 
     def limit_discard(self, response: HTTPResponse) -> None:
-        """Bound the time for which *response*, which was abandoned, keeps the connection busy."""
-        if self._response is response:
+        """Bound the time for which *response*, which was abandoned, keeps the connection busy.
+
+        It has none if its head is missing, as then nobody knows how much is to come, unless other
+        callers wait for responses on the connection.
+        """
+        if response.head is None and not self._is_awaited():
+            self.abort()
+        elif self._response is response:
             alone = response.head is not None and not self._queued
             seconds = DISCARD_SECONDS if alone else DISCARD_SHARED_SECONDS
             self.watchdog().arm_total(self.loop.time() + seconds)
+
+    def _is_awaited(self) -> bool:
+        """Whether a caller waits for a response, now or later, that it has not abandoned."""
+        front = self._response
+        return (front is not None and not front.closed) or any(
+            not response.closed for response in self._queued or ()
+        )
 
     def release_to_response(self) -> None:
         """Leave the connection to the response that is being received: its owner has dropped it.

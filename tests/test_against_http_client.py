@@ -623,7 +623,7 @@ def check_error(response: Response, theirs: Seen, ours: Seen) -> None:
     assert entries, f"refused without a reason in the table: {error!r}"
     if isinstance(error, UnknownProtocol):
         # Of a later version http.client says the same, if the rest of the line is good to it.
-        version = response.heads[-1].start.split(" ")[0]
+        version = (response.heads[-1].start or response.rest.decode("latin-1")).split(" ")[0]
         assert re.fullmatch(r"HTTP/([2-9]|[1-9][0-9]+)(\.[0-9]+)?", version), error
         assert error.version == version
         if isinstance(theirs.error, UnknownProtocol) and not skipped:

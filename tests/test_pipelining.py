@@ -32,7 +32,7 @@ from aiohttpconn.testing import (
 )
 
 from .support.clocks import Clock
-from .support.pooled import OK, received
+from .support.pooled import OK, once_open, received
 from .support.waking import on_wake
 
 LARGE = 3_000_000
@@ -245,7 +245,7 @@ async def test_cancelling_one_leaves_the_others_alone():
 
 async def test_cancelling_one_does_not_end_the_one_before_it_however_slow():
     release = asyncio.Event()
-    async with ScriptedServer([heads(2), wait(release), send(reply(b"a"), reply(b"b"))]) as server:
+    async with ScriptedServer([heads(2), wait(release), send(reply(b"a") + reply(b"b"))]) as server:
         with Clock() as clock:
             async with ConnectionPool(limit=1, pipelining=2) as pool:
                 first, second = start(pool, server, "a"), start(pool, server, "b")
@@ -260,24 +260,52 @@ async def test_cancelling_one_does_not_end_the_one_before_it_however_slow():
                 assert pool.stats().idle == 1
 
 
-async def test_what_nobody_waits_for_does_not_hold_the_connection_for_ever():
+async def test_the_connection_closes_at_once_when_nobody_waits_for_what_is_to_come():
     go = asyncio.Event()
     script = [heads(2), wait(go), send(reply(b"a")), read_all()]
     async with ScriptedServer(script, [answer(OK)]) as server:
-        with Clock() as clock:
-            async with ConnectionPool(limit=1, pipelining=2) as pool:
-                first, second = start(pool, server, "a"), start(pool, server, "b")
-                await received(server, 2)
-                second.cancel()
-                await asyncio.wait({second})
-                clock.advance(60)
-                go.set()
-                assert await first == b"a"
-                clock.advance(9)
+        async with ConnectionPool(limit=1, pipelining=2) as pool:
+            first, second = start(pool, server, "a"), start(pool, server, "b")
+            await received(server, 2)
+            second.cancel()
+            await asyncio.wait({second})
+            assert pool.stats().open == 1
+            go.set()
+            assert await first == b"a"
+            await once_open(pool, 0)
+            await server.conns[0].wait_ended()
+            assert await start(pool, server, "") == b"hi"
+
+
+async def test_the_last_one_that_is_cancelled_closes_the_connection_at_once():
+    async with ScriptedServer([heads(3), read_all()], [answer(OK)]) as server:
+        async with ConnectionPool(limit=1, pipelining=3) as pool:
+            tasks = [start(pool, server, str(n)) for n in range(3)]
+            await received(server, 3)
+            for n in (1, 0, 2):
                 assert pool.stats().open == 1
-                clock.advance(2)
-                assert pool.stats().open == 0
-                assert await start(pool, server, "") == b"hi"
+                tasks[n].cancel()
+                await asyncio.wait({tasks[n]})
+            assert pool.stats().open == 0
+            await server.conns[0].wait_ended()
+            assert await start(pool, server, "") == b"hi"
+
+
+@pytest.mark.parametrize(
+    "head", [b"Transfer-Encoding: chunked", b"Content-Length: 65537", b"X: until the end"]
+)
+async def test_one_that_was_cancelled_and_does_not_end_soon_sends_the_others_elsewhere(head):
+    go = asyncio.Event()
+    wire = b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"
+    async with ScriptedServer([heads(2), wait(go), send(wire), read_all()], echo) as server:
+        async with ConnectionPool(limit=1, pipelining=2) as pool:
+            first, second = start(pool, server, "a"), start(pool, server, "b")
+            await received(server, 2)
+            first.cancel()
+            await asyncio.wait({first})
+            go.set()
+            assert await second == b"b"
+        assert server.connections == 2
 
 
 async def test_a_large_body_that_nobody_waits_for_costs_the_connection():
@@ -285,32 +313,13 @@ async def test_a_large_body_that_nobody_waits_for_costs_the_connection():
     async with ScriptedServer(script, echo) as server:
         async with ConnectionPool(limit=1, pipelining=2) as pool:
             task = start(pool, server, "a")
+            other = start(pool, server, "o")
             await received(server, 1)
             task.cancel()
             await asyncio.wait({task})
             assert await start(pool, server, "b") == b"b"
+            assert await other == b"o"
         assert server.connections == 2
-
-
-async def test_discarding_too_much_does_not_end_the_next_exchange():
-    """The body that is too long ends in the read that shows its length."""
-    size = 100_000
-    body = b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    release = asyncio.Event()
-    async with ScriptedServer([heads(1), wait(release), send(head + body), answer(OK)]) as server:
-        async with ConnectionPool(limit=1, pipelining=2) as pool:
-            first = start(pool, server, "")
-            await received(server, 1)
-            second = asyncio.ensure_future(pool.request("POST", server.url))
-            while not pool.stats().queued:
-                await asyncio.sleep(0)
-            first.cancel()
-            await asyncio.wait({first})
-            release.set()
-            response = await second
-            assert await response.read() == b"hi"
-            assert server.connections == 1
 
 
 async def test_a_large_body_in_the_middle_that_is_read_late_delays_those_behind_it():

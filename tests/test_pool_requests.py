@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from aiohttpconn import (
     BodyLengthError,
     Client,
     ConnectionPool,
+    HTTPConnection,
     IncompleteRead,
     PoolTimeout,
     ReadTimeout,
@@ -163,24 +165,138 @@ async def test_the_next_exchange_keeps_its_limit_when_the_last_reader_runs_late(
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 
 
-async def test_the_rest_of_a_body_has_a_second():
+SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 65541\r\n\r\nhello"
+
+
+async def test_the_known_rest_of_a_body_has_a_second():
     go = asyncio.Event()
-    ends = [expect(), send(CHUNKED), wait(go), send(b"0\r\n\r\n"), answer(OK)]
-    async with ScriptedServer([expect(), send(CHUNKED), read_all()], ends) as server:
+    ends = [expect(), send(SMALL), wait(go), send(bytes(65536)), answer(OK)]
+    async with ScriptedServer([expect(), send(SMALL), read_all()], ends) as server:
         with Clock() as clock:
             async with Client(limit=1, trust_env=False) as client:
-                async with client.stream("GET", server.url):
-                    pass
+                async with client.stream("GET", server.url) as response:
+                    assert await anext(response.iter_bytes(5)) == b"hello"
                 clock.advance(0.9)
                 assert client.stats().open == 1
                 clock.advance(0.2)
                 assert client.stats().open == 0
-                async with client.stream("GET", server.url):
-                    pass
+                async with client.stream("GET", server.url) as response:
+                    assert await anext(response.iter_bytes(5)) == b"hello"
                 clock.advance(0.9)
                 go.set()
                 assert (await client.get(server.url)).content == b"hi"
                 assert server.connections == 2
+
+
+ENDLESS = {
+    "chunked": CHUNKED,
+    "last-chunk-missing": CHUNKED[:-2] + b"\r\n",
+    "event-stream": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nhello",
+    "closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhello",
+    "too-large": b"HTTP/1.1 200 OK\r\nContent-Length: 65542\r\n\r\nhello",
+}
+
+
+async def leave_by_the_end(response) -> None:
+    pass
+
+
+async def leave_by_close(response) -> None:
+    response.close()
+
+
+async def leave_by_an_exception(response) -> None:
+    raise ZeroDivisionError
+
+
+async def leave_by_cancelling(response) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.Event().wait()
+
+
+async def leave_a_read_by_cancelling(response) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    async for _ in response.iter_bytes():
+        pass
+
+
+WAYS = [
+    leave_by_the_end,
+    leave_by_close,
+    leave_by_an_exception,
+    leave_by_cancelling,
+    leave_a_read_by_cancelling,
+]
+
+
+# A client's stream is iterated over once: test_a_cancelled_iteration_ends_its_stream.
+LEAVING = [
+    pytest.param(kind, way, id=f"{kind}-{way.__name__}")
+    for kind in ("stream", "pool", "lease", "connection")
+    for way in WAYS
+    if (kind, way) != ("stream", leave_a_read_by_cancelling)
+]
+
+
+@pytest.mark.parametrize(("kind", "way"), LEAVING)
+@pytest.mark.parametrize("wire", ENDLESS.values(), ids=ENDLESS)
+async def test_leaving_a_stream_ends_it_at_once(wire, kind, way):
+    """Whatever the time: the place in the pool is free, and the server sees the end."""
+
+    async def leave(server, pool, client) -> None:
+        if kind == "stream":
+            async with client.stream("GET", server.url) as response:
+                assert await anext(response.iter_bytes(5)) == b"hello"
+                await way(response)
+        elif kind == "pool":
+            async with await pool.request("GET", server.url) as response:
+                assert await response.read(5) == b"hello"
+                await way(response)
+        elif kind == "lease":
+            async with pool.connection(server.url) as conn:
+                await conn.request("GET", "/")
+                async with await conn.getresponse() as response:
+                    assert await response.read(5) == b"hello"
+                    await way(response)
+        else:
+            conn = HTTPConnection(*server.address)
+            await conn.request("GET", "/")
+            async with await conn.getresponse() as response:
+                assert await response.read(5) == b"hello"
+                await way(response)
+            assert conn.sock is None
+
+    async with ScriptedServer([expect(), send(wire), read_all()], [answer(OK)]) as server:
+        async with ConnectionPool(limit=1) as pool, Client(limit=1, trust_env=False) as client:
+            with Clock():  # no time passes
+                with suppress(ZeroDivisionError, asyncio.CancelledError):
+                    await asyncio.ensure_future(leave(server, pool, client))
+                assert (pool.stats().open, client.stats().open) == (0, 0)
+                await server.conns[0].wait_ended()
+                assert (await client.get(server.url)).content == b"hi"
+
+
+@pytest.mark.parametrize("wire", ENDLESS.values(), ids=ENDLESS)
+async def test_a_cancelled_iteration_ends_its_stream(wire):
+    async def leave(server, client) -> None:
+        async with client.stream("GET", server.url) as response:
+            async for _ in response.iter_bytes():
+                pass
+
+    async with ScriptedServer([expect(), send(wire), read_all()]) as server:
+        async with Client(limit=1, trust_env=False) as client:
+            with Clock():
+                task = asyncio.ensure_future(leave(server, client))
+                await received(server, 1)
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait({task})
+                assert client.stats().open == 0
+                await server.conns[0].wait_ended()
 
 
 @pytest.mark.parametrize("head", [CHUNKED, OK[:-1].replace(b": 2", b": 9")])

@@ -717,6 +717,43 @@ ACCEPTED = {
 }
 
 
+NO_STATUS_LINES = [
+    b"<html>hi</html>",
+    b"HTTP/0.9 200 OK",
+    b"HTTP/1.1  200 OK",
+    b"HTTP/1.1  2",
+    b"220 mail",
+]
+
+
+@pytest.mark.parametrize("wire", NO_STATUS_LINES, ids=lambda wire: f"H8-H9-{wire.decode()}")
+@pytest.mark.parametrize("line_end", [b"", b"\r", b"\n", b"\r\n"])
+@pytest.mark.parametrize("early", [False, True], ids=["in-time", "during-the-upload"])
+async def test_no_status_line_is_told_as_such_even_where_it_is_cut_or_early(wire, line_end, early):
+    async def body():
+        yield b"x" * 1000
+        await asyncio.Event().wait()
+
+    for _, pieces in named_deliveries(wire + line_end, splits=2):
+        async with ScriptedServer([expect(), send(*pieces), close()]) as server:
+            async with HTTPConnection(*server.address) as conn:
+                with pytest.raises(BadStatusLine) as caught:
+                    await conn.request("POST", "/", body() if early else b"x")
+                    await conn.getresponse()
+                assert not isinstance(caught.value, RemoteDisconnected)
+                assert caught.value.line == wire.decode()
+                assert f"not a status line: {wire.decode()} (" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", range(1, 18))
+async def test_a_status_line_that_is_cut_is_no_bad_one(size):
+    async with ScriptedServer([expect(), send(b"HTTP/1.1 404 Nope"[:size]), close()]) as server:
+        async with HTTPConnection(*server.address) as conn:
+            await conn.request("GET", "/")
+            with pytest.raises(RemoteDisconnected, match="in the middle of the response's head"):
+                await conn.getresponse()
+
+
 @pytest.mark.parametrize("piece", [0, 1], ids=["whole", "byte-by-byte"])
 @pytest.mark.parametrize(
     ("wire", "reason", "fields"), [pytest.param(*case, id=name) for name, case in ACCEPTED.items()]

@@ -345,7 +345,11 @@ class Response:
         )
 
     def close(self) -> None:
-        """Discard the unread body. If little is left, the connection is used again."""
+        """Discard the unread body. The connection is closed at once, unless 64 KiB or less is left.
+
+        That rest is received, within a second, and the connection used again. A chunked body, and
+        one that ends with the connection, do not tell how much is left.
+        """
         if not self.raw.ended:
             abandon(self.raw)
         else:

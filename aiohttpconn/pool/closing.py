@@ -18,7 +18,7 @@ __all__ = ["ClosingSockets"]
 
 
 class ClosingSockets:
-    """The owner of connections that are closing (``protocol.Owner``)."""
+    """The owner of connections that are closing (``source.Owner``)."""
 
     def __init__(self) -> None:
         self._sockets: set[HTTP1Protocol] = set()

@@ -49,7 +49,7 @@ def _at_least(least: int, name: str, value: float | None) -> float:
 
 
 class LeaseOwner:
-    """The owner of leased connections (``protocol.Owner``).
+    """The owner of leased connections (``source.Owner``).
 
     It applies what responses say about later exchanges, and leaves the connection to its user.
     """

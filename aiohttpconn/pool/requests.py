@@ -55,7 +55,8 @@ KEEP_ALIVE = "Connection: keep-alive\r\n"
 """Redundant in HTTP/1.1, but Apache sends its Keep-Alive limits only to clients that send it."""
 
 DISCARD_BYTES = 64 * 1024
-"""Bytes of an abandoned body that are received to keep the connection; more closes it."""
+"""Bytes of an abandoned body that are received to keep the connection. More, or a rest whose size
+nobody knows, closes it at once."""
 
 MAX_SHARED_SENDS = 4
 """Times that a request is sent on shared connections that end before it is processed. The next
@@ -393,7 +394,7 @@ def _may_resend(
 
 
 def abandon(response: HTTPResponse) -> None:
-    """Abandon *response*; if little of it is left, its connection may be used again."""
+    """Abandon *response*: close its connection, unless the known rest of its body is small."""
     response.discard(DISCARD_BYTES)
     source = response.source
     if not response.ended and isinstance(source, HTTP1Protocol):

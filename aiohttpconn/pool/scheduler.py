@@ -128,7 +128,7 @@ class PooledConnection(PipeliningProtocol):
 class OriginPool:
     """One route to one origin: its connections, and the requests that wait for one.
 
-    ``key`` tells origins apart. It is the ``protocol.Owner`` of its connections.
+    ``key`` tells origins apart. It is the ``source.Owner`` of its connections.
     """
 
     __slots__ = (
