@@ -26,7 +26,7 @@ Names that ``http.client`` has are the standard library's own classes, so that
     ├── MalformedResponse                   breaks RFC 9112 in a way that is refused
     ├── ContentDecodingError                the body does not decode as its Content-Encoding
     ├── BodyTooLarge                        the body is larger than ``max_body``
-    ├── RedirectRefused                     a redirect that is not followed; ``history``
+    ├── RedirectRefused                     a redirect that is not followed; ``location``
     │   └── TooManyRedirects                max_redirects, or a loop
     ├── StatusError                         raise_for_status(): 4xx and 5xx; ``response``
     └── BodyLengthError                     also a ValueError: the caller's Content-Length is wrong
@@ -166,12 +166,18 @@ class BodyTooLarge(HTTPException):
 
 
 class RedirectRefused(HTTPException):
-    """A redirect was not followed; the text says why. ``history``: the responses that led to it."""
+    """A redirect was not followed; the text says why.
 
+    ``location``: the Location field, as it was received. ``response``: the response that has it,
+    with the first 64 KiB of its body. ``history``: all responses of the call, this one the last.
+    """
+
+    location = ""
+    response: Any = None
     history: list[Any] = []  # noqa: RUF012 - replaced, never changed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.args, _without(self.__dict__, "history")
+        return type(self), self.args, _without(self.__dict__, "history", "response")
 
 
 class TooManyRedirects(RedirectRefused):
@@ -188,9 +194,9 @@ class StatusError(HTTPException):
         return type(self), self.args, _without(self.__dict__, "response")
 
 
-def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return *attributes* without *name*, which holds responses: they cannot be pickled."""
-    return {key: value for key, value in attributes.items() if key != name}
+def _without(attributes: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return *attributes* without *names*, which hold responses: they cannot be pickled."""
+    return {key: value for key, value in attributes.items() if key not in names}
 
 
 class NotProcessed(RemoteDisconnected):

@@ -1,8 +1,9 @@
 """URLs: split those of a caller or a Location, and make them fit for a request line.
 
-A URL goes out byte for byte as it was given, except that characters which RFC 3986 does not allow
-are escaped. A URL about whose host parsers disagree is refused: a program that checks a URL must
-not connect to another host than it has checked. Pure. Layer: above net, below the pool.
+A URL goes out byte for byte as it was given, except that the characters that a browser escapes are
+escaped: the percent-encode sets of the WHATWG URL standard, one for paths and one for queries. A
+URL about whose host parsers disagree is refused: a program that checks a URL must not connect to
+another host than it has checked. Pure. Layer: above net, below the pool.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlencode
 
 from .exceptions import InvalidURL, redact
-from .http11.grammar import check_host
+from .http11.grammar import check_host, check_target
 from .http11.request_head import bracketed
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ParamsLike",
     "SplitURL",
     "add_params",
+    "check_raw_target",
     "encode_host",
     "encode_param",
     "join_base",
@@ -49,16 +51,25 @@ Origin: TypeAlias = tuple[str, str, int]
 ParamsLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
 """Query parameters. A list gives several values of one name, None leaves the name out."""
 
-# RFC 3986 §3.3, §3.4: the characters of a path and a query, except the percent sign.
-_LEGAL = r"A-Za-z0-9\-._~!$&'()*+,;=:@/?"
+# https://url.spec.whatwg.org/#path-percent-encode-set: the visible ASCII characters that a path may
+# have. A browser turns a backslash into a slash; escaped, it is neither for anyone.
+_IN_PATH = r"!$-;=@-\[\]_a-z|~"
 
-# RFC 9112 §3.2.1: origin-form = absolute-path [ "?" query ], of legal characters only.
-PLAIN_TARGET = re.compile(rf"/[{_LEGAL}]*+(?:%[0-9A-Fa-f]{{2}}[{_LEGAL}]*+)*+")
+# https://url.spec.whatwg.org/#special-query-percent-encode-set: those that a query may have.
+_IN_QUERY = r"!$-&(-;=?-~"
 
-_ILLEGAL = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^" + _LEGAL.encode() + rb"%]")
+# RFC 9112 §3.2.1: origin-form = absolute-path [ "?" query ]
+PLAIN_TARGET = re.compile(rf"/[{_IN_PATH}]*+(?:\?[{_IN_QUERY}]*+)?+")
+
+_NOT_IN_PATH = re.compile(rb"[^%b]" % _IN_PATH.encode())
+_NOT_IN_QUERY = re.compile(rb"[^%b]" % _IN_QUERY.encode())
+
+# https://url.spec.whatwg.org/#fragment-percent-encode-set
+_NOT_IN_FRAGMENT = re.compile(rb"[^!#-;=?-_a-~]")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _BEYOND_ASCII = re.compile(r"[\x80-\xff]")
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\xff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_IN_USERINFO = re.compile(r"[@\[\]]")
 _HOST_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(?::([0-9]{0,5}))?")
@@ -83,18 +94,24 @@ _DEVIATIONS = re.compile(
 # Unicode categories whose characters IDNA2008 allows without individual rules (RFC 5892 §2.1).
 _LETTERS = frozenset({"Ll", "Lm", "Lo", "Mc", "Mn", "Nd"})
 
-# RFC 3986 appendix B: scheme, authority, path and query of a reference, without its fragment.
-_REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?")
+# RFC 3986 appendix B: scheme, authority, path, query and fragment of a reference.
+_REFERENCE = re.compile(
+    r"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(#[\s\S]*)?"
+)
 
 
 class SplitURL(NamedTuple):
-    """The parts of a URL: *host* without brackets, in lower-case ASCII; *target* as it is sent."""
+    """The parts of a URL: *host* without brackets, in lower-case ASCII; *target* as it is sent.
+
+    *fragment* begins with its "#", and is "" in a URL that has none.
+    """
 
     scheme: str
     host: str
     port: int
     target: str
     userinfo: str = ""
+    fragment: str = ""
 
     @property
     def origin(self) -> Origin:
@@ -116,14 +133,14 @@ class SplitURL(NamedTuple):
 def split_url(url: str) -> SplitURL:
     """Return the parts of the absolute URL *url*; raise ``InvalidURL`` if it is not valid.
 
-    Illegal characters in path and query are escaped as UTF-8. The fragment is dropped.
+    What a browser escapes in path, query and fragment is escaped, non-ASCII characters as UTF-8.
     """
     _check_str(url)
     if found := _CONTROL.search(url):
         raise _invalid(url, f"it has the control character {found[0]!r}")
     if url.strip() != url:
         raise _invalid(url, "it begins or ends with a blank")
-    scheme, authority, path, query = _reference(url)
+    scheme, authority, path, query, fragment = _reference(url)
     scheme = (scheme or "").lower()
     if not scheme or authority is None:
         if scheme in PORTS:
@@ -155,8 +172,31 @@ def split_url(url: str) -> SplitURL:
     if query is not None:
         target = f"{target}?{query}"
     if PLAIN_TARGET.fullmatch(target) is None:
-        target = _escaped(target)
-    return SplitURL(scheme, host, port, target, userinfo)
+        target = _escaped(path or "/", _NOT_IN_PATH)
+        if query is not None:
+            target = f"{target}?{_escaped(query, _NOT_IN_QUERY)}"
+    if fragment:
+        fragment = _escaped(fragment, _NOT_IN_FRAGMENT)
+    return SplitURL(scheme, host, port, target, userinfo, fragment)
+
+
+def check_raw_target(target: str) -> str:
+    """Return *target*, the ``target=`` of a request, which goes out byte for byte.
+
+    Raises ``InvalidURL`` unless it begins with a slash and is visible ASCII: anything else could be
+    read as a part of the host, or as more than one request.
+    """
+    if not isinstance(target, str):
+        raise TypeError(f"target must be a str, not {type(target).__name__}: {target!r}")
+    if not target.startswith("/"):
+        raise InvalidURL(
+            f"target must begin with '/', got {target[:MAX_SHOWN]!r}: a connection sends any other "
+            "one, client.pool.connection(url)"
+        )
+    if not target.isascii():
+        raise InvalidURL(f"target must be ASCII, got {target[:MAX_SHOWN]!r}")
+    check_target(target)
+    return target
 
 
 def encode_host(text: str) -> str:
@@ -263,14 +303,14 @@ def _to_ascii_2003(host: str) -> str:
     return encoded.decode("ascii")
 
 
-def _escaped(target: str) -> str:
-    """Percent-encode the illegal characters of a path or query, non-ASCII ones as UTF-8."""
+def _escaped(part: str, escaped: re.Pattern[bytes]) -> str:
+    """Percent-encode the bytes of a URL's *part* that *escaped* matches, in UTF-8."""
     # Bytes of file names that are not UTF-8 keep their values.
     try:
-        raw = target.encode("utf-8", "surrogateescape")
+        raw = part.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
-        raise InvalidURL(f"a URL must be encodable as UTF-8: {target[:100]!r} ({exc})") from None
-    return _ILLEGAL.sub(lambda byte: b"%%%02X" % byte[0][0], raw).decode("ascii")
+        raise InvalidURL(f"a URL must be encodable as UTF-8: {part[:100]!r} ({exc})") from None
+    return escaped.sub(lambda byte: b"%%%02X" % byte[0][0], raw).decode("ascii")
 
 
 def _check_str(url: object) -> None:
@@ -309,14 +349,14 @@ def join_base(base: str, url: str) -> str:
 
 
 def join_location(url: str, location: str) -> str:
-    """Return the URL of a ``Location`` in the response for *url*, without a fragment.
+    """Return the URL of a ``Location`` in the response for *url*, with the fragment that it has.
 
     Follows RFC 3986 §5.2, for a *url* with a host and a path. *location* is a field value in
     ISO-8859-1, as received: non-ASCII bytes, mostly UTF-8, are percent-encoded. Raises
     ``InvalidURL`` for a scheme without a host.
     """
-    base_scheme, base_authority, base_path, base_query = _reference(url)
-    scheme, authority, path, query = _reference(location.strip(" \t"))
+    base_scheme, base_authority, base_path, base_query, _ = _reference(url)
+    scheme, authority, path, query, fragment = _reference(location.strip(" \t"))
     if scheme is not None and authority is None:
         raise InvalidURL(f"not a URL to be redirected to: {location[:MAX_SHOWN]!r}")
     if authority is not None:
@@ -327,15 +367,19 @@ def join_location(url: str, location: str) -> str:
     elif not path.startswith("/"):
         path = f"{base_path[: base_path.rfind('/') + 1]}{path}"
     rest = _without_dots(path) + ("" if query is None else f"?{query}")
-    rest = _BEYOND_ASCII.sub(lambda char: f"%{ord(char[0]):02X}", rest)
+    rest = _BEYOND_ASCII.sub(_escape, rest) + _INVISIBLE.sub(_escape, fragment)
     return f"{scheme or base_scheme}://{base_authority if authority is None else authority}{rest}"
 
 
-def _reference(text: str) -> tuple[str | None, str | None, str, str | None]:
-    """Return scheme, authority, path and query, None for a missing one."""
+def _escape(char: re.Match[str]) -> str:
+    return f"%{ord(char[0]):02X}"
+
+
+def _reference(text: str) -> tuple[str | None, str | None, str, str | None, str]:
+    """Return scheme, authority, path and query, None for a missing one; and "#" and fragment."""
     match = _REFERENCE.match(text)
     assert match is not None, "the pattern matches nothing, too"
-    return match[1], match[2], match[3], match[4]
+    return match[1], match[2], match[3], match[4], match[5] or ""
 
 
 def _without_dots(path: str) -> str:
@@ -353,7 +397,7 @@ def _without_dots(path: str) -> str:
 
 
 def add_params(url: str, params: ParamsLike) -> str:
-    """Return *url* with *params* added to its query, form-encoded, and without its fragment."""
+    """Return *url* with *params* added to its query, form-encoded."""
     items: Any = params
     if isinstance(items, (str, bytes)):
         raise TypeError(f"params must be a mapping or pairs, not {type(items).__name__}: {items!r}")
@@ -363,11 +407,11 @@ def add_params(url: str, params: ParamsLike) -> str:
     for name, value in items:
         values = value if isinstance(value, (list, tuple)) else (value,)
         pairs += [(name, encode_param(name, each)) for each in values if each is not None]
-    url = url.partition("#")[0]
     if not pairs:
         return url
+    url, hash_sign, fragment = url.partition("#")
     joint = "?" if "?" not in url else "" if url.endswith(("?", "&")) else "&"
-    return f"{url}{joint}{urlencode(pairs)}"
+    return f"{url}{joint}{urlencode(pairs)}{hash_sign}{fragment}"
 
 
 def encode_param(name: str, value: Any) -> str | bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import pickle
 import random
 import socket
 from typing import TYPE_CHECKING, Any
@@ -155,7 +156,9 @@ async def test_a_body_that_is_gone_cannot_be_sent_again(status, client):
                 f"POST {server.url}: the redirect to {server.url}next needs the body again, but it "
                 f"came from an iterator or stream that has been consumed (status {status}, "
             )
-            assert caught.value.history == []
+            assert caught.value.location == "/next"
+            assert caught.value.history == [caught.value.response]
+            assert caught.value.response.content == b"elsewhere"
         assert [request.path for request in server.requests] == ["/", "/"]
 
 
@@ -191,8 +194,9 @@ LOCATIONS = {
     "/b#top": "/b",
     "/b?x=%2F#top": "/b?x=%2F",
     "/a b": "/a%20b",
-    "/%zz": "/%25zz",
-    "/b|c": "/b%7Cc",
+    "/%zz": "/%zz",
+    "/b|c": "/b|c",
+    "/[b]{c}?[b]{c}'": "/[b]%7Bc%7D?[b]{c}%27",
     "//{host}/b": "/b",
     "HTTP://{host}/b": "/b",
     "http://{host}": "/",
@@ -217,19 +221,21 @@ async def test_a_location_leads_to(location, client):
             )
         ]
         async with ScriptedServer([*replies, answer(HI)]) as server:
-            assert (await client.get(f"{server.url}d/a?q")).status == 200
+            response = await client.get(f"{server.url}d/a?q")
+            assert (response.status, response.url) == (200, f"{server.url}d/a?q#top")
             assert server.heads[1].startswith(b"GET /d/a?q HTTP/1.1\r\n")
         return
 
     async def reply(request: ServedRequest) -> Reply:
         if request.target == "/d/a?q":
-            return to(location.format(host=request.headers["Host"]))
+            return to(location.replace("{host}", request.headers["Host"]))
         return Reply(request.target)
 
     async with serve(reply) as server:
         response = await client.get(f"{server.url}d/a?q")
         assert response.text == expected
-        assert response.url == f"{server.url[:-1]}{expected}"
+        fragment = "#top" if location.endswith("#top") else ""
+        assert response.url == f"{server.url[:-1]}{expected}{fragment}"
 
 
 @pytest.mark.parametrize(
@@ -260,11 +266,61 @@ async def test_a_location_that_cannot_be_followed_is_an_error(location, client):
             text = str(caught.value)
             assert text.startswith(f"GET {server.url}: cannot follow Location ")
             assert "(status 301, " in text
-            assert caught.value.history == []
+            assert caught.value.location == location
+            assert caught.value.history == [caught.value.response]
+            assert caught.value.response.headers["Location"] == location
             assert (caught.value.method, caught.value.url) == ("GET", server.url)
         response = await client.get(server.url, follow_redirects=False)
         assert response.headers["Location"] == location
         assert len(server.requests) == 3
+
+
+async def test_a_refused_redirect_is_in_its_error_whole(client):
+    """An app's own scheme, with which a login ends, and a Location that no text would show."""
+    location = f"app://cb?code={'x' * 5000}&state=s#f"
+    replies = {"/": to("/login", 303), "/login": to(location, 302, **{"Set-Cookie": "a=1"})}
+    async with serve(replies) as server:
+        with pytest.raises(RedirectRefused) as caught:
+            await client.get(f"{server.url}?a=b#part")
+    error = caught.value
+    assert len(str(error)) < 1000
+    assert error.location == location
+    assert (error.response.status, error.response.text) == (302, "elsewhere")
+    assert error.response.headers["Location"] == location
+    assert error.response.url == f"{server.url}login#part"
+    assert error.response.cookies == {"a": "1"}
+    assert [each.status for each in error.history] == [303, 302]
+    assert error.history[-1] is error.response
+    assert error.response.history == (error.history[0],)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.location) == (str(error), location)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "body", "content"),
+    [
+        ("Content-Length: 4", b"body", b"body"),
+        ("Content-Encoding: gzip\r\nContent-Length: 4", b"body", b""),
+        ("Content-Length: 65536", b"x" * 65536, b"x" * 65536),
+        ("Content-Length: 65538", b"x" * 65538, b"x" * 65536),
+        ("Content-Length: 5", b"body", b"body"),
+        ("Transfer-Encoding: chunked", b"zz\r\n", b""),
+    ],
+)
+async def test_a_refused_redirect_keeps_the_body_that_an_error_keeps(
+    fields, body, content, stream, client
+):
+    head = f"HTTP/1.1 302 F\r\nLocation: app://cb\r\n{fields}\r\n\r\n".encode()
+    async with ScriptedServer([answer(head + body), close()]) as server:
+        with pytest.raises(RedirectRefused, match="cannot follow Location b'app://cb'") as caught:
+            if stream:
+                async with client.stream("GET", server.url):
+                    pass
+            else:
+                await client.get(server.url)
+    assert caught.value.response.content == content
+    assert client.stats().leased == 0
 
 
 async def test_the_same_location_twice_is_one(client):
@@ -307,8 +363,10 @@ async def test_redirects_end(client):
                 f"GET {server.url}{most or ''}: more than max_redirects={most}: {server.url}"
             )
             assert [each.url for each in error.history] == [
-                f"{server.url}{n or ''}" for n in range(most)
+                f"{server.url}{n or ''}" for n in range(most + 1)
             ]
+            assert error.history[-1] is error.response
+            assert error.location == error.response.headers["Location"] == f"/{most + 1}"
             assert len(server.requests) == most + 1
         assert client.stats().leased == 0
 
@@ -319,8 +377,8 @@ async def test_a_loop_shows_in_the_error(client):
             await client.get(f"{server.url}a", max_redirects=2)
         a, b = f"{server.url}a", f"{server.url}b"
         assert f"more than max_redirects=2: {a} → {b} → {a} → {b}" in str(caught.value)
-        assert [each.url for each in caught.value.history] == [a, b]
-        assert [each.status for each in caught.value.history] == [302, 302]
+        assert [each.url for each in caught.value.history] == [a, b, a]
+        assert [each.status for each in caught.value.history] == [302, 302, 302]
 
 
 async def test_history_has_the_responses_in_between(client):
@@ -359,7 +417,90 @@ async def test_referer_and_fragment_are_not_sent(client):
     async with serve({"/a": to("/b#x"), "/b": echo}) as server:
         response = await client.get(f"{server.url}a?secret#part")
         assert "Referer" not in response.text
-        assert "#" not in response.text + response.url
+        assert "#" not in response.text
+        assert (response.url, response.history[0].url) == (
+            f"{server.url}b#x",
+            f"{server.url}a?secret#part",
+        )
+
+
+async def test_a_fragment_is_kept_and_inherited(client):
+    """RFC 9110 §10.2.2. It is not sent, nor in an error: it may be a secret."""
+    replies = {"/a": to("/b"), "/b": to("/c#d"), "/c": to("/d"), "/d": Reply("no", status=404)}
+    async with serve(replies) as server:
+        for url, arrived in (("d#x", "d#x"), ("d", "d"), ("a#x", "d#d"), ("d?q#x y", "d?q#x%20y")):
+            response = await client.get(server.url + url)
+            assert response.url == server.url + arrived
+            with pytest.raises(StatusError) as caught:
+                response.raise_for_status()
+            assert "#" not in str(caught.value) + repr(response)
+        assert (await client.get(f"{server.url}d#x", params={"k": "v"})).url == (
+            f"{server.url}d?k=v#x"
+        )
+        async with client.stream("GET", f"{server.url}b#x") as response:
+            assert response.url == f"{server.url}d#d"
+        async with Client(trust_env=False, base_url=server.url) as based:
+            assert (await based.get("/d#x")).url == f"{server.url}d#x"
+        assert all("#" not in request.target for request in server.requests)
+
+
+# --------------------------------------------------------------------------- the target
+
+
+@pytest.mark.parametrize("target", ["/", "/a{b}|\\^`<>\"'%zz?{c}#d?e", "//x/../%41%7e", "/a?b=c"])
+@pytest.mark.parametrize("url", ["", "elsewhere/%41?q=1#part"])
+async def test_a_target_is_sent_byte_for_byte(target, url, client):
+    async with serve(echo) as server:
+        for method, options in (("GET", {}), ("POST", {"content": b"x"})):
+            response = await client.request(method, server.url + url, target=target, **options)
+            assert response.text.startswith(f"{method} {target}\n")
+            shown = server.url[:-1] + target + ("#part" if "#" in url else "")
+            assert response.url == shown
+        assert (await client.get(server.url)).text.startswith("GET /\n")
+        async with client.stream("GET", server.url, target=target) as response:
+            assert (await response.read()).startswith(f"GET {target}\n".encode())
+        async for result in client.fetch_many([server.url], target=target):
+            assert result.response.text.startswith(f"GET {target}\n")
+        async with Client(trust_env=False, base_url=server.url, params={"k": "v"}) as based:
+            assert (await based.get("/x", target=target)).text.startswith(f"GET {target}\n")
+            with pytest.raises(ValueError, match="params= and target= exclude each other"):
+                await based.get("/x", target=target, params={"a": "b"})
+
+
+async def test_a_target_through_a_proxy_and_after_a_redirect(client):
+    async with serve(echo) as proxy:
+        response = await client.get("http://a.test/", target="/{x}", proxy=proxy.url)
+        assert response.text.startswith("GET http://a.test/{x}\n")
+    async with serve({"/{x}/y": to("z"), "/{x}/z": echo, "/%7Bx%7D/z": echo}) as server:
+        response = await client.get(server.url, target="/{x}/y")
+        # A Location is escaped like any other URL.
+        assert response.text.startswith("GET /%7Bx%7D/z\n")
+
+
+async def test_auth_sees_the_target_that_is_sent(client):
+    seen = []
+
+    def sign(request: Request) -> str:
+        seen.append(request.target)
+        return "Signature x"
+
+    challenge = {"WWW-Authenticate": 'Digest realm="x", nonce="n", qop="auth"'}
+
+    def digest(request: ServedRequest) -> Reply:
+        sent = request.headers.get("Authorization", "")
+        return (
+            Reply(sent, status=200 if f'uri="{request.target}"' in sent else 401)
+            if sent
+            else (Reply(status=401, headers=challenge))
+        )
+
+    async with serve(digest) as server:
+        await client.get(f"{server.url}a b?q={{}}#f", auth=sign)
+        await client.get(server.url, target="/{x}?'", auth=sign)
+        assert seen == ["/a%20b?q={}", "/{x}?'"]
+        for options in ({}, {"target": "/{x}?'|"}):
+            response = await client.get(f"{server.url}[x]{{}}", auth=Digest("me", "pw"), **options)
+            assert response.status == 200
 
 
 async def test_params_are_sent_once():

@@ -152,6 +152,25 @@ async def test_c1_an_origin_is_scheme_host_and_port(change, certificates):
             assert "b3RoZXI6cHc=" not in response.text
 
 
+@pytest.mark.parametrize("given", GIVEN)
+async def test_c1_http_to_https_on_one_host_keeps_secrets(given, certificates):
+    """And none of them goes to the server that was for the proxy."""
+    async with (
+        serve(lambda request: to("https://localhost/x")) as plain,
+        serve(echo, tls=certificates.server) as tls,
+        ConnectProxy(routes={"localhost:443": ("127.0.0.1", tls.port)}) as tunnel,
+    ):
+        proxies = {"http": plain.url, "https": tunnel.url}
+        async with Client(trust_env=False, context=certificates.client, proxy=proxies) as client:
+            response = await client.get("http://localhost/", **GIVEN[given])
+            assert response.url == "https://localhost/x"
+            assert ("secret" in response.text) or ("Authorization" in response.text)
+            assert "proxy-authorization" not in response.text.lower()
+            for name in ("authorization", "cookie"):
+                sent = [request.headers.get(name) for request in (*plain.requests, *tls.requests)]
+                assert sent[0] == sent[1]
+
+
 @pytest.mark.parametrize("kind", ["digest", "netrc"])
 async def test_c1_c7_no_credentials_are_looked_up_for_a_redirect(kind, client, tmp_path):
     path = tmp_path / "netrc"
@@ -603,13 +622,21 @@ async def test_e1_methods_are_tokens(method, client):
         assert server.requests == []
 
 
-async def test_e2_what_is_not_legal_in_a_url_is_escaped(client):
+async def test_e2_what_a_browser_escapes_in_a_url_is_escaped(client):
     async with serve(echo) as server:
         for _ in range(2):
-            response = await client.get(f'{server.url}a b"<>\\^`{{|}}\u00e4?x=\u00e4 b')
+            response = await client.get(f"{server.url}a b\"<>\\^`{{|}}[]\u00e4?x=\u00e4 b'{{|}}")
             assert response.text.partition("\n")[0] == (
-                "GET /a%20b%22%3C%3E%5C%5E%60%7B%7C%7D%C3%A4?x=%C3%A4%20b"
+                "GET /a%20b%22%3C%3E%5C%5E%60%7B|%7D[]%C3%A4?x=%C3%A4%20b%27{|}"
             )
+
+
+@pytest.mark.parametrize("target", ["@evil.test/", "http://evil.test/", "*", "", "/ x", "/\r\n"])
+async def test_e2_e10_a_raw_target_is_a_path_and_one_line(target, client):
+    async with serve(echo) as server:
+        with pytest.raises(InvalidURL):
+            await client.get(server.url, target=target)
+        assert server.requests == []
 
 
 # ----------------------------------------------------------------- C10: the environment

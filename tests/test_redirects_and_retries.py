@@ -47,7 +47,7 @@ METHODS = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", 
 def test_301_and_302_make_a_get_of_post_alone(status, method):
     expected = ("GET", False) if method == "POST" else (method, True)
     redirect = redirect_target(status, method, HERE, ["/v"])
-    assert redirect == Redirect(split_url("http://a.test/v"), *expected, False)
+    assert redirect == Redirect(split_url("http://a.test/v"), *expected, False, False)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -102,6 +102,45 @@ def test_without_a_location_no_status_leads_elsewhere(status, locations):
 def test_another_scheme_host_or_port_is_another_origin(here, location, there, crosses):
     redirect = redirect_target(302, "GET", split_url(here), [location])
     assert (redirect.url.text, redirect.crosses) == (there, crosses)
+
+
+@pytest.mark.parametrize(
+    ("here", "location", "upgrades"),
+    [
+        ("http://a.test/x", "https://a.test/y", True),
+        ("http://a.test:80/x", "https://A.test:443/y", True),
+        ("http://[::1]/", "https://[::1]/", True),
+        ("http://[fe80::1%25a]/", "https://[fe80::1]/", True),
+        ("http://a.test/x", "/y", False),
+        ("http://a.test/x", "https://www.a.test/", False),
+        ("http://www.a.test/x", "https://a.test/", False),
+        ("http://a.test/x", "https://a.test./", False),
+        ("http://a.test/x", "https://a.test:8443/", False),
+        ("http://a.test:8080/x", "https://a.test/", False),
+        ("http://a.test:443/x", "https://a.test/", False),
+        ("http://a.test/x", "https://a.test:80/", False),
+        ("https://a.test/x", "https://a.test/", False),
+    ],
+)
+def test_http_to_https_on_one_host_and_default_ports_is_an_upgrade(here, location, upgrades):
+    assert redirect_target(302, "GET", split_url(here), [location]).upgrades is upgrades
+
+
+@pytest.mark.parametrize(
+    ("here", "location", "there"),
+    [
+        ("http://a.test/x#f", "/y", "http://a.test/y#f"),
+        ("http://a.test/x#f", "https://b.test/", "https://b.test/#f"),
+        ("http://a.test/x#f", "/y#g", "http://a.test/y#g"),
+        ("http://a.test/x#f", "/y#", "http://a.test/y#"),
+        ("http://a.test/x#f", "#g", "http://a.test/x#g"),
+        ("http://a.test/x", "/y#g", "http://a.test/y#g"),
+    ],
+)
+def test_a_fragment_is_inherited(here, location, there):
+    """RFC 9110 §10.2.2."""
+    url = redirect_target(302, "GET", split_url(here), [location]).url
+    assert url.text + url.fragment == there
 
 
 @pytest.mark.parametrize("location", ["/y", "y", "//[fe80::1]/y", "http://[FE80::1]:80/y"])

@@ -20,6 +20,7 @@ from aiohttpconn.urls import (
     PORTS,
     SplitURL,
     add_params,
+    check_raw_target,
     encode_host,
     join_base,
     join_location,
@@ -55,9 +56,10 @@ def refused(error, function, *arguments) -> str:
         ("http://a.test?q", SplitURL("http", "a.test", 80, "/?q")),
         ("http://a.test?", SplitURL("http", "a.test", 80, "/?")),
         ("http://a.test/x?q=1?2/3", SplitURL("http", "a.test", 80, "/x?q=1?2/3")),
-        ("http://a.test#f", SplitURL("http", "a.test", 80, "/")),
-        ("http://a.test/x#f?g#h", SplitURL("http", "a.test", 80, "/x")),
-        ("http://a.test?q#f", SplitURL("http", "a.test", 80, "/?q")),
+        ("http://a.test#f", SplitURL("http", "a.test", 80, "/", fragment="#f")),
+        ("http://a.test/x#f?g#h", SplitURL("http", "a.test", 80, "/x", fragment="#f?g#h")),
+        ("http://a.test?q#f", SplitURL("http", "a.test", 80, "/?q", fragment="#f")),
+        ("http://a.test/x#", SplitURL("http", "a.test", 80, "/x", fragment="#")),
         ("http://a.test//x//y", SplitURL("http", "a.test", 80, "//x//y")),
         ("http://a.test/./x/../y", SplitURL("http", "a.test", 80, "/./x/../y")),
         ("http://u@a.test/", SplitURL("http", "a.test", 80, "/", "u")),
@@ -66,7 +68,7 @@ def refused(error, function, *arguments) -> str:
         ("http://u%40x:%2F@a.test/", SplitURL("http", "a.test", 80, "/", "u%40x:%2F")),
         ("http://a.test/@x:y", SplitURL("http", "a.test", 80, "/@x:y")),
         ("http://a.test?@b.test/", SplitURL("http", "a.test", 80, "/?@b.test/")),
-        ("http://a.test#@b.test/", SplitURL("http", "a.test", 80, "/")),
+        ("http://a.test#@b.test/", SplitURL("http", "a.test", 80, "/", fragment="#@b.test/")),
         ("http://a_b.test/", SplitURL("http", "a_b.test", 80, "/")),
         ("http://a.test./", SplitURL("http", "a.test.", 80, "/")),
         ("http://127.0.0.1/", SplitURL("http", "127.0.0.1", 80, "/")),
@@ -87,7 +89,7 @@ def test_a_url_is_taken_apart(url, parts):
 
 def others(parts: SplitURL) -> SplitURL:
     """Return what others may see of *parts*."""
-    return parts._replace(host=parts.host.partition("%")[0], userinfo="")
+    return parts._replace(host=parts.host.partition("%")[0], userinfo="", fragment="")
 
 
 @pytest.mark.parametrize(
@@ -115,18 +117,24 @@ def test_what_is_made_of_the_parts(url, origin, authority, text):
 @pytest.mark.parametrize(
     ("target", "sent"),
     [
-        # Byte for byte: what is legal stays as it is, in whatever spelling.
+        # Byte for byte: what a browser leaves stays as it is, in whatever spelling.
         ("/%7euser/%2F%2f/~", "/%7euser/%2F%2f/~"),
         ("/a;b=c,d/!$&'()*+=:@", "/a;b=c,d/!$&'()*+=:@"),
         ("/?a=b+c%20d&&=/?", "/?a=b+c%20d&&=/?"),
         ("/%41", "/%41"),
-        # What is not is escaped.
+        ("/100%", "/100%"),
+        ("/%zz/%4", "/%zz/%4"),
+        ("/%%41", "/%%41"),
+        ("/a[0]|b'", "/a[0]|b'"),
+        ("/?q=[1]|2", "/?q=[1]|2"),
+        ("/?{}|\\^`[]%%4?", "/?{}|\\^`[]%%4?"),
+        # What a browser escapes is escaped: in a path other characters than in a query.
         ("/a b", "/a%20b"),
-        ("/100%", "/100%25"),
-        ("/%zz/%4", "/%25zz/%254"),
-        ("/%%41", "/%25%41"),
-        ('/<>"{}|\\^`[]', "/%3C%3E%22%7B%7D%7C%5C%5E%60%5B%5D"),
-        ("/?q=[1]|2", "/?q=%5B1%5D%7C2"),
+        ("/?a b", "/?a%20b"),
+        ('/<>"{}^`', "/%3C%3E%22%7B%7D%5E%60"),
+        ("/?<>\"'", "/?%3C%3E%22%27"),
+        # A browser turns it into a slash, others leave it: escaped, it has one meaning.
+        ("/a\\b", "/a%5Cb"),
         ("/é/€/😀", "/%C3%A9/%E2%82%AC/%F0%9F%98%80"),
         ("/e\u0301", "/e%CC%81"),
         ("/\xa0\u3000x", "/%C2%A0%E3%80%80x"),
@@ -134,9 +142,71 @@ def test_what_is_made_of_the_parts(url, origin, authority, text):
         ("/\udcff\udc80", "/%FF%80"),
     ],
 )
-def test_only_what_is_not_legal_is_escaped(target, sent):
+def test_what_a_browser_escapes_is_escaped(target, sent):
     assert split_url(f"http://a.test{target}").target == sent
     assert split_url(f"http://a.test{sent}").target == sent
+
+
+# https://url.spec.whatwg.org/#percent-encoded-bytes, of the visible ASCII characters
+QUERY_SET = set('"#<>')
+SPECIAL_QUERY_SET = QUERY_SET | {"'"}
+PATH_SET = QUERY_SET | set("?^`{}")
+FRAGMENT_SET = set('"<>`')
+
+
+@pytest.mark.parametrize(
+    ("before", "escaped", "delimiters"),
+    [
+        ("/", PATH_SET | {"\\"}, "#?"),
+        ("/?", SPECIAL_QUERY_SET, "#"),
+        ("/#", FRAGMENT_SET, ""),
+    ],
+)
+def test_the_percent_encode_sets_are_those_of_the_url_standard(before, escaped, delimiters):
+    for char in map(chr, range(0x21, 0x7F)):
+        if char not in delimiters:
+            sent = f"%{ord(char):02X}" if char in escaped else char
+            parts = split_url(f"http://a.test{before}{char}")
+            assert parts.text + parts.fragment == f"http://a.test{before}{sent}"
+            # Only a URL that goes out as it stands is sent without being split.
+            plain = PLAIN_TARGET.fullmatch(f"{before}{char}") is not None
+            assert plain is (sent == char and before != "/#")
+
+
+@pytest.mark.parametrize("target", ["/", "/a{b}|\\^`<>\"'%zz?#?x", "//b.test/../%41"])
+def test_a_raw_target_is_sent_as_it_is(target):
+    assert check_raw_target(target) == target
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "text"),
+    [
+        ("", InvalidURL, "target must begin with '/', got '': a connection sends any other one, "),
+        ("@b.test/", InvalidURL, "target must begin with '/', got '@b.test/': a connection "),
+        ("*", InvalidURL, "target must begin with '/', got '*': a connection "),
+        ("http://b.test/", InvalidURL, "target must begin with '/', got 'http://b.test/': a "),
+        ("/a b", InvalidURL, "URL can't contain control characters. '/a b' (found at least ' ')"),
+        ("/\r\nX: y", InvalidURL, "URL can't contain control characters. '/\\r\\nX: y' "),
+        ("/\x7f", InvalidURL, "URL can't contain control characters. '/\\x7f' "),
+        ("/é", InvalidURL, "target must be ASCII, got '/é'"),
+        (b"/", TypeError, "target must be a str, not bytes: b'/'"),
+    ],
+)
+def test_a_raw_target_that_could_be_more_is_refused(target, error, text):
+    assert refused(error, check_raw_target, target).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "fragment"),
+    [
+        ("http://a.test/#/route?x=1#y", "#/route?x=1#y"),
+        ('http://a.test/#a b"<>`', "#a%20b%22%3C%3E%60"),
+        ("http://a.test/#é%zz{}|\\^[]'", "#%C3%A9%zz{}|\\^[]'"),
+    ],
+)
+def test_a_fragment_is_kept_and_escaped_as_a_browser_does(url, fragment):
+    assert split_url(url).fragment == fragment
+    assert split_url(url).text == "http://a.test/"
 
 
 @pytest.mark.parametrize(
@@ -511,9 +581,12 @@ def test_what_is_accepted_is_fit_for_the_wire_and_stays_the_same(url):
     check_host_field(parts.authority)
     assert parts.host.isascii()
     assert parts.host.partition("%")[0] == parts.host.partition("%")[0].lower()
-    assert parts.text.isascii()
-    assert not re.search(r"[\x00-\x20\x7f\\#]", parts.text)
-    assert split_url(parts.text) == others(parts)
+    whole = parts.text + parts.fragment
+    assert whole.isascii()
+    assert not re.search(r"[\x00-\x20\x7f]", whole)
+    assert not re.search(r"#|\\", parts.text.partition("?")[0])
+    assert split_url(whole)._replace(fragment="") == others(parts)
+    assert split_url(whole).fragment == parts.fragment
 
 
 @given(URLS)
@@ -607,7 +680,7 @@ def test_both_ways_lead_to_the_same_host(name):
 @pytest.mark.parametrize(
     ("location", "url"),
     [
-        # RFC 3986 §5.4.1, without the fragments
+        # RFC 3986 §5.4.1
         ("g", "http://a/b/c/g"),
         ("./g", "http://a/b/c/g"),
         ("g/", "http://a/b/c/g/"),
@@ -615,12 +688,12 @@ def test_both_ways_lead_to_the_same_host(name):
         ("//g", "http://g"),
         ("?y", "http://a/b/c/d;p?y"),
         ("g?y", "http://a/b/c/g?y"),
-        ("#s", "http://a/b/c/d;p?q"),
-        ("g#s", "http://a/b/c/g"),
-        ("g?y#s", "http://a/b/c/g?y"),
+        ("#s", "http://a/b/c/d;p?q#s"),
+        ("g#s", "http://a/b/c/g#s"),
+        ("g?y#s", "http://a/b/c/g?y#s"),
         (";x", "http://a/b/c/;x"),
         ("g;x", "http://a/b/c/g;x"),
-        ("g;x?y#s", "http://a/b/c/g;x?y"),
+        ("g;x?y#s", "http://a/b/c/g;x?y#s"),
         ("", "http://a/b/c/d;p?q"),
         (".", "http://a/b/c/"),
         ("./", "http://a/b/c/"),
@@ -647,7 +720,7 @@ def test_both_ways_lead_to_the_same_host(name):
         ("g;x=1/../y", "http://a/b/c/y"),
         ("g?y/./x", "http://a/b/c/g?y/./x"),
         ("g?y/../x", "http://a/b/c/g?y/../x"),
-        ("g#s/../x", "http://a/b/c/g"),
+        ("g#s/../x", "http://a/b/c/g#s/../x"),
         # Where urllib.parse.urljoin does something else
         ("?", "http://a/b/c/d;p?"),
         ("x//y", "http://a/b/c/x//y"),
@@ -658,7 +731,7 @@ def test_both_ways_lead_to_the_same_host(name):
         ("//g/..", "http://g/"),
         ("https://g", "https://g"),
         ("HTTP://G/x", "HTTP://G/x"),
-        ("http://u:p@g:81/x#f", "http://u:p@g:81/x"),
+        ("http://u:p@g:81/x#f", "http://u:p@g:81/x#f"),
         ("g:8", None),
         (" \tg\t ", "http://a/b/c/g"),
         ("1:2", "http://a/b/c/1:2"),
@@ -691,11 +764,12 @@ def test_a_location_with_a_scheme_and_no_host_is_refused(location):
         (b"/caf\xc3\xa9?q=\xe2\x82\xac", "http://a.test/caf%C3%A9?q=%E2%82%AC"),
         (b"caf\xe9", "http://a.test/x/caf%E9"),
         (b"?\xff", "http://a.test/x/y?%FF"),
-        (b"/%C3%A9\xc3\xa9%", "http://a.test/%C3%A9%C3%A9%25"),
+        (b"/%C3%A9\xc3\xa9%", "http://a.test/%C3%A9%C3%A9%"),
+        (b"/[x]|{y}?[x]|{y}'", "http://a.test/[x]|%7By%7D?[x]|{y}%27"),
         (b"/a b", "http://a.test/a%20b"),
         (b"//b\xc3\xbccher.test/\xc3\xbc", "http://xn--bcher-kva.test/%C3%BC"),
         (b"http://b\xc3\xbccher.test", "http://xn--bcher-kva.test/"),
-        (b"http://b.test/#\xc3\xbc", "http://b.test/"),
+        (b"http://b.test/#\xc3\xbc \t\x01{", "http://b.test/#%C3%BC%20%09%01{"),
         (b"http://b.test?\xfc", "http://b.test/?%FC"),
         (b"/x//\xfc", "http://a.test/x//%FC"),
         (b"?u=http://b.test/\xfc", "http://a.test/x/y?u=http://b.test/%FC"),
@@ -703,7 +777,8 @@ def test_a_location_with_a_scheme_and_no_host_is_refused(location):
 )
 def test_bytes_of_a_location_keep_their_values(received, url):
     joined = join_location("http://a.test/x/y?z", received.decode("latin-1"))
-    assert split_url(joined).text == url
+    parts = split_url(joined)
+    assert parts.text + parts.fragment == url
 
 
 @pytest.mark.parametrize(
@@ -861,8 +936,8 @@ def test_params_are_added(params, query):
         ("http://a.test/?a=0", "http://a.test/?a=0&b=1"),
         ("http://a.test/?a=0&", "http://a.test/?a=0&b=1"),
         ("http://a.test/?b=0", "http://a.test/?b=0&b=1"),
-        ("http://a.test/#f?a", "http://a.test/?b=1"),
-        ("http://a.test/?a=0#f", "http://a.test/?a=0&b=1"),
+        ("http://a.test/#f?a", "http://a.test/?b=1#f?a"),
+        ("http://a.test/?a=0#f", "http://a.test/?a=0&b=1#f"),
     ],
 )
 def test_params_stand_behind_those_that_are_there(url, with_params):

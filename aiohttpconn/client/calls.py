@@ -14,36 +14,29 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from ..exceptions import (
-    RedirectRefused,
-    TooManyRedirects,
-    TotalTimeout,
-    describe,
-)
+from ..exceptions import RedirectRefused, TotalTimeout, describe
 from ..http11.semantics import COMMON_METHODS
 from ..pool.rate_limit import retry_after
 from ..pool.requests import (
     SendOptions,
     abandon,
 )
-from ..urls import SplitURL, add_params, join_base, split_url
+from ..urls import SplitURL, add_params, check_raw_target, join_base, split_url
 from .auth.asking import ask, is_asked, may_wait
-from .auth.schemes import Auth, Basic
+from .auth.schemes import Auth, basic_of
 from .content.encode import Content, encode_content
 from .content.reading import codings_of, decode_body, read_body
-from .cookies.given import cookie_header
-from .redirects import REDIRECTS, redirect_target, strip_body, strip_secrets
+from .cookies.given import cookie_pairs_of, join_cookies
+from .redirects import REDIRECTS, check_redirect, redirect_target, strip_body, strip_secrets
 from .request import Request
-from .response import Response
+from .response import Response, keep_error_body
 from .retries import backoff, may_retry
 from .sending import Sending
 from .settings import check_options, merge_params, route_for
 
 if TYPE_CHECKING:
     from ..response import HTTPResponse
-    from ..urls import ParamsLike
     from .cookies.store import CookieStore
     from .redirects import Redirect
     from .retries import Retry
@@ -91,17 +84,18 @@ class Call:
         # Methods are case-sensitive, but a caller who writes "get" means GET
         # (https://fetch.spec.whatwg.org normalizes the same way).
         self._method = upper if upper in COMMON_METHODS else method
-        self._url = self._target_url(url, options.get("params"))
+        self._url = self._target_url(url, options)
         self._fields = state.fields_for(settings, options.get("headers"))
         self._content = self._encode(options)
         self._auth = settings.auth
         if self._url.userinfo:
             if "auth" not in options:
-                self._auth = _basic(self._url.userinfo)
+                self._auth = basic_of(self._url.userinfo)
             self._url = self._url._replace(userinfo="")
         self._url_text = self._url.text
+        self._whole_url = self._url_text + self._url.fragment
         own = options.get("cookies", {})
-        self._own_cookies = cookie_header(own)
+        self._own_cookies = cookie_pairs_of(own)
         self._cookies = None if own is None else state.cookies
         # When the call asked for the request that is under way.
         self._asked = began
@@ -114,10 +108,15 @@ class Call:
         """The URL of the next request, without user and password."""
         return self._url_text
 
-    def _target_url(self, url: str, params: ParamsLike | None) -> SplitURL:
+    def _target_url(self, url: str, options: Mapping[str, Any]) -> SplitURL:
         state = self._state
         if state.base_url and isinstance(url, str):
             url = join_base(state.base_url, url)
+        params, target = options.get("params"), options.get("target")
+        if target is not None:
+            if params:
+                raise ValueError("params= and target= exclude each other: target= is sent as it is")
+            return split_url(url)._replace(target=check_raw_target(target))
         pairs = merge_params(state.params, params) if params else state.params
         if pairs and isinstance(url, str):
             url = add_params(url, pairs)
@@ -165,7 +164,12 @@ class Call:
                 notable = search_notable(raw.head or b"") is not None
                 if notable and self._cookies is not None:
                     keep_cookies(self._cookies, self._url, raw)
-                redirect, refused = self._redirect(raw), None
+                try:
+                    redirect, refused = self._redirect(raw), None
+                except RedirectRefused as exc:
+                    exc.response = await self._refused(raw, sent, head_at)
+                    exc.history = [*self._history, exc.response]
+                    raise
                 again = redirect is not None
                 if raw.status == 401 and request is not None and self._may_challenge():
                     again, refused = await self._challenged(request, raw, sent, head_at, notable)
@@ -177,7 +181,7 @@ class Call:
                     # Nobody reads this body, so it is not decoded.
                     abandon(raw)
                     response = Response(
-                        raw, self._url_text, b"", self._asked, sent, head_at, head_at
+                        raw, self._whole_url, b"", self._asked, sent, head_at, head_at
                     )
                 else:
                     response = await self._finish(raw, sent, head_at, notable, self._stream)
@@ -266,8 +270,9 @@ class Call:
         settings, url = self._settings, self._url_text
         codings = codings_of(raw, url) if notable and settings.decompress else []
         max_body, max_ratio = limits = settings.max_body, settings.max_ratio
+        whole = self._whole_url
         if stream:
-            return Response(raw, url, None, self._asked, sent, head_at, None, codings, limits)
+            return Response(raw, whole, None, self._asked, sent, head_at, None, codings, limits)
         if max_body is None and self._stream:
             # The caller wants no body in memory, whatever its size.
             max_body = MAX_REFUSAL
@@ -275,7 +280,7 @@ class Call:
         ended = monotonic()
         if codings:
             data = decode_body(raw, data, codings, url, (max_body, max_ratio))
-        return Response(raw, url, data, self._asked, sent, head_at, ended)
+        return Response(raw, whole, data, self._asked, sent, head_at, ended)
 
     # -------------------------------------------------------------------------- cookies
 
@@ -285,7 +290,8 @@ class Call:
             return
         store = self._cookies
         kept = store.header_for(self._url) if store is not None else ""
-        if cookies := "; ".join(filter(None, (kept, self._own_cookies))):
+        own = self._own_cookies
+        if cookies := join_cookies(kept, own) if own else kept:
             request.headers["Cookie"] = cookies
 
     # --------------------------------------------------------- redirects and challenges
@@ -305,9 +311,15 @@ class Call:
                 allow_downgrade=settings.allow_downgrade,
             )
             if redirect is not None:
-                self._check(redirect)
+                content = self._content
+                check_redirect(
+                    redirect,
+                    [*(response.url for response in self._history), self._url_text],
+                    settings.max_redirects,
+                    content is None or content.can_replay,
+                )
         except RedirectRefused as exc:
-            exc.history = [*self._history]
+            exc.location = locations[0]
             raise describe(
                 exc,
                 method=self._method,
@@ -319,33 +331,31 @@ class Call:
             ) from exc.__cause__
         return redirect
 
-    def _check(self, redirect: Redirect) -> None:
-        """Raise ``RedirectRefused`` for one redirect too many, or a body that is consumed."""
-        most = self._settings.max_redirects
-        if len(self._history) >= most:
-            way = [*(response.url for response in self._history), self._url_text, redirect.url.text]
-            # The last ones show whether they form a loop; "history" has all of them.
-            shown = [*way[:1], "...", *way[-3:]] if len(way) > 4 else way
-            raise TooManyRedirects(f"more than max_redirects={most}: {' → '.join(shown)}")
-        content = self._content
-        if redirect.keeps_body and content is not None and not content.can_replay:
-            raise RedirectRefused(
-                f"the redirect to {redirect.url.text} needs the body again, but it came from an "
-                "iterator or stream that has been consumed"
-            )
+    async def _refused(self, raw: HTTPResponse, sent: float, head_at: float) -> Response:
+        """Return *raw*, a redirect that is refused, with the body that an error keeps."""
+        settings, url = self._settings, self._whole_url
+        limits = None, settings.max_ratio
+        response = Response(raw, url, None, self._asked, sent, head_at, None, (), limits)
+        response.history = tuple(self._history)
+        await keep_error_body(response, decode=settings.decompress)
+        return response
 
     def _follow(self, redirect: Redirect) -> None:
         """Turn the call to the request that *redirect* asks for."""
         if not redirect.keeps_body:
             self._content = None
             strip_body(self._fields)
-        if redirect.crosses:
+        if redirect.upgrades:
+            # It was for the proxy, and the server would get it now.
+            self._fields.pop("Proxy-Authorization", None)
+        elif redirect.crosses:
             strip_secrets(self._fields)
             self._auth = None
-            self._own_cookies = ""
+            self._own_cookies = {}
         self._method = redirect.method
         self._url = redirect.url
         self._url_text = redirect.url.text
+        self._whole_url = self._url_text + redirect.url.fragment
 
     def _may_challenge(self) -> bool:
         """Whether to ask the call's ``Auth`` about a 401: the request could go out again."""
@@ -422,10 +432,3 @@ def keep_cookies(store: CookieStore, url: SplitURL, raw: HTTPResponse) -> None:
     lines = [value for name, value in raw.raw_headers if name.lower() == "set-cookie"]
     if lines:
         store.extract(url, lines)
-
-
-def _basic(userinfo: str) -> Basic:
-    """Return the Basic authentication of a URL's user and password."""
-    user, _, password = userinfo.partition(":")
-    # Percent-encoded bytes that are not UTF-8 keep their values.
-    return Basic(*(unquote(text, errors="surrogateescape") for text in (user, password)))

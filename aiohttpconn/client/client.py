@@ -371,7 +371,7 @@ class Client:
             client = self._derived({"timeout": patience})
         own: Any = {
             name: options.pop(name)
-            for name in ("content", "json", "data", "files", "cookies")
+            for name in ("target", "content", "json", "data", "files", "cookies")
             if name in options
         }
         return FetchMany(client._derived(options), items, concurrency, ordered, own)
@@ -404,7 +404,8 @@ class Client:
         check_options(options)
         # An iterator can be read once, but each attempt is a request of its own.
         options["params"] = params = as_pairs(options.get("params"))
-        whole = Call(self._state, "GET", url, {"params": params}, stream=True, began=0.0).url
+        place: RequestOptions = {"params": params, "target": options.get("target")}
+        whole = Call(self._state, "GET", url, place, stream=True, began=0.0).url
         max_body = self._state.settings.changed(options).max_body
         return await download(self, url, path, resume, progress, options, whole, max_body)
 

@@ -35,6 +35,7 @@ def parse_links(values: Iterable[str], base: str) -> dict[str, dict[str, str]]:
     first syntax error, and reading all of them at ``MAX_LINKS`` and ``MAX_LENGTH``.
     """
     found: dict[str, dict[str, str]] = {}
+    base = base.partition("#")[0]
     links_left, length_left = MAX_LINKS, MAX_LENGTH
     for value in values:
         at = 0

@@ -8,14 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..exceptions import InvalidURL, RedirectRefused, quote, redact
+from ..exceptions import InvalidURL, RedirectRefused, TooManyRedirects, quote, redact
 from ..http11.semantics import FIRST_ORIGIN_ONLY, OF_THE_BODY
-from ..urls import SplitURL, join_location, split_url
+from ..urls import PORTS, SplitURL, join_location, split_url
 
 if TYPE_CHECKING:
     from .fields import Fields
 
-__all__ = ["REDIRECTS", "Redirect", "redirect_target", "strip_body", "strip_secrets"]
+__all__ = [
+    "REDIRECTS",
+    "Redirect",
+    "check_redirect",
+    "redirect_target",
+    "strip_body",
+    "strip_secrets",
+]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that redirect automatically (RFC 9110 §15.4). 300 and 304 do not."""
@@ -29,6 +36,8 @@ class Redirect(NamedTuple):
     keeps_body: bool
     crosses: bool
     """Whether the redirect leads to another origin."""
+    upgrades: bool
+    """Whether it leads from http to https on the same host, and both on their default ports."""
 
 
 def redirect_target(
@@ -64,6 +73,9 @@ def redirect_target(
             f"{redact(target.text)} is not encrypted, and {url.text} is: allow_downgrade=True "
             "follows it"
         )
+    if not target.fragment:
+        # RFC 9110 §10.2.2: the new URL inherits it.
+        target = target._replace(fragment=url.fragment)
     changed = method != "HEAD" and (status == 303 or (status in (301, 302) and method == "POST"))
     return Redirect(
         # User and password of a Location come from the server, not from the caller.
@@ -71,7 +83,26 @@ def redirect_target(
         "GET" if changed else method,
         keeps_body=not (changed or status == 303),
         crosses=target.origin != url.origin,
+        upgrades=(url.scheme, url.port) == ("http", PORTS["http"])
+        and target.origin == ("https", url.host, PORTS["https"]),
     )
+
+
+def check_redirect(redirect: Redirect, way: list[str], most: int, can_replay: bool) -> None:
+    """Raise ``RedirectRefused`` for one redirect too many, or a body that is consumed.
+
+    *way*: the URLs from the first to the one that redirects. *most*: ``max_redirects``.
+    """
+    if len(way) > most:
+        way = [url.partition("#")[0] for url in [*way, redirect.url.text]]
+        # The last ones show whether they form a loop; "history" has all of them.
+        shown = [*way[:1], "...", *way[-3:]] if len(way) > 4 else way
+        raise TooManyRedirects(f"more than max_redirects={most}: {' → '.join(shown)}")
+    if redirect.keeps_body and not can_replay:
+        raise RedirectRefused(
+            f"the redirect to {redirect.url.text} needs the body again, but it came from an "
+            "iterator or stream that has been consumed"
+        )
 
 
 def strip_secrets(fields: Fields) -> None:

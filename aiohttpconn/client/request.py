@@ -65,7 +65,7 @@ class Request:
 
     @property
     def url(self) -> str:
-        """The URL, without user and password."""
+        """The URL, without user, password and fragment."""
         return self._url
 
     @property

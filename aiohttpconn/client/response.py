@@ -257,7 +257,7 @@ class Response:
         if self._content is None:
             codings = self._unread_codings()
             data = await read_body(self.raw, self._limits[0], bool(codings))
-            self._content = decode_body(self.raw, data, codings, self.url, self._limits)
+            self._content = decode_body(self.raw, data, codings, self._sent_url(), self._limits)
             self._ended = monotonic()
         return self._content
 
@@ -299,7 +299,7 @@ class Response:
                     raise too_large(self.raw, max_body)
                 yield piece
         else:
-            async for piece in decoded_pieces(self.raw, codings, self.url, self._limits):
+            async for piece in decoded_pieces(self.raw, codings, self._sent_url(), self._limits):
                 yield piece
         self._ended = monotonic()
 
@@ -356,7 +356,11 @@ class Response:
             self.raw.close()
 
     def _context(self) -> str:
-        return f"{self.method} {cut_url(self.url)}"
+        return f"{self.method} {cut_url(self._sent_url())}"
+
+    def _sent_url(self) -> str:
+        """Return the URL without its fragment, which was not sent and may hold a secret."""
+        return self.url.partition("#")[0]
 
     def _unread_codings(self) -> Sequence[str]:
         """Return the codings of a stream; raise ``RuntimeError`` if it can no longer be read."""

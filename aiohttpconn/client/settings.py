@@ -65,6 +65,7 @@ class RequestOptions(TypedDict, total=False):
 
     headers: HeadersLike | None
     params: ParamsLike | None
+    target: str | None
     content: BodyLike | None
     json: Any
     data: DataLike | None

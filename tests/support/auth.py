@@ -26,6 +26,10 @@ class Request:
     def authorization(self) -> str | None:
         return self.headers.get("Authorization")
 
+    @property
+    def target(self) -> str:
+        return f"/{self.url.split('/', 3)[3]}"
+
 
 @dataclass
 class Response:

@@ -77,13 +77,15 @@ class Digest(Auth):
         before = headers.get("Authorization")
         if before is not None and before not in self._sent:
             return
-        url = split_url(request.url)
-        challenge = self._challenges.get(url.origin)
+        origin = split_url(request.url).origin
+        challenge = self._challenges.get(origin)
         if challenge is None:
             headers.pop("Authorization", None)
             return
-        self._challenges.move_to_end(url.origin)
-        answer = challenge.answer(request.method, url.target, self._username, self._password)
+        self._challenges.move_to_end(origin)
+        # The server compares it with the request line.
+        uri = request.target
+        answer = challenge.answer(request.method, uri, self._username, self._password)
         headers["Authorization"] = answer
         *repeated, repeats = _repeated.get()
         if repeated != [id(self), request.method, request.url]:

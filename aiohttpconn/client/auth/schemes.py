@@ -14,6 +14,7 @@ import re
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from urllib.parse import unquote
 
 from ...exceptions import InvalidURL
 from ...net.tunnel import encode_basic
@@ -33,6 +34,7 @@ __all__ = [
     "Bearer",
     "Netrc",
     "as_auth",
+    "basic_of",
     "encode_credential",
     "is_fixed",
     "lock_of",
@@ -124,6 +126,13 @@ class Basic(_Fixed):
                 "a user name for Basic authentication must have no colon (RFC 7617 §2)"
             )
         super().__init__(encode_basic(b"%b:%b" % (user, secret)))
+
+
+def basic_of(userinfo: str) -> Basic:
+    """Return the Basic authentication of a URL's user and password."""
+    user, _, password = userinfo.partition(":")
+    # Percent-encoded bytes that are not UTF-8 keep their values.
+    return Basic(*(unquote(text, errors="surrogateescape") for text in (user, password)))
 
 
 class Bearer(_Fixed):

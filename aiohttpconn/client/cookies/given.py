@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ...urls import SplitURL
 
-__all__ = ["cookie_header", "store_of"]
+__all__ = ["cookie_pairs_of", "join_cookies", "store_of"]
 
 
 def store_of(
@@ -43,23 +43,29 @@ def store_of(
     return CookieStore(cookies)
 
 
-def cookie_header(cookies: Mapping[str, str] | None) -> str:
-    """Return the ``cookies=`` of a request as a Cookie field's value.
+def cookie_pairs_of(cookies: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the ``cookies=`` of a request as "name=value" by name.
 
     Raises ``TypeError`` and ``ValueError``.
     """
     if cookies is None:
-        return ""
+        return {}
     if not isinstance(cookies, Mapping):
         raise TypeError(
             f"cookies must be a mapping of names to values or None, not {type(cookies).__name__}"
         )
-    if not cookies:
-        return ""
-    pairs = [(name, _cookie_value(name, value)) for name, value in cookies.items()]
-    for name, value in pairs:
+    pairs = {}
+    for name, given in cookies.items():
+        value = _cookie_value(name, given)
         check_cookie(name, value)
-    return "; ".join(f"{name}={value}" for name, value in pairs)
+        pairs[name] = f"{name}={value}"
+    return pairs
+
+
+def join_cookies(kept: str, own: Mapping[str, str]) -> str:
+    """Return a Cookie field's value: those *kept* that *own* does not replace, then *own*."""
+    left = [pair for pair in kept.split("; ") if pair and pair.partition("=")[0] not in own]
+    return "; ".join([*left, *own.values()])
 
 
 def _cookie_value(name: Any, value: Any) -> str:
