@@ -38,14 +38,25 @@ _NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 _NATIVE_READS = (io.BufferedReader.read, io.BufferedRandom.read, io.FileIO.read)
 
+_FILES = (io.BufferedReader, io.BufferedRandom, io.FileIO)
+
+# Modules and their classes; those that are not imported have made no file.
+_DECOMPRESSORS = (
+    ("gzip", "GzipFile"),
+    ("bz2", "BZ2File"),
+    ("lzma", "LZMAFile"),
+    ("zipfile", "ZipExtFile"),
+    ("compression.zstd", "ZstdFile"),
+)
+
 _BYTES_LIKE = (bytes, bytearray, memoryview, array.array, mmap.mmap)
 
 
 class Body:
     """A request's body: in memory (``data``), a regular file (``file``), or blocks to be read.
 
-    ``length`` is its size in bytes, None if only reading it tells. ``offset`` is where it
-    starts in ``file``. ``may_block``: whether the next block may take for ever, because the
+    ``length`` is its size in bytes, None if only reading it tells. ``offset`` is where a file
+    of known length starts. ``may_block``: whether the next block may take for ever, because the
     caller's own code awaits, or a pipe is read. ``reuses_buffer``: whether a block is valid only
     until the next.
     """
@@ -102,7 +113,7 @@ class Body:
         """Call the source's ``read``; in a thread if it has a descriptor."""
         source = self._source
         is_text = isinstance(source, io.TextIOBase)
-        in_thread = self.file is not None or _has_descriptor(source)
+        in_thread = self.file is not None or _has_descriptor(_unwrapped(source))
         loop = asyncio.get_running_loop()
         left = self.length
         while left is None or left > 0:
@@ -176,7 +187,8 @@ def make_body(body: Any, blocksize: int) -> Body:
     """Return *body* as a ``Body``; ``TypeError``, which lists the types, for anything else.
 
     A str is encoded as ISO-8859-1, as http.client does; ``UnicodeEncodeError`` says how to
-    encode others. The length of a regular file counts from its position.
+    encode others. The length of a file that can seek counts from its position; ``ValueError``
+    if it does not come back from its end.
     """
     made = Body(body, blocksize)
     if type(body) is bytes:
@@ -244,21 +256,21 @@ def encode_text(text: str, what: str) -> bytes:
 
 
 def _look_at_file(made: Body, body: Any) -> None:
-    """Set ``file``, ``offset`` and ``length`` if *body* is a regular file, read unchanged.
-
-    Only the file classes of ``io`` count: a GzipFile has a descriptor, too, of other bytes.
-    """
-    made.may_block = made.may_block or _has_descriptor(body)
+    """Set ``length`` and ``offset`` if *body* tells them, and ``file`` if it is a regular file."""
     file = _unwrapped(body)
+    made.may_block = made.may_block or _has_descriptor(file)
     raw = getattr(file, "raw", file)
-    if not isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)):
-        return
-    if not isinstance(raw, io.FileIO):
+    if not isinstance(file, _FILES) or not isinstance(raw, io.FileIO):
+        # A GzipFile has a descriptor, too, of other bytes than those that it reads.
+        _measure(made, file)
         return
     try:
         if isinstance(file, io.BufferedRandom):
             file.flush()  # its buffer may hold bytes that were written
         status = os.fstat(raw.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            _measure(made, file)
+            return
         offset = file.tell()
         size = max(0, status.st_size - offset)
         if not size and hasattr(os, "pread") and os.pread(raw.fileno(), 1, offset):
@@ -266,24 +278,91 @@ def _look_at_file(made: Body, body: Any) -> None:
             return
     except (OSError, ValueError):
         return
-    if stat.S_ISREG(status.st_mode):
-        made.may_block = False
-        made.file = file  # type: ignore[assignment]
-        made.offset = offset
-        made.length = size
-        made.reuses_buffer = _reads_natively(file, raw)
+    made.may_block = False
+    made.file = file  # type: ignore[assignment]
+    made.offset = offset
+    made.length = size
+    made.reuses_buffer = _reads_natively(file, raw)
+
+
+def _measure(made: Body, file: Any) -> None:
+    """Set ``length`` and ``offset`` if *file* can seek to its end and back.
+
+    A length of 0 has to be certain: there are objects whose ``seek`` does nothing. Raises
+    ``ValueError`` for a file that does not come back.
+    """
+    start = _position(file)
+    if start is None:
+        return
+    try:
+        file.seek(0, io.SEEK_END)
+        end = file.tell()
+    except Exception:
+        end = start
+    try:
+        file.seek(start)
+        back = file.tell()
+    except Exception as exc:
+        if end == start:
+            return  # it has never moved
+        raise _lost(file, start) from exc
+    if back != start:
+        raise _lost(file, start)
+    if end > start or _is_at_end(file):
+        made.offset, made.length = start, max(0, end - start)
+
+
+def _position(file: Any) -> int | None:
+    """Return the position of *file*; None if it cannot seek, or if its end is of no use."""
+    names = ("read", "tell", "seek")
+    if any(inspect.iscoroutinefunction(getattr(file, name, None)) for name in names):
+        return None
+    if isinstance(file, io.TextIOBase) or _is_text(file) or not hasattr(file, "seek"):
+        return None
+    # Seeking to their end means decompressing all of it.
+    raw = getattr(file, "raw", file)
+    for module, name in _DECOMPRESSORS:
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None and isinstance(raw, kind):
+            return None
+    try:
+        start = file.tell()
+        if type(start) is int:
+            return start if not hasattr(file, "seekable") or file.seekable() else None
+    except Exception:  # any class of a caller's may raise anything
+        return None
+    if inspect.iscoroutine(start):
+        start.close()
+    return None
+
+
+def _is_at_end(file: Any) -> bool:
+    """Whether nothing follows, for certain and without reading: it would be lost."""
+    if isinstance(file, io.BytesIO):
+        return True
+    buffered = isinstance(file, (io.BufferedReader, io.BufferedRandom))
+    return buffered and not _has_descriptor(file) and not file.peek(1)
+
+
+def _lost(file: Any, start: int) -> ValueError:
+    return ValueError(
+        f"a {type(file).__name__} does not go back to its position {start}: its seek() is wrong"
+    )
 
 
 def _unwrapped(body: Any) -> Any:
     """Return the file in a wrapper of tempfile's, anything else unchanged.
 
     Only tempfile's: the ``read`` of a caller's object may return other bytes than its ``file``.
+    ``fileno()`` of a SpooledTemporaryFile would move its content to the disk.
     """
-    wrapper = getattr(sys.modules.get("tempfile"), "_TemporaryFileWrapper", None)
-    if type(body) is not wrapper:
-        return body
-    file = body.file
-    return file if getattr(inspect.unwrap(body.read), "__self__", None) is file else body
+    tempfile = sys.modules.get("tempfile")
+    if type(body) is getattr(tempfile, "_TemporaryFileWrapper", None):
+        file = body.file
+        return file if getattr(inspect.unwrap(body.read), "__self__", None) is file else body
+    if type(body) is getattr(tempfile, "SpooledTemporaryFile", None) and "read" not in vars(body):
+        return getattr(body, "_file", body)
+    return body
 
 
 def _reads_natively(file: Any, raw: io.FileIO) -> bool:

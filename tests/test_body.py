@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import array
+import bz2
 import gzip
 import io
+import lzma
 import mmap
 import os
+import tarfile
 import tempfile
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -172,12 +176,209 @@ async def test_a_binary_body_that_reads_text_is_a_type_error():
     assert str(info.value) == "read() of a binary body returned str: 'text'"
 
 
-async def test_bytesio_is_read_in_blocks_and_from_its_position():
-    file = io.BytesIO(b"0123456789")
+# Files that can seek -----------------------------------------------------------------------------
+
+
+class Seeking:
+    """An object that reads, seeks and tells, and is no class of io."""
+
+    def __init__(self, data=b"0123456789", **methods) -> None:
+        self.inner = io.BytesIO(data)
+        for name in ("read", "seek", "tell"):
+            setattr(self, name, getattr(self.inner, name))
+        for name, method in methods.items():
+            setattr(self, name, method)
+
+
+def spooled(mode="w+b", rolled=False):
+    file = tempfile.SpooledTemporaryFile(mode=mode)  # noqa: SIM115 - closed by its user
+    file.write(b"0123456789" if "b" in mode else "0123456789")
+    if rolled:
+        file.rollover()
+    return file
+
+
+def tar_member():
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        member = tarfile.TarInfo("a")
+        member.size = 10
+        tar.addfile(member, io.BytesIO(b"0123456789"))
+    made.seek(0)
+    return tarfile.open(fileobj=made).extractfile("a")
+
+
+SEEKING = {
+    "BytesIO": lambda: io.BytesIO(b"0123456789"),
+    "a subclass": lambda: type("Own", (io.BytesIO,), {})(b"0123456789"),
+    "BufferedReader": lambda: io.BufferedReader(io.BytesIO(b"0123456789")),
+    "BufferedRandom": lambda: io.BufferedRandom(io.BytesIO(b"0123456789")),
+    "SpooledTemporaryFile": spooled,
+    "a member of a tar file": tar_member,
+    "own": Seeking,
+    "own, seekable": lambda: Seeking(seekable=lambda: True),
+}
+
+
+@pytest.mark.parametrize("kind", SEEKING)
+async def test_a_file_that_can_seek_has_a_length_from_its_position_on(kind):
+    file = SEEKING[kind]()
     file.seek(3)
     made = make_body(file, BLOCKSIZE)
-    assert (made.length, made.file) == (None, None)
+    assert (made.length, made.offset, made.file, made.may_block) == (7, 3, None, False)
+    assert file.tell() == 3
     assert await blocks(made) == [b"3456", b"789"]
+    if hasattr(file, "close"):
+        file.close()
+
+
+async def test_a_spooled_file_stays_in_memory():
+    """Its fileno() would move it to the disk."""
+    with spooled() as file:
+        file.seek(0)
+        await blocks(make_body(file, BLOCKSIZE))
+        assert not file._rolled
+    with spooled(rolled=True) as file:
+        file.seek(3)
+        made = make_body(file, BLOCKSIZE)
+        assert (made.length, made.offset, made.may_block) == (7, 3, False)
+        assert made.file is not None
+        assert await blocks(made) == [b"3456", b"789"]
+
+
+@pytest.mark.parametrize("position", [10, 15])
+@pytest.mark.parametrize("kind", ["BytesIO", "BufferedReader", "SpooledTemporaryFile"])
+async def test_a_file_at_its_end_is_empty(kind, position):
+    file = SEEKING[kind]()
+    file.seek(position)
+    made = make_body(file, BLOCKSIZE)
+    assert made.length == 0
+    assert await blocks(made) == []
+    file.close()
+
+
+async def test_a_file_that_grows_keeps_the_length_that_was_announced():
+    file = io.BytesIO(b"0123456789")
+    made = make_body(file, BLOCKSIZE)
+    file.seek(0, io.SEEK_END)
+    file.write(b"more")
+    file.seek(0)
+    assert b"".join(await blocks(made)) == b"0123456789"
+
+
+class Liar(io.RawIOBase):
+    """A stream that says that it can seek."""
+
+    def __init__(self, seek, data=b"0123456789") -> None:
+        self.inner = io.BytesIO(data)
+        self.seek = seek
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return 0
+
+    def readinto(self, buffer):
+        return self.inner.readinto(buffer)
+
+
+def refuses(*args):
+    raise io.UnsupportedOperation("seek")
+
+
+def fails(*args):
+    raise RuntimeError("no seek here")
+
+
+def does_nothing(*args):
+    return 0
+
+
+@pytest.mark.parametrize("seek", [refuses, fails, does_nothing])
+@pytest.mark.parametrize("wrap", [lambda raw: raw, io.BufferedReader], ids=["raw", "buffered"])
+async def test_a_file_that_only_says_that_it_can_seek_is_read_to_its_end(seek, wrap):
+    file = wrap(Liar(seek))
+    made = make_body(file, BLOCKSIZE)
+    assert made.length is None
+    assert b"".join(await blocks(made)) == b"0123456789"
+
+
+async def later(*args):
+    raise AssertionError("nobody awaits this")
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"seekable": lambda: False},
+        {"tell": fails},
+        {"tell": lambda: None},
+        {"tell": later},
+        {"tell": lambda: later()},
+        {"seek": later},
+        {"seek": fails},
+    ],
+    ids=str,
+)
+async def test_an_object_that_cannot_tell_has_no_length(methods):
+    made = make_body(Seeking(**methods), BLOCKSIZE)
+    assert made.length is None
+    assert b"".join(await blocks(made)) == b"0123456789"
+
+
+async def test_an_object_that_reads_text_has_no_length():
+    file = Seeking(encoding="utf-8", read=io.StringIO("0123456789").read)
+    made = make_body(file, BLOCKSIZE)
+    assert made.length is None
+    assert b"".join(await blocks(made)) == b"0123456789"
+
+
+@pytest.mark.parametrize("back", [fails, does_nothing])
+def test_a_file_that_does_not_come_back_is_refused(back):
+    """Its first bytes would be lost."""
+    file = Seeking()
+    seek = file.seek
+    file.seek = lambda offset, whence=0: seek(offset, whence) if whence else back()
+    with pytest.raises(ValueError, match=r"^a Seeking does not go back to its position 0: its se"):
+        make_body(file, BLOCKSIZE)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bz2", "lzma", "zip"])
+async def test_a_file_that_is_decompressed_is_not_read_twice(kind, tmp_path):
+    """Its end is known only when all of it has been decompressed."""
+    path = tmp_path / "f"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a", b"0123456789")
+        file = zipfile.ZipFile(path).open("a")  # noqa: SIM115 - closed below
+    else:
+        module = {"gzip": gzip, "bz2": bz2, "lzma": lzma}[kind]
+        path.write_bytes(module.compress(b"0123456789"))
+        file = module.open(path)
+    for each in (file, io.BufferedReader(file)):
+        made = make_body(each, BLOCKSIZE)
+        assert (made.length, each.tell()) == (None, 0)
+    assert b"".join(await blocks(made)) == b"0123456789"
+    file.close()
+
+
+async def test_a_device_of_no_size_is_read_to_its_end():
+    """A terminal, or a device that says that it can seek."""
+    one, other = os.openpty()
+    with open(one, "rb", buffering=0) as file, open(other, "rb"):
+        assert make_body(file, BLOCKSIZE).length is None
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+async def test_a_text_file_has_no_length(rolled):
+    for file in (spooled("w+", rolled), io.StringIO("0123456789")):
+        with file:
+            made = make_body(file, BLOCKSIZE)
+            assert (made.length, made.file) == (None, None)
 
 
 # Regular files -----------------------------------------------------------------------------------

@@ -415,7 +415,7 @@ class Rewrite:
     """Whether http.client of this Python sends something else for the example."""
 
 
-FILES = {"file", "file from 3 on", "empty file", "raw file"}
+FILES = {"file", "file from 3 on", "empty file", "raw file", "BytesIO", "empty BytesIO"}
 ITEMS = {"memoryview of items", "array of items", "strided memoryview", "list of arrays"}
 
 
@@ -475,7 +475,7 @@ def joined_values(request: Request) -> Request:
 REWRITES = [
     Rewrite(
         "file",
-        "a regular file's length is known: Content-Length, and no chunks",
+        "the length of a file that can seek is known: Content-Length, and no chunks",
         Request("POST", body="file"),
         as_bytes(FILES, lambda r: not r.chosen_framing),
     ),

@@ -172,7 +172,7 @@ async def test_iterables_are_chunked(scripted, case):
         assert scripted.server.received == [(head(CHUNKED, port=conn.port) + body) * 2]
 
 
-@pytest.mark.parametrize("make", [list, lambda: agen(), ReadAsync, io.BytesIO])
+@pytest.mark.parametrize("make", [list, lambda: agen(), ReadAsync, io.StringIO])
 async def test_an_empty_body_of_unknown_length_is_a_last_chunk(scripted, make):
     async with scripted(OK) as conn:
         await conn.request("GET", "/x", make())
@@ -183,10 +183,49 @@ async def test_an_empty_body_of_unknown_length_is_a_last_chunk(scripted, make):
 
 async def test_a_reader_is_read_in_blocks_of_blocksize(scripted):
     async with scripted(OK, blocksize=4) as conn:
-        await conn.request("POST", "/x", io.BytesIO(b"0123456789"))
+        await conn.request("POST", "/x", io.StringIO("0123456789"))
         assert await (await conn.getresponse()).read() == b"hi"
         body = b"4\r\n0123\r\n4\r\n4567\r\n2\r\n89\r\n0\r\n\r\n"
         assert scripted.server.received == [head(CHUNKED, port=conn.port) + body]
+
+
+class Seekable:
+    """An object that reads, seeks and tells, and is no class of io."""
+
+    def __init__(self, data: bytes) -> None:
+        inner = io.BytesIO(data)
+        self.read, self.seek, self.tell = inner.read, inner.seek, inner.tell
+
+
+def spooled(data: bytes, rolled: bool = False):
+    file = tempfile.SpooledTemporaryFile()  # noqa: SIM115 - of memory, or closed with its object
+    file.write(data)
+    if rolled:
+        file.rollover()
+    return file
+
+
+SEEKABLE = {
+    "BytesIO": io.BytesIO,
+    "BufferedReader": lambda data: io.BufferedReader(io.BytesIO(data)),
+    "spooled": spooled,
+    "rolled": lambda data: spooled(data, True),
+    "own": Seekable,
+}
+
+
+@pytest.mark.parametrize("kind", SEEKABLE)
+async def test_a_file_that_can_seek_has_a_length_from_its_position_on(scripted, kind):
+    file = SEEKABLE[kind](b"0123456789")
+    file.seek(3)
+    async with scripted(OK) as conn:
+        await conn.request("POST", "/x", file)
+        assert await (await conn.getresponse()).read() == b"hi"
+        expected = head(b"Content-Length: 7", port=conn.port) + b"3456789"
+        assert scripted.server.received == [expected]
+    assert file.tell() == 10
+    if hasattr(file, "close"):
+        file.close()
 
 
 @pytest.mark.parametrize("size", [262144, 262145, 600_000])
@@ -362,12 +401,13 @@ KNOWN = {
     "bytes": lambda data: data,
     "str": bytes.decode,
     "array": lambda data: array.array("B", data),
+    "BytesIO": io.BytesIO,
 }
 COUNTED = {
     "list": lambda data: [data[:2], data[2:]],
     "async": lambda data: agen(data[:2], data[2:]),
     "async read": lambda data: ReadAsync(data[:2], data[2:]),
-    "BytesIO": io.BytesIO,
+    "StringIO": lambda data: io.StringIO(data.decode()),
 }
 
 
@@ -398,9 +438,9 @@ async def test_a_wrong_content_length(certificates, tmp_path, kind, length, tls)
             await server.conns[0].wait_ended()
             # Nothing of what is too much, and nothing of a body whose length is known.
             sent = server.received[0].partition(b"\r\n\r\n")[2]
-            if kind in COUNTED and kind != "BytesIO":
+            if kind in COUNTED and kind != "StringIO":
                 assert sent == {0: b"", 3: b"ab", 7: b"abcde"}[length]
-            elif kind == "BytesIO":
+            elif kind == "StringIO":
                 assert sent == {0: b"", 3: b"", 7: b"abcde"}[length]
             else:
                 assert server.received[0] == b""

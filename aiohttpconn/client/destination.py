@@ -181,7 +181,7 @@ class PartFile(Destination):
                 there = os.fstat(number).st_size
                 if there <= (there if version.size is None else version.size):
                     self.size, self.version = there, version
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             pass
 
     def _may_be_of(self, note: Any, version: Version) -> bool:

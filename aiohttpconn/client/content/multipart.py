@@ -165,9 +165,9 @@ class FilePart:
         sent = 0
         try:
             body = make_body(source, READ_BLOCK)
-            if body.reuses_buffer and start is not None and length is not None:
-                # It is read by offsets, because a thread of an earlier attempt may still move its
-                # position. A file that grows keeps the announced length.
+            if start is not None and length is not None and body.length is not None:
+                # A regular file is read by offsets, because a thread of an earlier attempt may
+                # still move its position. A file that grows keeps the announced length.
                 body.offset, body.length = start, length
             async with aclosing(body.blocks(SLICE)) as blocks:
                 async for block in blocks:
@@ -228,13 +228,12 @@ def check_file(file: Any, what: str) -> tuple[Body, int | None]:
     body = make_body(file, READ_BLOCK)
     # Only for the io classes: these methods may be coroutine functions of other classes.
     stream = body.file or file
-    if not isinstance(stream, io.IOBase):
-        return body, None
-    if not stream.readable():
+    is_io = isinstance(stream, io.IOBase)
+    if is_io and not stream.readable():
         raise ValueError(f"{what} is a file that is not open for reading: open it with 'rb'")
-    if body.file is not None:
+    if body.length is not None and body.data is None:
         return body, body.offset
-    return body, stream.tell() if stream.seekable() else None
+    return body, stream.tell() if is_io and stream.seekable() else None
 
 
 def unread_memory(file: io.BytesIO) -> bytes | memoryview:
