@@ -197,7 +197,7 @@ async def test_connections_are_spread_over_the_addresses(port):
 
 
 async def test_connections_one_after_the_other_are_spread_too(port):
-    async with serving(port, 1, 2, 3) as servers:
+    async with serving(port, 1, 2, 3):
         async with ConnectionPool(resolve=THREE, max_requests=1) as pool:
             url = f"http://some.test:{port}/"
             assert [await fetch(pool, url) for _ in range(6)] == [b"1", b"2", b"3"] * 2

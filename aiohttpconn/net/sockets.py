@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from ..types import SocketOption
     from .resolver import Address
 
-__all__ = ["ATTEMPT_DELAY", "connect_first", "connect_unix"]
+__all__ = ["ATTEMPT_DELAY", "connect_first", "connect_unix", "keepalive_options"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one connection attempt to the next (RFC 8305 §5, "Connection Attempt Delay")."""
+
+MAX_KEEPALIVE = 32767
+"""The most seconds between keepalive probes that Linux accepts."""
 
 # Windows' default loop cannot wait for a socket to become writable.
 _PROACTOR: Any = getattr(asyncio, "ProactorEventLoop", ())
@@ -41,6 +44,29 @@ HINT_REFUSED_UNIX = "Is a server running on that socket?"
 HINT_REFUSED_PROXY = "Is the proxy running there?"
 
 _PROXY = "the proxy "
+
+
+def keepalive_options(seconds: int | None) -> tuple[SocketOption, ...]:
+    """Return the options for TCP keepalive probes; none for None.
+
+    *seconds*: without a byte from the peer until the first probe, and from one probe to the next.
+    The system decides how many fail before the connection does (Linux: 9). A platform without a
+    way to set the time uses its own, often two hours. Raises ``ValueError`` for an invalid time.
+    """
+    if seconds is None:
+        return ()
+    if type(seconds) is not int or not 0 < seconds <= MAX_KEEPALIVE:
+        raise ValueError(
+            f"tcp_keepalive must be 1 to {MAX_KEEPALIVE} whole seconds, or None, got {seconds!r}"
+        )
+    # macOS has another name for the first one.
+    names = (
+        "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE",
+        "TCP_KEEPINTVL",
+    )
+    numbers = [getattr(socket, name) for name in names if hasattr(socket, name)]
+    times = [(socket.IPPROTO_TCP, number, seconds) for number in numbers]
+    return (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *times
 
 
 async def connect_first(

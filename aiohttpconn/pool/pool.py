@@ -16,6 +16,7 @@ from ..http11.request_head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
 from ..net.dial import dial
 from ..net.resolver import Resolver
+from ..net.sockets import keepalive_options
 from ..net.timeouts import Timeout
 from ..proxies import Proxy, ProxyRules
 from ..types import UNSET, Unset
@@ -54,6 +55,10 @@ __all__ = [
     "forwards",
 ]
 
+TCP_KEEPALIVE = 60
+"""Seconds after which TCP probes a silent connection: before NAT gateways and load balancers forget
+it, which then neither deliver a request nor say so."""
+
 DNS_TTL = 60.0
 """Seconds for which a pool uses the answer of a name lookup: getaddrinfo reports no lifetime."""
 
@@ -87,6 +92,7 @@ class PoolOptions(TypedDict, total=False):
     uds: str | bytes | None
     source_address: tuple[str, int] | None
     socket_options: Sequence[SocketOption]
+    tcp_keepalive: int | None
     resume_tls: bool
 
 
@@ -151,6 +157,8 @@ class ConnectionPool:
         respect_retry_after: whether a 429 or 503 with Retry-After pauses its origin.
         resend_stale: whether a request is sent once more, on a new connection, if a reused one
             ended without a byte of an answer, and if its method may be sent twice.
+        tcp_keepalive: seconds of silence after which TCP probes a connection, idle or not, and from
+            one probe to the next; None sends no probes. Not for Unix sockets.
         strict, limits, high_water, uds, source_address, socket_options, resume_tls: as
             ``HTTPConnection`` has them.
     """
@@ -184,12 +192,14 @@ class ConnectionPool:
         uds: str | bytes | None = None,
         source_address: tuple[str, int] | None = None,
         socket_options: Sequence[SocketOption] = (),
+        tcp_keepalive: int | None = TCP_KEEPALIVE,
         resume_tls: bool = True,
     ) -> None:
         if context is not None and cafile is not None:
             raise ValueError("cafile= makes a context: give it, or context=, not both")
         if resolver is not None and resolve is not None:
             raise ValueError("resolve= is for the pool's own resolver: give it, or resolver=")
+        probes = keepalive_options(tcp_keepalive) if uds is None else ()
         if not callable(dialer):
             raise TypeError(f"dialer must be an async callable, not {type(dialer).__name__}")
         protocol_options: dict[str, Any] = {"strict": strict, "limits": limits}
@@ -221,7 +231,8 @@ class ConnectionPool:
                 destination_options={
                     "uds": uds,
                     "source_address": source_address,
-                    "socket_options": tuple(socket_options),
+                    # The caller's own come later, and win.
+                    "socket_options": (*probes, *socket_options),
                     "resume_tls": resume_tls,
                 },
                 protocol_options=protocol_options,
