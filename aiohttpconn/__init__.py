@@ -38,8 +38,8 @@ _LAZY = {
     "Fetched": "client.fetch_many",
     "Fields": "client.fields",
     "Netrc": "client.auth.schemes",
-    "OriginStats": "pool.pool",
-    "PoolStats": "pool.pool",
+    "OriginStats": "pool.stats",
+    "PoolStats": "pool.stats",
     "Proxy": "proxies",
     "ProxyRules": "proxies",
     "Request": "client.request",
@@ -67,7 +67,8 @@ if _TYPE_CHECKING:
     from .client.request import Request
     from .client.response import Response, Timings
     from .client.retries import Retry
-    from .pool.pool import ConnectionPool, OriginStats, PoolStats
+    from .pool.pool import ConnectionPool
+    from .pool.stats import OriginStats, PoolStats
     from .proxies import Proxy, ProxyRules
 
 

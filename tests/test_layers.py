@@ -66,6 +66,7 @@ ORDER = [
     "pool.keepalive",
     "pool.connections",
     "pool.requests",
+    "pool.stats",
     "pool.pool",
     # What programs ask for
     "client",

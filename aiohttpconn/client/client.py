@@ -20,7 +20,7 @@ from ..exceptions import InvalidURL, StatusError, redact
 from ..http11.limits import Limits
 from ..http11.semantics import BODILESS_METHODS, BODY_METHODS
 from ..net.timeouts import Timeout
-from ..pool.pool import ConnectionPool, PoolOptions, PoolStats
+from ..pool.pool import ConnectionPool, PoolOptions
 from ..pool.requests import exchange, exchange_shared
 from ..proxies import ProxyRules, from_environment
 from ..types import UNSET, Unset
@@ -48,6 +48,7 @@ from .settings import (
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
+    from ..pool.stats import PoolStats
     from ..proxies import ProxiesLike
     from ..types import HeadersLike
     from ..urls import ParamsLike

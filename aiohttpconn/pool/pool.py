@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
@@ -31,6 +29,7 @@ from .requests import (
     prepare,
 )
 from .routes import ConnectionFactory, Route
+from .stats import pool_stats
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,12 +45,11 @@ if TYPE_CHECKING:
     from ..types import BodyLike, HeadersLike, SocketOption
     from .routes import OnConnect
     from .scheduler import PooledConnection
+    from .stats import PoolStats
 
 __all__ = [
     "ConnectionPool",
-    "OriginStats",
     "PoolOptions",
-    "PoolStats",
     "forwards",
 ]
 
@@ -94,31 +92,6 @@ class PoolOptions(TypedDict, total=False):
     socket_options: Sequence[SocketOption]
     tcp_keepalive: int | None
     resume_tls: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OriginStats:
-    """Connections of one route to one origin, and the requests that wait for one."""
-
-    open: int
-    idle: int
-    leased: int
-    queued: int
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """Connections of a pool: ``open`` are ``idle`` or ``leased``; ``queued`` requests wait.
-
-    ``origins``: the same for each origin that has any, by its URL, followed by " via " and the
-    proxy if there is one.
-    """
-
-    open: int
-    idle: int
-    leased: int
-    queued: int
-    origins: Mapping[str, OriginStats]
 
 
 class ConnectionPool:
@@ -382,21 +355,7 @@ class ConnectionPool:
 
     def stats(self) -> PoolStats:
         """Return the numbers of connections and of waiting requests, in all and by origin."""
-        scheduler = self._connections.scheduler
-        origins = {
-            f"{origin.key.origin}{f' via {origin.key.proxy}' if origin.key.proxy else ''}": (
-                OriginStats(
-                    origin.connection_count,
-                    len(origin.idle),
-                    origin.connection_count - len(origin.idle),
-                    len(origin.waiters),
-                )
-            )
-            for origin in scheduler.origins.values()
-            if origin.connection_count or origin.waiters
-        }
-        count, idle = scheduler.connection_count, len(scheduler.idle)
-        return PoolStats(count, idle, count - idle, scheduler.queued, origins)
+        return pool_stats(self._connections.scheduler)
 
     @property
     def closed(self) -> bool:
