@@ -43,6 +43,7 @@ Names that ``http.client`` has are the standard library's own classes, so that
             ├── PoolTimeout
             ├── ConnectTimeout
             ├── ReadTimeout
+            │   └── HeadTimeout
             ├── WriteTimeout
             └── TotalTimeout
 
@@ -90,6 +91,7 @@ __all__ = [
     "ConnectionVetoed",
     "ContentDecodingError",
     "HTTPException",
+    "HeadTimeout",
     "HeadTooLarge",
     "ImproperConnectionState",
     "IncompleteBody",
@@ -290,6 +292,10 @@ class ConnectTimeout(RequestTimeout):
 
 class ReadTimeout(RequestTimeout):
     """``Timeout.read`` passed while the caller waited, and no byte arrived."""
+
+
+class HeadTimeout(ReadTimeout):
+    """``Timeout.head`` passed and the response's head was not complete."""
 
 
 class WriteTimeout(RequestTimeout):

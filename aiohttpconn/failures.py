@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .exceptions import (
     BadStatusLine,
+    HeadTimeout,
     IncompleteBody,
     ReadTimeout,
     RemoteDisconnected,
@@ -39,6 +40,7 @@ _TEXTS: dict[type[BaseException], str] = {
 _STATUS_LINE = b"HTTP/1.1 200 OK"
 
 _EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
+    "head": (HeadTimeout, "no response"),
     "read": (ReadTimeout, "no response"),
     "write": (WriteTimeout, "the peer took no byte of the request"),
     "total": (TotalTimeout, "the exchange did not end"),

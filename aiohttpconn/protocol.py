@@ -495,6 +495,8 @@ class HTTP1Protocol(ResponseSource):
         if response.closed and not response.may_drain():
             self.abort()  # it was abandoned before its head
             return end
+        if self._head_timeout is not None and self._queued:
+            self.limit_unread()
         if response.chunked:
             response.decoder = ChunkedDecoder(self._limits, self._strict)
         if pos < end:
@@ -565,6 +567,9 @@ class HTTP1Protocol(ResponseSource):
             self.loop.call_soon(self.limit_discard, following)
         elif self._watchdog is not None:
             self._watchdog.arm_total(following.deadline)
+            if self._head_timeout is not None:
+                self._watchdog.disarm_read()
+                self._watchdog.arm_head(self.loop.time() + self._head_timeout)
 
     def _upgrade(self, response: HTTPResponse) -> None:
         """End HTTP on the connection: later bytes wait for ``detach`` and the caller's protocol."""
@@ -712,7 +717,7 @@ class HTTP1Protocol(ResponseSource):
     def _expired(self, name: str) -> None:
         """Handle the watchdog's call: the limit *name* has passed."""
         transport, response = self.transport, self._response
-        if transport is None or response is None:
+        if transport is None or response is None or (name == "head" and response.head is not None):
             return
         if name == "write" and self.upload is not None and self.upload.peer_takes_bytes():
             return

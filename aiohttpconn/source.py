@@ -65,6 +65,7 @@ class ResponseSource(asyncio.BufferedProtocol):
     __slots__ = (
         "__weakref__",
         "_closed_waiter",
+        "_head_timeout",
         "_queued",
         "_read_timeout",
         "_response",
@@ -143,6 +144,7 @@ class ResponseSource(asyncio.BufferedProtocol):
     def set_timeout(self, timeout: Timeout) -> None:
         """Use the limits of *timeout* for the waits that begin from now on."""
         self.timeout = timeout
+        self._head_timeout = timeout.head
         self._read_timeout = timeout.read
         self.write_timeout = timeout.write
         self.timed = timeout != NO_TIMEOUT
@@ -171,9 +173,13 @@ class ResponseSource(asyncio.BufferedProtocol):
     # ---------------------------------------------------------------------------- waits
 
     def begin_wait(self, reader: Exchange) -> None:
-        """Begin the wait of *reader* for bytes, within the ``read`` limit."""
+        """Begin the wait of *reader* for bytes, within the ``read`` or ``head`` limit."""
         self._waiting_reader = reader
-        if self._read_timeout is not None and self.state is not CLOSED:
+        if self.state is CLOSED:
+            return
+        if reader.head is None and self._head_timeout is not None:
+            self.watchdog().arm_head(self.loop.time() + self._head_timeout)
+        elif self._read_timeout is not None:
             self.watchdog().arm_read(self._read_timeout)
 
     def begin_head_wait(self, response: HTTPResponse) -> None:
@@ -182,7 +188,11 @@ class ResponseSource(asyncio.BufferedProtocol):
         For callers that wait only for the head: the reader of a body reports its own waits.
         """
         limit = self._read_timeout
-        if limit is not None:
+        if self._head_timeout is not None:
+            # Of a queued exchange it begins when it is its turn.
+            if self._response is response:
+                self.watchdog().arm_head(response.started + self._head_timeout)
+        elif limit is not None:
             watchdog = self._watchdog
             if watchdog is None:
                 if self.state is CLOSED:
@@ -192,6 +202,11 @@ class ResponseSource(asyncio.BufferedProtocol):
             # which bytes restart, and requests do not.
             if self._response is response or watchdog.is_read_disarmed:
                 watchdog.arm_read_at(response.started + limit)
+
+    def limit_unread(self) -> None:
+        """Limit by ``read`` how long a body keeps the queue waiting, even if nobody reads it."""
+        if self._read_timeout is not None:
+            self.watchdog().arm_read(self._read_timeout)
 
     def end_wait(self, reader: Exchange) -> None:
         """End the wait of *reader*. Others may go on: of the next exchange, or of queued ones."""

@@ -289,8 +289,8 @@ NEVER = """
 """Failures that a retry would repeat, or that leave no time for one."""
 
 IF_IDEMPOTENT = """
-    ConnectError ConnectTimeout ConnectionRefused IncompleteBody IncompleteRead NotProcessed
-    ReadTimeout RemoteDisconnected RequestTimeout TLSError TunnelError WriteTimeout
+    ConnectError ConnectTimeout ConnectionRefused HeadTimeout IncompleteBody IncompleteRead
+    NotProcessed ReadTimeout RemoteDisconnected RequestTimeout TLSError TunnelError WriteTimeout
 """.split()
 """Failures after which the server may have handled the request, and a retry may succeed."""
 

@@ -7,13 +7,17 @@ owns the clock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 
 import pytest
 
 from aiohttpconn import (
+    Client,
+    ConnectionPool,
     ConnectTimeout,
+    HeadTimeout,
     HTTPConnection,
     HTTPSConnection,
     ReadTimeout,
@@ -25,6 +29,7 @@ from aiohttpconn import (
 from aiohttpconn.net.timeouts import NO_TIMEOUT, Watchdog
 
 from .support import ScriptedServer, close, expect, notify, read_all, send, wait
+from .support.clocks import Clock as FakeTime
 
 TINY = 0.03
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -40,7 +45,7 @@ def test_a_number_holds_per_operation_and_none_never_ends():
     assert Timeout.of(limits) is limits
 
 
-@pytest.mark.parametrize("name", ["total", "connect", "read", "write"])
+@pytest.mark.parametrize("name", ["total", "connect", "read", "write", "pool", "head"])
 @pytest.mark.parametrize("value", [0, -1, 0.0, float("nan")])
 def test_a_limit_that_is_not_above_zero_is_refused(name, value):
     with pytest.raises(ValueError, match="above 0") as info:
@@ -144,6 +149,17 @@ def test_watchdog_fires_at_the_exchanges_deadline(clock, fired, watchdog):
     watchdog.arm_read(5)
     clock.advance(3)
     assert fired == ["total"]
+
+
+def test_a_head_that_arrived_in_time_leaves_the_other_deadlines(clock, fired, watchdog):
+    watchdog.arm_head(105)
+    watchdog.arm_total(110)
+    watchdog.progress(50)
+    clock.advance(6)
+    assert fired == ["head"]
+    watchdog.arm_read(2)
+    clock.advance(4)
+    assert fired == ["head", "read", "total"]
 
 
 def test_watchdog_makes_one_timer_for_many_waits(clock, fired, watchdog):
@@ -301,6 +317,144 @@ async def test_no_head_in_time(scripted, timeout):
         assert not info.value.response_started
         assert info.value.elapsed > TINY * 0.9
         assert conn.sock is None
+
+
+# Timeout.head, with a clock that the test owns ---------------------------------------------------
+
+HEAD_LIMITS = Timeout(head=120, read=10)
+
+
+@contextlib.asynccontextmanager
+async def asking(kind, server, timeout):
+    """Yield an async callable that sends a GET and returns the response at its head."""
+    if kind == "connection":
+        async with HTTPConnection(*server.address, timeout=timeout) as conn:
+
+            async def ask():
+                await conn.request("GET", "/")
+                return await conn.getresponse()
+
+            yield ask
+    elif kind == "client":
+        async with Client(timeout=timeout, trust_env=False) as client:
+            async with contextlib.AsyncExitStack() as stack:
+                yield lambda: stack.enter_async_context(client.stream("GET", server.url))
+    elif kind == "request":
+        async with Client(trust_env=False) as client, contextlib.AsyncExitStack() as stack:
+            yield lambda: stack.enter_async_context(
+                client.stream("GET", server.url, timeout=timeout)
+            )
+    else:
+        pipelining = 2 if kind == "shared" else 1
+        async with ConnectionPool(timeout=timeout, pipelining=pipelining) as pool:
+            yield lambda: pool.request("GET", server.url)
+
+
+KINDS = ["connection", "pool", "shared", "client", "request"]
+
+
+async def turns(n: int = 50) -> None:
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+async def until(condition) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_wait_for_the_head_has_its_own_limit(kind):
+    go, more = asyncio.Event(), asyncio.Event()
+    cut = OK[:-1]
+    steps = [expect(), wait(go), send(cut[:20]), wait(more), send(cut[20:]), read_all()]
+    async with ScriptedServer(steps) as server:
+        with FakeTime() as clock:
+            async with asking(kind, server, HEAD_LIMITS) as ask:
+                asked = asyncio.ensure_future(ask())
+                await until(lambda: server.conns and server.conns[0].heads)
+                clock.advance(60)
+                go.set()
+                await turns()
+                clock.advance(59)  # a part of the head, and 119 s
+                assert not asked.done()
+                more.set()
+                response = await asked
+                reading = asyncio.ensure_future(response.read())
+                await turns()
+                clock.advance(9)  # the limit of the head is over, and it has arrived
+                await turns()
+                assert not reading.done()
+                clock.advance(2)
+                with pytest.raises(ReadTimeout, match="no byte of the body within 10 s") as info:
+                    await reading
+                assert not isinstance(info.value, HeadTimeout)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "part", [b"", b"HTTP/1.1 200 OK\r\nA: b", b"HTTP/1.1 102 Processing\r\n\r\n"]
+)
+async def test_no_whole_head_in_time(kind, part):
+    go = asyncio.Event()
+    async with ScriptedServer([expect(), wait(go), send(part), read_all()]) as server:
+        with FakeTime() as clock:
+            async with asking(kind, server, Timeout(head=5)) as ask:
+                asked = asyncio.ensure_future(ask())
+                await until(lambda: server.conns and server.conns[0].heads)
+                clock.advance(4)
+                go.set()
+                await turns()
+                assert not asked.done()
+                clock.advance(1.1)
+                with pytest.raises(HeadTimeout, match="no response within 5 s") as info:
+                    await asked
+                assert str(info.value).endswith("; head=5)")
+                assert info.value.phase == "waiting for the head"
+                await server.conns[0].wait_ended()
+
+
+async def test_on_a_shared_connection_the_wait_for_a_head_begins_at_its_turn():
+    go, end = asyncio.Event(), asyncio.Event()
+    steps = [expect(), expect(), wait(go), send(OK[:-1]), wait(end), send(b"i"), read_all()]
+    async with ScriptedServer(steps) as server:
+        with FakeTime() as clock:
+            async with ConnectionPool(timeout=HEAD_LIMITS, pipelining=2, limit=1) as pool:
+                first, second = (
+                    asyncio.ensure_future(pool.request("GET", server.url)) for _ in range(2)
+                )
+                await until(lambda: server.conns and len(server.conns[0].heads) == 2)
+                clock.advance(119)
+                go.set()
+                response = await first
+                clock.advance(5)
+                end.set()
+                assert await response.read() == b"hi"
+                clock.advance(119)
+                await turns()
+                assert not second.done()
+                clock.advance(2)
+                with pytest.raises(HeadTimeout, match="no response within 120 s"):
+                    await second
+
+
+async def test_a_body_that_nobody_reads_holds_up_the_others_for_the_read_limit_only():
+    go = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    steps = [expect(), expect(), wait(go), send(head), read_all()]
+    async with ScriptedServer(steps, [expect(), send(OK)]) as server:
+        with FakeTime() as clock:
+            async with ConnectionPool(timeout=HEAD_LIMITS, pipelining=2, limit=1) as pool:
+                first, second = (
+                    asyncio.ensure_future(pool.request("GET", server.url)) for _ in range(2)
+                )
+                await until(lambda: server.conns and len(server.conns[0].heads) == 2)
+                clock.advance(119)
+                go.set()
+                response = await first
+                clock.advance(11)
+                assert await (await second).read() == b"hi"
+                response.close()
 
 
 async def test_a_body_stops_coming(scripted):
@@ -575,11 +729,6 @@ async def test_a_head_that_waited_in_the_kernel_restarts_the_read_limit():
             await conn.request("GET", "/")
             response = await conn.getresponse()
             assert await response.read() == b"hi"
-
-
-async def turns(n: int = 5) -> None:
-    for _ in range(n):
-        await asyncio.sleep(0)
 
 
 async def test_each_exchange_has_its_own_total():

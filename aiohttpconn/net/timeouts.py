@@ -21,7 +21,9 @@ class Timeout:
 
     ``total``: from ``request()``, with any connect that it needs, to the response's last byte.
     ``connect``: name lookup, TCP, proxy and TLS together.
-    ``read``: how long the caller waits while no byte arrives.
+    ``head``: how long the caller waits for the response's head, from when the request is sent to
+    the head's last byte; None leaves this wait to ``read``.
+    ``read``: how long the caller waits while no byte arrives; with ``head``, of the body only.
     ``write``: how long the peer may accept no byte of the request that is being sent.
     ``pool``: how long the request waits for a connection of a pool; it is no part of ``connect``.
 
@@ -34,9 +36,10 @@ class Timeout:
     read: float | None = None
     write: float | None = None
     pool: float | None = None
+    head: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("total", "connect", "read", "write", "pool"):
+        for name in ("total", "connect", "read", "write", "pool", "head"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -61,11 +64,12 @@ NO_TIMEOUT = Timeout()
 class Watchdog:
     """Call *expired* with the name of the limit when an armed deadline has passed.
 
-    There are three deadlines, as times of the loop's clock: ``total`` for the exchange, ``read``
-    and ``write`` for the current waits. A deadline later than the timer needs no new timer.
+    There are four deadlines, as times of the loop's clock: ``total`` for the exchange, ``head``,
+    ``read`` and ``write`` for the current waits. A deadline later than the timer needs no new
+    timer. The one for the head may be in force when that has arrived: *expired* checks that.
     """
 
-    __slots__ = ("_expired", "_handle", "_loop", "_read", "_total", "_when", "_write")
+    __slots__ = ("_expired", "_handle", "_head", "_loop", "_read", "_total", "_when", "_write")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[str], None]) -> None:
         self._loop = loop
@@ -73,12 +77,18 @@ class Watchdog:
         self._handle: asyncio.TimerHandle | None = None
         self._when = inf
         self._total = inf
+        self._head = inf
         self._read = inf
         self._write = inf
 
     def arm_total(self, deadline: float) -> None:
         """Set the deadline of the exchange."""
         self._total = deadline
+        self._ensure(deadline)
+
+    def arm_head(self, deadline: float) -> None:
+        """Give the peer until *deadline* to send the whole head."""
+        self._head = deadline
         self._ensure(deadline)
 
     def arm_read(self, seconds: float) -> None:
@@ -117,7 +127,7 @@ class Watchdog:
 
     def disarm(self) -> None:
         """Clear every deadline: the exchange is over."""
-        self._total = self._read = self._write = inf
+        self._total = self._head = self._read = self._write = inf
 
     def stop(self) -> None:
         """Cancel the timer for good."""
@@ -137,20 +147,20 @@ class Watchdog:
     def _fire(self) -> None:
         self._handle = None
         self._when = inf
-        deadline = min(self._total, self._read, self._write)
-        if deadline == inf:
-            return
+        deadline = min(self._total, self._head, self._read, self._write)
         # The loop may fire a timer early by its clock's resolution.
-        if deadline - self._loop.time() > 0.001:
-            self._ensure(deadline)
-        elif deadline == self._total:
-            self._total = inf
-            self._expired("total")
-        elif deadline == self._read:
-            self._read = inf
-            self._expired("read")
-        else:
-            self._write = inf
-            self._expired("write")
-            # A peer that has accepted bytes goes on, and the other deadlines still apply.
-            self._ensure(min(self._total, self._read))
+        if deadline - self._loop.time() <= 0.001:
+            if deadline == self._total:
+                self._total = inf
+                self._expired("total")
+            elif deadline == self._head:
+                self._head = inf
+                self._expired("head")
+            elif deadline == self._read:
+                self._read = inf
+                self._expired("read")
+            else:
+                self._write = inf
+                self._expired("write")
+        # If nothing has ended, the other deadlines still apply.
+        self._ensure(min(self._total, self._head, self._read, self._write))
