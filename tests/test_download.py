@@ -571,7 +571,7 @@ async def test_a_server_that_does_not_heed_if_range_is_found_out_by_a_date(clien
     ],
     ids=str,
 )
-async def test_a_part_that_was_not_asked_for_is_not_used(fields, client, path):
+async def test_c12_a_part_that_was_not_asked_for_is_not_used(fields, client, path):
     def reply(request: Request) -> Reply:
         if "Range" in request.headers:
             return Reply(b"x" * 45_001, status=206, headers=fields)
