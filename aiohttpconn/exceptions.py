@@ -49,9 +49,9 @@ Names that ``http.client`` has are the standard library's own classes, so that
 
 An exception that ends a connect or an exchange carries ``method``, ``url`` (credentials
 stripped), ``phase``, ``elapsed`` (seconds), ``peer``, ``request_sent`` and
-``response_started`` as attributes, and names them in its text. One that ends a connection before
-the response's head also has ``unanswered``: True if no byte of a response had arrived. All of them
-can be pickled.
+``response_started`` as attributes, and names them in its text; and ``attempts``, how often a
+``Retry`` had the request sent. One that ends a connection before the response's head also has
+``unanswered``: True if no byte of a response had arrived. All of them can be pickled.
 Layer: the lowest; imports nothing of this package.
 """
 
@@ -179,7 +179,7 @@ class RedirectRefused(HTTPException):
     history: list[Any] = []  # noqa: RUF012 - replaced, never changed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.args, _without(self.__dict__, "history", "response")
+        return type(self), self.args, _without_stream(self.__dict__)
 
 
 class TooManyRedirects(RedirectRefused):
@@ -191,14 +191,19 @@ class StatusError(HTTPException):
 
     status = 0
     response: Any = None
+    attempts = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self.args, _without(self.__dict__, "response")
+        return type(self), self.args, _without_stream(self.__dict__)
 
 
-def _without(attributes: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return *attributes* without *names*, which hold responses: they cannot be pickled."""
-    return {key: value for key, value in attributes.items() if key not in names}
+def _without_stream(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return *attributes*, without a response whose body was not read: it cannot be pickled."""
+    try:
+        attributes["response"].content  # noqa: B018 - raises for a stream
+    except (KeyError, AttributeError, RuntimeError):
+        return {name: value for name, value in attributes.items() if name != "response"}
+    return attributes
 
 
 class NotProcessed(RemoteDisconnected):
@@ -372,6 +377,7 @@ def describe(
     exc.peer = peer  # type: ignore[attr-defined]
     exc.request_sent = request_sent  # type: ignore[attr-defined]
     exc.response_started = response_started  # type: ignore[attr-defined]
+    exc.attempts = 1  # type: ignore[attr-defined]
     where = f"{phase}, {elapsed * 1e3:.1f} ms" if elapsed < 1 else f"{phase}, {elapsed:.1f} s"
     if notes:
         where = f"{where}; {notes}"

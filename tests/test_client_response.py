@@ -329,12 +329,8 @@ LINKS = {
 
 
 def links(*values: str) -> dict[str, dict[str, str]]:
-    from aiohttpconn import HTTPResponse
-
-    raw = HTTPResponse(None, "GET")
-    raw.status, raw.reason = 200, "OK"
-    raw.head = OK + "".join(f"Link: {value}\r\n" for value in values).encode("latin-1") + b"\r\n"
-    return Response(raw, "http://h/d/a", b"", 0, 0, 0, 0).links
+    headers = [("Link", value) for value in values]
+    return Response(200, headers=headers, url="http://h/d/a").links
 
 
 @pytest.mark.parametrize("name", LINKS)

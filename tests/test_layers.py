@@ -86,6 +86,7 @@ ORDER = [
     "client.content.charsets",
     "client.links",
     "client.content.reading",
+    "client.made",
     "client.response",
     "client.auth",
     "client.auth.schemes",
@@ -93,6 +94,7 @@ ORDER = [
     "client.auth.digest",
     "client.settings",
     "client.sending",
+    "client.notable",
     "client.calls",
     "client.plain",
     "client.fetch_many",
@@ -197,6 +199,7 @@ LONGEST = 760
 """Lines of a module at most."""
 
 ONE_SUBJECT = {
+    "client.response": "one response as callers see it: its head, its facts, its body",
     "connection": "http.client's states, one method for each of its names",
     "pool.connections": "making, checking, leasing, keeping and closing the pool's connections",
     "pool.scheduler": "the one set of invariants that says which request gets which connection",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
@@ -28,21 +27,22 @@ from .auth.schemes import Auth, basic_of
 from .content.encode import Content, encode_content
 from .content.reading import codings_of, decode_body, read_body
 from .cookies.given import cookie_pairs_of, join_cookies
+from .notable import give_up, keep_cookies, search_notable
 from .redirects import REDIRECTS, check_redirect, redirect_target, strip_body, strip_secrets
 from .request import Request
-from .response import Response, keep_error_body
+from .response import keep_error_body, received
 from .retries import backoff, may_retry
 from .sending import Sending
 from .settings import check_options, merge_params, route_for
 
 if TYPE_CHECKING:
     from ..response import HTTPResponse
-    from .cookies.store import CookieStore
     from .redirects import Redirect
+    from .response import Response
     from .retries import Retry
     from .settings import ClientState
 
-__all__ = ["Call", "give_up", "keep_cookies", "search_notable"]
+__all__ = ["Call"]
 
 MAX_CHALLENGES = 10
 """Repeats of a request after 401: an ``Auth`` of the caller may ask for any number of them."""
@@ -53,10 +53,6 @@ MAX_REFUSAL = 1024 * 1024
 _AFTER_RESPONSE = ("challenged", "on_response")
 
 _BODIES = ("content", "json", "data", "files")
-
-# Takes 0.3 µs for a usual head; ``lower()`` and ``in``, twice, take 0.7.
-search_notable = re.compile(rb"(?i)\n(?:set-cookie|content-encoding):").search
-"""Find a Set-Cookie or Content-Encoding field in a head."""
 
 
 class Call:
@@ -99,6 +95,8 @@ class Call:
         self._cookies = None if own is None else state.cookies
         # When the call asked for the request that is under way.
         self._asked = began
+        # The head of the request that was sent last.
+        self._head = b""
         self._history: list[Response] = []
         self._challenges = 0
         self._deadline: float | None = None
@@ -134,11 +132,12 @@ class Call:
 
     # -------------------------------------------------------------------------- running
 
-    async def run(self, first: HTTPResponse | None = None) -> Response:
+    async def run(self, first: HTTPResponse | None = None, head: bytes = b"") -> Response:
         """Send the request and all that its responses lead to; return the last response.
 
-        *first*: the response to the first request, if that has been sent already.
+        *first*: the response to the first request, if that has been sent already, with *head*.
         """
+        self._head = head
         settings = self._settings
         if settings.timeout.total is not None:
             loop = asyncio.get_running_loop()
@@ -180,9 +179,7 @@ class Call:
                 elif again or wait is not None:
                     # Nobody reads this body, so it is not decoded.
                     abandon(raw)
-                    response = Response(
-                        raw, self._whole_url, b"", self._asked, sent, head_at, head_at
-                    )
+                    response = self._received(raw, b"", sent, head_at, head_at)
                 else:
                     response = await self._finish(raw, sent, head_at, notable, self._stream)
             except BaseException as exc:
@@ -190,9 +187,11 @@ class Call:
                     give_up(raw, self._shares)
                 wait = self._wait_after(exc, attempt) if isinstance(exc, Exception) else None
                 if wait is None:
+                    if hasattr(exc, "attempts"):
+                        exc.attempts = attempt
                     raise
             else:
-                response.history = tuple(self._history)
+                response.history, response.attempts = tuple(self._history), attempt
                 if settings.on_response is not None:
                     try:
                         await self._call("on_response", settings.on_response, response)
@@ -232,6 +231,7 @@ class Call:
         sending = Sending(request, self._content, auth, origin, self._call)
         send = SendOptions(settings.timeout, self._deadline, settings.resend_stale)
         raw, sent = await sending.exchange(connections, send, self._shares)
+        self._head = sending.head
         return raw, request, sent
 
     async def _call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -270,9 +270,8 @@ class Call:
         settings, url = self._settings, self._url_text
         codings = codings_of(raw, url) if notable and settings.decompress else []
         max_body, max_ratio = limits = settings.max_body, settings.max_ratio
-        whole = self._whole_url
         if stream:
-            return Response(raw, whole, None, self._asked, sent, head_at, None, codings, limits)
+            return self._received(raw, None, sent, head_at, None, codings, limits)
         if max_body is None and self._stream:
             # The caller wants no body in memory, whatever its size.
             max_body = MAX_REFUSAL
@@ -280,7 +279,19 @@ class Call:
         ended = monotonic()
         if codings:
             data = decode_body(raw, data, codings, url, (max_body, max_ratio))
-        return Response(raw, whole, data, self._asked, sent, head_at, ended)
+        return self._received(raw, data, sent, head_at, ended)
+
+    def _received(
+        self,
+        raw: HTTPResponse,
+        content: bytes | None,
+        sent: float,
+        head_at: float,
+        ended: float | None,
+        *stream: Any,
+    ) -> Response:
+        url, asked, head = self._whole_url, self._asked, self._head
+        return received(raw, url, content, asked, sent, head_at, ended, head, *stream)
 
     # -------------------------------------------------------------------------- cookies
 
@@ -333,9 +344,9 @@ class Call:
 
     async def _refused(self, raw: HTTPResponse, sent: float, head_at: float) -> Response:
         """Return *raw*, a redirect that is refused, with the body that an error keeps."""
-        settings, url = self._settings, self._whole_url
+        settings = self._settings
         limits = None, settings.max_ratio
-        response = Response(raw, url, None, self._asked, sent, head_at, None, (), limits)
+        response = self._received(raw, None, sent, head_at, None, (), limits)
         response.history = tuple(self._history)
         await keep_error_body(response, decode=settings.decompress)
         return response
@@ -378,7 +389,7 @@ class Call:
         whole = None
         if may_wait(auth):
             whole = await self._finish(raw, sent, head_at, notable, stream=False)
-        response = whole or Response(raw, self._url_text, None, self._asked, sent, head_at, None)
+        response = whole or self._received(raw, None, sent, head_at, None)
         question = partial(ask, auth, auth.challenged)
         return await self._call("challenged", question, request, response), whole
 
@@ -417,18 +428,3 @@ class Call:
         if retry.budget is not None and not self._state.budget.spend():
             return None
         return wait
-
-
-def give_up(raw: HTTPResponse, shared: bool) -> None:
-    """Close *raw*; if its connection is *shared*, only discard the unread body."""
-    if shared:
-        abandon(raw)
-    else:
-        raw.close()
-
-
-def keep_cookies(store: CookieStore, url: SplitURL, raw: HTTPResponse) -> None:
-    """Store the cookies that *raw*, a response for *url*, sets."""
-    lines = [value for name, value in raw.raw_headers if name.lower() == "set-cookie"]
-    if lines:
-        store.extract(url, lines)

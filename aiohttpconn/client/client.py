@@ -32,7 +32,7 @@ from .content.decoding import MAX_RATIO
 from .cookies.given import store_of
 from .fields import Fields
 from .plain import PlainRequests, match_target
-from .response import Response, keep_error_body
+from .response import Response, keep_error_body, received
 from .retries import RetryBudget
 from .settings import (
     DEFAULT_TIMEOUT,
@@ -274,9 +274,8 @@ class Client:
         target = url[slash:]
         if plain.cookies is not None and plain.cookies.may_have(origin.host):
             fields = plain.with_cookies(fields, origin._replace(target=target))
-        data = f"{method} {pool.prefix}{target}{after_target}{fields}\r\n".encode("latin-1")
-        if body:
-            data += body
+        head = f"{method} {pool.prefix}{target}{after_target}{fields}\r\n".encode("latin-1")
+        data = head + body if body else head
         if method in plain.shared_methods and body is None and send is plain.send:
             raw = await exchange_shared(connections, pool, method, target, data, send)
         else:
@@ -284,18 +283,18 @@ class Client:
         head_at = monotonic()
         # Invariant: each branch below does with the response what Call.run() does. A plain request
         # has no hook, retry or auth that could take part.
-        head: bytes = raw.head  # type: ignore[assignment]
-        notable = plain.inspected_heads.get(head)
+        notable = plain.inspected_heads.get(raw.head)  # type: ignore[arg-type]
         if notable is None:
-            notable = plain.inspect(head, raw.status)
+            notable = plain.inspect(raw.head or b"", raw.status)
         if notable and plain.redirects(raw.status):
-            return await self._call(method, asked, options, began).run(raw)
+            return await self._call(method, asked, options, began).run(raw, head)
         content: bytes = raw.first  # type: ignore[assignment]
         whole = raw.ended and len(content) == raw.buffered and raw.failure is None
         if notable or not whole or (plain.max_body is not None and len(content) > plain.max_body):
-            return await plain.finish(raw, origin._replace(target=target), notable, began, head_at)
+            at = origin._replace(target=target)
+            return await plain.finish(raw, at, notable, began, head_at, head)
         raw.first, raw.buffered = b"", 0
-        return Response(raw, url, content, began, raw.started, head_at, head_at)
+        return received(raw, url, content, began, raw.started, head_at, head_at, head)
 
     def _call(self, method: str, url: str, options: RequestOptions, began: float) -> Call:
         return Call(self._state, method, url, options, stream=False, began=began)

@@ -18,17 +18,18 @@ from ..http11.semantics import DECIDING, SHARING
 from ..pool.requests import KEEP_ALIVE, SendOptions
 from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
 from .auth.schemes import is_fixed
-from .calls import give_up, keep_cookies, search_notable
 from .content.encode import encode_content
 from .content.reading import codings_of, decode_body, read_body
+from .notable import give_up, keep_cookies, search_notable
 from .redirects import REDIRECTS
 from .request import Request
-from .response import Response
+from .response import received
 from .settings import as_timeout, route_for
 
 if TYPE_CHECKING:
     from ..pool.scheduler import OriginPool
     from ..response import HTTPResponse
+    from .response import Response
     from .settings import ClientState, RequestOptions
 
 __all__ = ["PlainRequests", "match_target"]
@@ -235,11 +236,18 @@ class PlainRequests:
         return status in REDIRECTS and self._state.settings.follow_redirects
 
     async def finish(
-        self, raw: HTTPResponse, url: SplitURL, notable: bool, began: float, head_at: float
+        self,
+        raw: HTTPResponse,
+        url: SplitURL,
+        notable: bool,
+        began: float,
+        head_at: float,
+        request: bytes,
     ) -> Response:
         """Store the cookies of *raw*, read its body, decode it; return the ``Response``.
 
         *began*, *head_at*: ``monotonic()`` when the call began and when the head arrived.
+        *request*: the head of the request.
         """
         settings, text = self._state.settings, url.text
         try:
@@ -253,4 +261,4 @@ class PlainRequests:
         except BaseException:
             give_up(raw, raw.method in self.shared_methods)
             raise
-        return Response(raw, text, content, began, raw.started, head_at, ended)
+        return received(raw, text, content, began, raw.started, head_at, ended, request)

@@ -19,17 +19,24 @@ from ..exceptions import (
     cut_url,
     quote,
 )
+from ..http11.response_head import split_fields
 from ..pool.requests import abandon
+from ..types import UNSET
 from .content.charsets import BOM, TextDecoder, charset_of, header_charset
 from .content.reading import PIECE, codings_of, decode_body, decoded_pieces, read_body, too_large
+from .fields import Fields
+from .made import facts_of, from_facts, make_content, make_raw
+from .request import Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from http.client import HTTPMessage
 
     from ..response import HTTPResponse
+    from ..types import HeadersLike
+    from .made import Facts
 
-__all__ = ["Response", "Timings", "keep_error_body"]
+__all__ = ["Response", "Timings", "keep_error_body", "received"]
 
 ERROR_BODY = 64 * 1024
 """Bytes of its body that the response of an error keeps: messages and pages of errors are small."""
@@ -71,8 +78,16 @@ class Response:
     ``iter_lines()``.
 
     Attributes: ``status`` (int), ``url`` (str, of the last request), ``history`` (the responses
-    that redirected to this one), ``raw`` (the ``HTTPResponse``; its body is not decoded, and has
-    been read already).
+    that redirected to this one), ``attempts`` (how often a ``Retry`` had the last request sent; 1
+    without a retry), ``raw`` (the ``HTTPResponse``; its body is not decoded, and has been read
+    already).
+
+    A program may make one, for a test or a cache: ``Response(200, json={"ok": True})``. The body is
+    one of *content*, *text* and *json*, which also set a Content-Type unless *headers* have one.
+    *request* is what it answers; *url* is the request's if it is not given.
+
+    Two are equal if method, URL, status, fields and body are. One whose body is here can be
+    pickled; headers and cookies of its request are in the pickle.
     """
 
     __slots__ = (
@@ -83,41 +98,79 @@ class Response:
         "_ended",
         "_head_at",
         "_limits",
+        "_request",
         "_sent",
         "_text",
+        "attempts",
         "history",
         "raw",
         "status",
         "url",
     )
 
+    raw: HTTPResponse
+    status: int
+    url: str
+    history: Sequence[Response]
+    attempts: int
+    # None for a stream that has not been read whole.
+    _content: bytes | None
+    _text: str | None
+    # The codings of a stream, None after iteration has begun; and (max_body, max_ratio).
+    _codings: Sequence[str] | None
+    _limits: tuple[int | None, float | None]
+    # The head of the request as it went out, until the first use of ``request``.
+    _request: bytes | Request
+    # By monotonic(): when the call began, the request was sent, head and body had arrived.
+    _began: float
+    _sent: float
+    _head_at: float
+    _ended: float | None
+
     def __init__(
         self,
-        raw: HTTPResponse,
-        url: str,
-        content: bytes | None,
-        began: float,
-        sent: float,
-        head_at: float,
-        ended: float | None,
-        codings: Sequence[str] = (),
-        limits: tuple[int | None, float | None] = (None, None),
+        status: int,
+        *,
+        content: bytes | None = None,
+        text: str | None = None,
+        json: Any = UNSET,
+        headers: HeadersLike | None = None,
+        reason: str | None = None,
+        url: str = "",
+        request: Request | None = None,
+        history: Sequence[Response] = (),
     ) -> None:
-        self.raw = raw
-        self.status = raw.status
-        self.url = url
-        self.history: Sequence[Response] = ()
-        # None for a stream that has not been read whole.
-        self._content = content
-        self._text: str | None = None
-        # The codings of a stream, None after iteration has begun; and (max_body, max_ratio).
-        self._codings: Sequence[str] | None = codings
-        self._limits = limits
-        # By monotonic(): when the call began, the request was sent, head and body had arrived.
-        self._began = began
-        self._sent = sent
-        self._head_at = head_at
-        self._ended = ended
+        if request is None:
+            request = Request("GET", url)
+        body, kind = make_content(content, text, {} if json is UNSET else {"json": json})
+        fields = Fields(headers or ())
+        if kind is not None and "content-type" not in fields:
+            fields["Content-Type"] = kind
+        raw = make_raw(status, reason, fields, request.method, url or request.url)
+        received(raw, url or request.url, body, 0.0, 0.0, 0.0, 0.0, request, made=self)
+        self.history = history
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Response):
+            return NotImplemented
+        if self is other:
+            return True
+        # A stream that has not been read is equal to nothing else.
+        return self._content is not None and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash((self.status, self.url))
+
+    def _compared(self) -> tuple[Any, ...]:
+        fields = [(name.lower(), value) for name, value in self.raw.raw_headers]
+        return self.status, self.url, self.method, fields, self._content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._content is None:
+            raise TypeError(f"{self!r} is a stream: await response.read() before it is pickled")
+        # A subclass of the caller's may have a __dict__.
+        state = {name: getattr(self, name) for name in _PICKLED} | getattr(self, "__dict__", {})
+        return _restore, (type(self), facts_of(self.raw), state)
 
     def __repr__(self) -> str:
         return f"<Response [{self._shown_status()}] {self._context()}>"
@@ -138,6 +191,21 @@ class Response:
     def method(self) -> str:
         """The method of the last request: a redirect may have changed it."""
         return self.raw.method
+
+    @property
+    def request(self) -> Request:
+        """The last request: its ``method``, ``url``, and ``headers`` as they went out.
+
+        Those are all fields of its head, also the ones that the client adds. To an HTTP proxy they
+        have its credentials.
+        """
+        sent = self._request
+        if not isinstance(sent, Request):
+            head = sent.decode("latin-1")
+            fields = Fields(split_fields(head, head.index("\n") + 1))
+            url = self.url.partition("#")[0]
+            sent = self._request = Request(self.method, url, fields)
+        return sent
 
     @property
     def headers(self) -> HTTPMessage:
@@ -201,6 +269,7 @@ class Response:
         error = StatusError(f"{self._context()}: {self._shown_status()}")
         error.status = self.status
         error.response = self
+        error.attempts = self.attempts
         raise error
 
     # ----------------------------------------------------------------------------- body
@@ -400,3 +469,54 @@ async def keep_error_body(response: Response, *, decode: bool = False) -> None:
         pass
     response._content = bytes(kept[:ERROR_BODY])
     response._ended = monotonic()
+
+
+_PICKLED = tuple(name for name in Response.__slots__ if name not in ("__weakref__", "raw"))
+
+_new = object.__new__
+
+
+def received(
+    raw: HTTPResponse,
+    url: str,
+    content: bytes | None,
+    began: float,
+    sent: float,
+    head_at: float,
+    ended: float | None,
+    request: bytes | Request,
+    codings: Sequence[str] = (),
+    limits: tuple[int | None, float | None] = (None, None),
+    made: Response | None = None,
+) -> Response:
+    """Return the response that a client has received; *made* is filled in, or a new one.
+
+    *content*: the decoded body, None for a stream; then *codings* are those of the stream, and
+    *limits* are ``max_body`` and ``max_ratio``. *began*, *sent*, *head_at*, *ended*: times of
+    ``monotonic()``. *request*: the head of the request, as it was sent.
+    """
+    response = _new(Response) if made is None else made
+    response.raw = raw
+    response.status = raw.status
+    response.url = url
+    response.history = ()
+    response.attempts = 1
+    response._content = content
+    response._text = None
+    response._codings = codings
+    response._limits = limits
+    response._request = request
+    response._began = began
+    response._sent = sent
+    response._head_at = head_at
+    response._ended = ended
+    return response
+
+
+def _restore(kind: type[Response], facts: Facts, state: dict[str, Any]) -> Response:
+    """Return the response of a pickle."""
+    response = _new(kind)
+    response.raw = from_facts(facts)
+    for name, value in state.items():
+        setattr(response, name, value)
+    return response

@@ -42,7 +42,7 @@ Caller: TypeAlias = Callable[..., Any]
 class Sending:
     """A request to *origin*, and what it takes to send it."""
 
-    __slots__ = ("_auth", "_before", "_call", "_content", "_origin", "_request")
+    __slots__ = ("_auth", "_before", "_call", "_content", "_origin", "_request", "head")
 
     def __init__(
         self,
@@ -56,6 +56,8 @@ class Sending:
         self._content = content
         self._origin = origin
         self._call = call
+        # The head that was sent last.
+        self.head = b""
         # None if the fields of the first sending are those of any other.
         self._auth: Auth | None = None
         if auth is not None:
@@ -85,13 +87,14 @@ class Sending:
             )
         small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
         if small and DECIDING.isdisjoint(names):
-            data = encode_small_request(origin, method, target, names, fields, body)
+            data = self._encode(names, fields, body)
             start = exchange_shared if shares and body is None and method in SHARING else exchange
             remake = self._remake if anew else None
             raw = await start(connections, origin, method, target, data, send, remake=remake)
             return raw, raw.started
         length = None if content is None else content.length
         prepared = prepare(origin, method, target, names, fields, body, length)
+        self.head = prepared.head
         again = anew if content is None else content.can_replay
         replay = self._replay if again else None
         return await exchange_streamed(connections, origin, method, target, prepared, send, replay)
@@ -128,12 +131,19 @@ class Sending:
     async def _remake(self) -> bytes:
         """Return the same small request once more."""
         await self._authorize()
-        request, content = self._request, self._content
+        content = self._content
         body = None if content is None else content.begin()
         fields, names = self._encode_fields()
-        return encode_small_request(
+        return self._encode(names, fields, body)
+
+    def _encode(self, names: dict[str, str], fields: str, body: bytes | None) -> bytes:
+        """Return the small request, for one write."""
+        request = self._request
+        data = encode_small_request(
             self._origin, request.method, request.target, names, fields, body
         )
+        self.head = data[: len(data) - len(body)] if body else data
+        return data
 
     async def _replay(self) -> OutgoingRequest:
         """Return the same request once more, with its body from the start."""
@@ -141,4 +151,6 @@ class Sending:
         request, content = self._request, self._content
         body, length = (None, None) if content is None else (content.begin(), content.length)
         fields, names = self._encode_fields()
-        return prepare(self._origin, request.method, request.target, names, fields, body, length)
+        made = prepare(self._origin, request.method, request.target, names, fields, body, length)
+        self.head = made.head
+        return made
