@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gzip
+import io
 import itertools
 import json
+import pickle
 import re
 import zlib
 from time import monotonic
@@ -22,7 +25,10 @@ from aiohttpconn import (
     ContentDecodingError,
     IncompleteRead,
     ReadTimeout,
+    RemoteDisconnected,
+    Request,
     Response,
+    Retry,
     StatusError,
     Timeout,
     Timings,
@@ -30,7 +36,16 @@ from aiohttpconn import (
 from aiohttpconn.client import response as response_module
 from aiohttpconn.client.links import parse_links
 from aiohttpconn.client.response import ERROR_BODY
-from aiohttpconn.testing import Reply, ScriptedServer, answer, close_at, serve, stall_at
+from aiohttpconn.testing import (
+    Reply,
+    ScriptedServer,
+    answer,
+    close,
+    close_at,
+    expect,
+    serve,
+    stall_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -1029,3 +1044,230 @@ async def test_unread_bytes_of_a_response_are_no_mans():
             assert (await client.get(server.url)).content == b"hi"
             assert client.stats().open == 0
             assert (await client.get(server.url)).content == b"new"
+
+
+# ------------------------------------------------------------------- the request, attempts
+
+
+def wire_fields(data: bytes) -> list[tuple[str, str]]:
+    """Return the fields of a request's head as it arrived."""
+    lines = data.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")[1:]
+    return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("GET", {}),
+    "plain, with a field": ("GET", {"headers": {"X-A": "1"}}),
+    "plain, with a small body": ("POST", {"json": {"a": 1}}),
+    "through a Call": ("GET", {"cookies": {"a": "1"}}),
+    "through a Call, with a small body": ("POST", {"json": {"a": 1}, "auth": ("u", "p")}),
+    "streamed": ("PUT", {"content": io.BytesIO(b"x" * 100_000)}),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+async def test_a_response_has_the_request_as_it_went_out(name):
+    method, options = WAYS[name]
+    heads: list[bytes] = []
+
+    async def script(conn: Any) -> None:
+        while True:
+            heads.append(await conn.read_head())
+            length = re.search(rb"Content-Length: ([0-9]+)", heads[-1])
+            if length:
+                await conn.read_exactly(int(length[1]))
+            await conn.send(respond(b"hi"))
+
+    async with ScriptedServer(script) as server, Client(trust_env=False) as client:
+        await client.get(server.url)
+        response = await client.request(method, f"{server.url}p?q=1", **options)
+        request = response.request
+        assert (request.method, request.url) == (method, f"{server.url}p?q=1")
+        assert request.headers.pairs() == wire_fields(heads[-1])
+        assert request.headers["host"] == server.url.split("/")[2]
+        assert response.request is request
+        assert repr(request) == f"<Request {method} {server.url}p?q=1>"
+
+
+async def test_each_response_of_a_redirect_has_its_own_request():
+    def app(request: Any) -> Reply | str:
+        if request.target == "/a":
+            return Reply("", status=303, headers={"Location": "/b", "Set-Cookie": "k=v"})
+        return "there"
+
+    async with serve(app) as server, Client(trust_env=False) as client:
+        for _ in range(2):  # the second time the request is plain at first
+            response = await client.post(f"{server.url}a", json=1)
+            sent = [one.request for one in (*response.history, response)]
+            assert [(one.method, one.url) for one in sent] == [
+                ("POST", f"{server.url}a"),
+                ("GET", f"{server.url}b"),
+            ]
+            assert sent[0].headers["Content-Type"] == "application/json"
+            assert "Content-Type" not in sent[1].headers
+            assert sent[1].headers["Cookie"] == "k=v"
+
+
+async def test_attempts_counts_what_a_retry_has_sent():
+    replies = [503, 503, 200, 200]
+
+    def app(request: Any) -> Reply:
+        return Reply("", status=replies.pop(0))
+
+    again = Retry(attempts=3, backoff=0)
+    async with serve(app) as server, Client(trust_env=False) as client:
+        assert (await client.get(server.url, retry=again)).attempts == 3
+        assert (await client.get(server.url, retry=again)).attempts == 1
+        replies[:] = [404]
+        with pytest.raises(StatusError) as caught:
+            (await client.get(server.url)).raise_for_status()
+        assert caught.value.attempts == 1
+        replies[:] = [503, 503, 503]
+        with pytest.raises(StatusError) as caught:
+            (await client.get(server.url, retry=again)).raise_for_status()
+        assert caught.value.attempts == 3
+
+
+async def test_errors_carry_their_attempts():
+    async with (
+        ScriptedServer(*[[expect(), close()]] * 4) as server,
+        Client(trust_env=False) as client,
+    ):
+        for retry, attempts in ((None, 1), (Retry(attempts=3, backoff=0), 3)):
+            with pytest.raises(RemoteDisconnected) as caught:
+                await client.get(server.url, retry=retry)
+            assert caught.value.attempts == attempts
+            assert pickle.loads(pickle.dumps(caught.value)).attempts == attempts
+
+
+# --------------------------------------------------------------------- made by hand, pickled
+
+
+def test_a_response_can_be_made_by_hand():
+    response = Response(200, json={"a": [1, None]}, url="http://h/p")
+    assert (response.status, response.reason, response.ok) == (200, "OK", True)
+    assert (response.url, response.method) == ("http://h/p", "GET")
+    assert response.content == b'{"a":[1,null]}'
+    assert response.json() == {"a": [1, None]}
+    assert dict(response.headers) == {"Content-Type": "application/json"}
+    assert response.raise_for_status() is response
+    assert (response.history, response.attempts, response.reused) == ((), 1, False)
+    assert (response.peername, response.cookies, response.links) == (None, {}, {})
+    assert response.timings.total == 0
+    assert repr(response) == "<Response [200 OK] GET http://h/p>"
+    assert response.request == Request("GET", "http://h/p")
+
+
+@pytest.mark.parametrize(
+    ("options", "body", "kind"),
+    [
+        ({}, b"", None),
+        ({"content": b"\x00\xff"}, b"\x00\xff", None),
+        ({"content": bytearray(b"hi")}, b"hi", None),
+        ({"text": "é"}, b"\xc3\xa9", "text/plain; charset=utf-8"),
+        ({"json": None}, b"null", "application/json"),
+        ({"text": "<p>", "headers": {"content-type": "text/html"}}, b"<p>", "text/html"),
+    ],
+)
+async def test_the_body_of_a_response_made_by_hand(options, body, kind):
+    response = Response(203, **options)
+    assert response.headers.get("Content-Type") == kind
+    assert response.content == body
+    assert await response.read() == body
+    assert b"".join([piece async for piece in response.iter_bytes()]) == body
+    response.close()
+    assert response.content == body
+
+
+def test_a_response_made_by_hand_answers_its_request():
+    request = Request("POST", "https://h/x", {"X-A": "1"})
+    response = Response(404, request=request, reason="Not Here", headers=[("Set-Cookie", "a=1")])
+    assert response.request is request
+    assert (response.method, response.url) == ("POST", "https://h/x")
+    assert response.cookies == {"a": "1"}
+    with pytest.raises(StatusError) as caught:
+        response.raise_for_status()
+    assert str(caught.value) == "POST https://h/x: 404 Not Here"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error"),
+    [
+        (("200",), {}, "TypeError: status must be an int, not str"),
+        ((True,), {}, "TypeError: status must be an int, not bool"),
+        ((99,), {}, "ValueError: status must be from 100 to 999, got 99"),
+        ((200,), {"reason": "a\r\nb"}, "ValueError: a reason has no control character"),
+        ((200,), {"content": "é"}, "TypeError: content must be bytes, not str: text= takes a str"),
+        ((200,), {"text": b"x"}, "TypeError: text must be a str, not bytes"),
+        ((200,), {"text": "a", "json": None}, "TypeError: a response has one body"),
+        ((200,), {"headers": 3}, "TypeError: headers must be a mapping or pairs"),
+        ((200,), {"headers": {"a": "b\n"}}, "ValueError: Invalid header value"),
+    ],
+)
+def test_what_no_response_can_have_is_refused(arguments, options, error):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Response(*arguments, **options)
+    assert f"{type(caught.value).__name__}: {caught.value}".startswith(error)
+
+
+def test_responses_are_compared():
+    def make(**options: Any) -> Response:
+        return Response(options.pop("status", 200), **{"text": "a", "url": "http://h/"} | options)
+
+    assert make() == make()
+    assert hash(make()) == hash(make())
+    assert make() == make(headers={"content-type": "text/plain; charset=utf-8"})
+    for other in (
+        make(status=201),
+        make(text="b"),
+        make(url="http://h/x"),
+        make(headers={"X-A": "1"}),
+        make(request=Request("POST", "http://h/")),
+        200,
+    ):
+        assert make() != other
+
+
+async def test_a_stream_is_equal_to_nothing_else_and_cannot_be_pickled_until_it_is_read():
+    async with answering(respond(b"hi")) as (client, url):
+        whole = await client.get(url)
+        async with client.stream("GET", url) as response:
+            assert response == response
+            assert response != whole
+            with pytest.raises(TypeError, match=r"is a stream: await response\.read\(\) before"):
+                pickle.dumps(response)
+            error = StatusError("no")
+            error.response = response
+            assert pickle.loads(pickle.dumps(error)).response is None
+            await response.read()
+            assert response == whole == pickle.loads(pickle.dumps(response))
+
+
+async def test_a_response_is_the_same_out_of_a_pickle():
+    head = b"Trailer: X-T\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a=1\r\n\r\n"
+
+    async def script(conn: Any) -> None:
+        await conn.read_request()
+        await conn.send(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n")
+        await conn.read_request()
+        await conn.send(b"HTTP/1.1 404 Gone\r\n" + head + b"2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n")
+
+    async with ScriptedServer(script) as server, Client(trust_env=False) as client:
+        response = await client.get(f"{server.url}a")
+    for other in (pickle.loads(pickle.dumps(response)), copy.copy(response)):
+        assert other == response
+        assert repr(other) == repr(response)
+        assert [one.url for one in other.history] == [f"{server.url}a"]
+        assert other.request == response.request
+        assert other.timings == response.timings
+        assert other.history[0].timings == response.history[0].timings
+        assert other.history[0].timings.connect is not None
+        assert (other.peername, other.reused) == (response.peername, response.reused)
+        assert other.peername[0] == server.host
+        assert other.raw.trailers.items() == [("X-T", "1")]
+        assert (other.raw.version, other.raw.url) == (11, f"{server.url}b")
+        assert (other.text, other.cookies) == ("hi", {"a": "1"})
+        assert await other.read() == b"hi"
+    with pytest.raises(StatusError) as caught:
+        response.raise_for_status()
+    assert pickle.loads(pickle.dumps(caught.value)).response == response
