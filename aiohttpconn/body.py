@@ -260,19 +260,15 @@ def _look_at_file(made: Body, body: Any) -> None:
     file = _unwrapped(body)
     made.may_block = made.may_block or _has_descriptor(file)
     raw = getattr(file, "raw", file)
-    if not isinstance(file, _FILES) or not isinstance(raw, io.FileIO):
-        # A GzipFile has a descriptor, too, of other bytes than those that it reads.
+    # A GzipFile has a descriptor, too, of other bytes than those that it reads.
+    if not isinstance(file, _FILES) or not isinstance(raw, io.FileIO) or not _is_regular(raw):
         _measure(made, file)
         return
     try:
         if isinstance(file, io.BufferedRandom):
             file.flush()  # its buffer may hold bytes that were written
-        status = os.fstat(raw.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            _measure(made, file)
-            return
         offset = file.tell()
-        size = max(0, status.st_size - offset)
+        size = max(0, os.fstat(raw.fileno()).st_size - offset)
         if not size and hasattr(os, "pread") and os.pread(raw.fileno(), 1, offset):
             # A file of /proc: regular, but of unknown size.
             return
@@ -283,6 +279,13 @@ def _look_at_file(made: Body, body: Any) -> None:
     made.offset = offset
     made.length = size
     made.reuses_buffer = _reads_natively(file, raw)
+
+
+def _is_regular(raw: io.FileIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _measure(made: Body, file: Any) -> None:
@@ -314,10 +317,10 @@ def _measure(made: Body, file: Any) -> None:
 
 def _position(file: Any) -> int | None:
     """Return the position of *file*; None if it cannot seek, or if its end is of no use."""
-    names = ("read", "tell", "seek")
-    if any(inspect.iscoroutinefunction(getattr(file, name, None)) for name in names):
+    methods = getattr(file, "tell", None), getattr(file, "seek", None)
+    if None in methods or any(map(inspect.iscoroutinefunction, methods)):
         return None
-    if isinstance(file, io.TextIOBase) or _is_text(file) or not hasattr(file, "seek"):
+    if isinstance(file, io.TextIOBase) or _is_text(file):
         return None
     # Seeking to their end means decompressing all of it.
     raw = getattr(file, "raw", file)

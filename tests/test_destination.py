@@ -375,7 +375,9 @@ async def test_what_is_no_regular_file_any_more_is_not_replaced(client, server, 
 
 @pytest.mark.parametrize("name", ["a.part", "a.part.json"])
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo"])
-async def test_c12_a_trap_in_place_of_a_part_is_not_written_to(name, kind, client, server, tmp_path):
+async def test_c12_a_trap_in_place_of_a_part_is_not_written_to(
+    name, kind, client, server, tmp_path
+):
     """Somebody else may make files in a folder that all may write to."""
     victim = tmp_path / "victim"
     if kind != "dangling":
