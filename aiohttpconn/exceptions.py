@@ -160,7 +160,14 @@ class PoolClosed(ImproperConnectionState):
 
 
 class ContentDecodingError(HTTPException):
-    """The body does not decode as its Content-Encoding: it is broken, cut short, or a bomb."""
+    """The body does not decode as its Content-Encoding: it is broken, cut short, or a bomb.
+
+    ``partial`` holds the bytes that this read had decoded before; ``truncated`` tells whether the
+    body is cut short, and has no other fault.
+    """
+
+    partial = b""
+    truncated = False
 
 
 class BodyTooLarge(HTTPException):

@@ -14,6 +14,7 @@ import re
 import zlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -171,7 +172,8 @@ EURO = "€"
 TEXTS = {
     "the header": ("text/plain; charset=iso-8859-15", b"\xa4", EURO),
     "the header, quoted": ('text/plain; a=b; CHARSET = "iso-8859-15"', b"\xa4", EURO),
-    "the header before a BOM": ("text/plain; charset=utf-16le", b"\xff\xfe\xac\x20", EURO),
+    "a BOM before the header": ("text/plain; charset=koi8-r", b"\xef\xbb\xbf\xe2\x82\xac", EURO),
+    "a BOM of UTF-16 before the header": ("text/html; charset=utf-8", b"\xfe\xff\x20\xac", EURO),
     "the header before meta": (
         "text/html; charset=utf-8",
         b"<meta charset=koi8-r>\xe2\x82\xac",
@@ -264,6 +266,74 @@ async def test_encoding_is_what_text_uses():
 async def test_json_in_any_utf(encoding):
     response = await get(respond('{"ä": [1, null]}'.encode(encoding)))
     assert response.json() == {"ä": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("charset", "content", "text"),
+    [
+        ("gbk", b'"\xd6\xd0"', "中"),
+        ("iso-8859-1", b'"\xe4\x80\x81"', "ä€\x81"),
+        ("utf-16", b'"\0\xe4\0"\0', "ä"),
+        ("utf-16", b'\xfe\xff\0"\0\xe4\0"', "ä"),
+        ("utf-32", b'\xff\xfe\0\0"\0\0\0\xe4\0\0\0"\0\0\0', "ä"),
+        ("koi8-r", b'\xef\xbb\xbf"\xc3\xa4"', "ä"),
+        ("utf-8", b'\xef\xbb\xbf"\xc3\xa4"', "ä"),
+        ("utf-9", b'"\xc3\xa4"', "ä"),
+    ],
+)
+async def test_json_has_the_charset_that_is_declared(charset, content, text):
+    field = f"Content-Type: application/json; charset={charset}"
+    assert (await get(respond(content, field))).json() == text
+    # The default is for text: JSON is UTF-8 where nothing else is said.
+    assert (await get(respond(b'"\xc3\xa4"'), default_encoding="koi8-r")).json() == "ä"
+
+
+async def test_json_has_the_encoding_that_is_set():
+    response = await get(respond(b'"\xd6\xd0"', "Content-Type: application/json; charset=utf-8"))
+    with pytest.raises(UnicodeDecodeError):
+        response.json()
+    response.encoding = "gb2312"
+    assert response.json() == "中"
+    for charset, content in (("gbk", b'"\xff"'), ("iso-2022-kr", b'""'), ("cp1253", b'"\xd2"')):
+        response = await get(respond(content, f"Content-Type: text/json; charset={charset}"))
+        with pytest.raises(UnicodeDecodeError) as caught:
+            response.json()
+        assert caught.value.__notes__ == [
+            f"GET {response.url}: 200, text/json; charset={charset}, {content!r}"
+        ]
+
+
+async def test_json_may_be_read_by_another_function():
+    given = []
+
+    def loads(document, **options):
+        given.append((document, options))
+        return json.loads(document, **options)
+
+    async with answering(respond('{"a": "ä"}'.encode()), json_loads=loads) as (client, url):
+        assert (await client.get(url)).json(parse_int=str) == {"a": "ä"}
+        async with client.stream("GET", url) as response:
+            await response.read()
+            assert response.json() == {"a": "ä"}
+        assert given == [('{"a": "ä"}'.encode(), {"parse_int": str}), ('{"a": "ä"}'.encode(), {})]
+    for fields, content, document in (
+        ((), b'\xef\xbb\xbf"\xc3\xa4"', b'"\xc3\xa4"'),
+        ((), '"ä"'.encode("utf-16"), '"ä"'),
+        (["Content-Type: application/json; charset=latin1"], b'"\xe4"', '"ä"'),
+    ):
+        async with answering(respond(content, *fields), json_loads=loads) as (client, url):
+            assert (await client.get(url)).json() == "ä"
+            assert given[-1] == (document, {})
+
+    def refuse(document):
+        raise KeyError("no")
+
+    async with answering(respond(b"[]"), json_loads=refuse) as (client, url):
+        with pytest.raises(KeyError) as caught:
+            (await client.get(url)).json()
+        assert caught.value.__notes__ == [f"GET {url}: 200, no Content-Type, b'[]'"]
+    with pytest.raises(TypeError, match=r"^json_loads must be None or a callable, not str$"):
+        Client(json_loads="orjson")
 
 
 async def test_json_takes_the_options_of_json_loads():
@@ -459,10 +529,132 @@ async def test_lines_do_not_depend_on_the_pieces(cuts, coded):
             assert await all_lines(response) == LINES
 
 
-async def test_lines_of_a_stream_are_utf_8_unless_the_header_says_otherwise():
-    async with answering(respond(b"<meta charset=koi8-r>\n\xe2\x82\xac\xff")) as (client, url):
+@pytest.mark.parametrize(
+    ("content_type", "content", "lines"),
+    [
+        ("", b"<meta charset=koi8-r>\n\xe2", ["<meta charset=koi8-r>", "Б"]),
+        ("text/html", b"<!--<meta charset=gbk>--><meta charset=koi8-r>\n\xe2", [ANY, "Б"]),
+        ("text/html; charset=koi8-r", b"\xef\xbb\xbf1\n\xe2\x82\xac", ["1", "€"]),
+        ("application/xml", b"<?xml version='1.0' encoding='big5'?>\n\xa4\xa4", [ANY, "中"]),
+        ("text/html", b"<?xml encoding='big5'?><meta charset=sjis>\n\x82\xa0", [ANY, "あ"]),
+        ("text/html", b"<?xml encoding='big5'?>\n\xa4\xa4", [ANY, "中"]),
+        ("", b"\xff\xfea\0\n\0\xac\x20", ["a", "€"]),
+        ("text/html; charset=gb2312", b"\x80\n\x81\x30\x84\x36", ["€", "¥"]),
+        ("text/plain", b"<meta charset=koi8-r>\n\xe2\x82\xac\xff", [ANY, "€\ufffd"]),
+        ("text/plain; charset=euc-kr", b"\x8c\x63\n\x8c\x63", ["똠", "똠"]),
+        ("text/plain; charset=iso-2022-jp", b"\x1b$B-!\x1b(B\n1", ["①", "1"]),
+        ("text/plain; charset=hz-gb-2312", b"~{<:Ky2;\n", ["\ufffd"]),
+        ("", b"\xef", ["\ufffd"]),
+        ("", b"", []),
+        ("text/html", b"", []),
+    ],
+)
+async def test_lines_of_a_stream_have_the_charset_of_the_text(content_type, content, lines):
+    head = OK + f"Content-Type: {content_type}\r\n".encode() * bool(content_type)
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
+    chunks = [b"1\r\n%b\r\n" % content[i : i + 1] for i in range(len(content))]
+    async with answering(head, *chunks, b"0\r\n\r\n") as (client, url):
         async with client.stream("GET", url) as response:
-            assert await all_lines(response) == ["<meta charset=koi8-r>", "€\ufffd"]
+            assert await all_lines(response) == lines
+        whole = await client.get(url)
+        assert whole.text.removesuffix("\n").split("\n") == (lines or [""])
+
+
+async def test_lines_of_plain_text_come_as_they_arrive():
+    for content_type in ("text/plain", "text/event-stream", ""):
+        go_on = asyncio.Event()
+        data = respond(b"1\n2\n", *[f"Content-Type: {content_type}"] * bool(content_type))
+        async with (
+            ScriptedServer([answer(data, fault=stall_at(len(data) - 2, go_on))]) as server,
+            Client(trust_env=False) as client,
+            client.stream("GET", server.url) as response,
+        ):
+            lines = response.iter_lines()
+            assert await anext(lines) == "1"
+            go_on.set()
+            assert [line async for line in lines] == ["2"]
+
+
+async def test_lines_that_wait_for_a_charset_come_before_the_error():
+    data = respond(b"<p>\n<i>\n...", "Content-Type: text/html")
+    async with (
+        ScriptedServer([answer(data, fault=close_at(len(data) - 3))]) as server,
+        Client(trust_env=False) as client,
+        client.stream("GET", server.url) as response,
+    ):
+        lines = response.iter_lines()
+        assert [await anext(lines), await anext(lines)] == ["<p>", "<i>"]
+        with pytest.raises(IncompleteRead):
+            await anext(lines)
+
+
+async def test_the_encoding_may_be_set():
+    data = respond(b"\xe2\x82\xac", "Content-Type: text/plain; charset=utf-8")
+    async with answering(data) as (client, url):
+        response = await client.get(url)
+        assert (response.encoding, response.text) == ("utf-8", "€")
+        response.encoding = "KOI8-R"
+        assert (response.encoding, response.text) == ("koi8-r", "Б┌╛")
+        assert await all_lines(response) == ["Б┌╛"]
+        response.encoding = None
+        assert (response.encoding, response.text) == ("utf-8", "€")
+        with pytest.raises(LookupError, match=r"^encoding is not the name of a charset: 'utf-9'; "):
+            response.encoding = "utf-9"
+        with pytest.raises(TypeError, match=r"^encoding must be the name of a charset, not int$"):
+            response.encoding = 8
+        assert response.text == "€"
+        async with client.stream("GET", url) as response:
+            response.encoding = "gbk"
+            assert response.encoding == "gb18030"
+            assert await all_lines(response) == ["鈧\ufffd"]
+
+
+async def test_a_default_encoding_is_for_what_declares_none():
+    given = []
+
+    def detect(content):
+        given.append(content)
+        return "Big5" if content == b"\xa4\xa4" else None
+
+    async with answering(respond(b"\xa4\xa4")) as (client, url):
+        for default, text in (("big5", "中"), (detect, "中"), ("latin-1", "¤¤")):
+            response = await client.get(url, default_encoding=default)
+            assert (response.text, response.text) == (text, text)
+            async with client.stream("GET", url, default_encoding=default) as response:
+                assert await all_lines(response) == [text]
+        assert given == [b"\xa4\xa4"] * 2
+    declared = respond(b"\xc3\xa4", "Content-Type: text/plain; charset=utf-8")
+    async with answering(declared, default_encoding=detect) as (client, url):
+        assert (await client.get(url)).text == "ä"
+        async with client.stream("GET", url) as response:
+            assert await all_lines(response) == ["ä"]
+    async with answering(respond(b"\xc3\xa4"), default_encoding=detect) as (client, url):
+        assert (await client.get(url)).text == "ä"
+    assert given[2:] == [b"\xc3\xa4"]
+
+
+@pytest.mark.parametrize(
+    ("default", "error", "text"),
+    [
+        ("utf-9", LookupError, "default_encoding is not the name of a charset: 'utf-9'; known are"),
+        ("rot13", LookupError, "default_encoding is not the name of a charset: 'rot13'; known are"),
+        (8, TypeError, "default_encoding must be the name of a charset, not int"),
+        (None, TypeError, "default_encoding must be the name of a charset, not NoneType"),
+    ],
+)
+async def test_a_default_encoding_is_checked_where_it_is_given(default, error, text):
+    with pytest.raises(error, match=f"^{re.escape(text)}"):
+        Client(default_encoding=default)
+    async with answering(respond(b"x")) as (client, url):
+        with pytest.raises(error, match=f"^{re.escape(text)}"):
+            await client.get(url, default_encoding=default)
+
+
+@pytest.mark.parametrize(("name", "error"), [("utf-9", LookupError), (8, TypeError)])
+async def test_a_default_encoding_s_result_is_checked(name, error):
+    response = await get(respond(b"x"), default_encoding=lambda content: name)
+    with pytest.raises(error, match=r"^default_encoding's result "):
+        response.text  # noqa: B018 - a property that raises
 
 
 @pytest.mark.parametrize("content", [b"x" * 11 + b"\n", b"x" * 11, b"1\n" + b"x" * 11 + b"\n2"])

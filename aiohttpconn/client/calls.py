@@ -25,7 +25,7 @@ from ..urls import SplitURL, add_params, check_raw_target, join_base, split_url
 from .auth.asking import ask, is_asked, may_wait
 from .auth.schemes import Auth, basic_of
 from .content.encode import Content, encode_content
-from .content.reading import codings_of, decode_body, read_body
+from .content.reading import codings_of, read_content
 from .cookies.given import cookie_pairs_of, join_cookies
 from .notable import give_up, keep_cookies, search_notable
 from .redirects import REDIRECTS, check_redirect, redirect_target, strip_body, strip_secrets
@@ -125,7 +125,7 @@ class Call:
         given = {name: options[name] for name in _BODIES if options.get(name) is not None}
         if not given:
             return None
-        content = encode_content(**given)
+        content = encode_content(**given, dumps=self._settings.json_dumps)
         if content.content_type is not None and "content-type" not in self._fields:
             self._fields["Content-Type"] = content.content_type
         return content
@@ -269,17 +269,16 @@ class Call:
         """Return the call's response: with its whole body, or as a stream."""
         settings, url = self._settings, self._url_text
         codings = codings_of(raw, url) if notable and settings.decompress else []
-        max_body, max_ratio = limits = settings.max_body, settings.max_ratio
+        options = settings.body_options
         if stream:
-            return self._received(raw, None, sent, head_at, None, codings, limits)
-        if max_body is None and self._stream:
+            return self._received(raw, None, sent, head_at, None, options, codings)
+        if options.max_body is None and self._stream:
             # The caller wants no body in memory, whatever its size.
-            max_body = MAX_REFUSAL
-        data = await read_body(raw, max_body, bool(codings))
-        ended = monotonic()
-        if codings:
-            data = decode_body(raw, data, codings, url, (max_body, max_ratio))
-        return self._received(raw, data, sent, head_at, ended)
+            options = options._replace(max_body=MAX_REFUSAL)
+        content, ended, truncated = await read_content(raw, codings, url, options)
+        response = self._received(raw, content, sent, head_at, ended, options)
+        response.truncated = truncated
+        return response
 
     def _received(
         self,
@@ -288,10 +287,10 @@ class Call:
         sent: float,
         head_at: float,
         ended: float | None,
-        *stream: Any,
+        *options: Any,
     ) -> Response:
         url, asked, head = self._whole_url, self._asked, self._head
-        return received(raw, url, content, asked, sent, head_at, ended, head, *stream)
+        return received(raw, url, content, asked, sent, head_at, ended, head, *options)
 
     # -------------------------------------------------------------------------- cookies
 
@@ -345,8 +344,7 @@ class Call:
     async def _refused(self, raw: HTTPResponse, sent: float, head_at: float) -> Response:
         """Return *raw*, a redirect that is refused, with the body that an error keeps."""
         settings = self._settings
-        limits = None, settings.max_ratio
-        response = self._received(raw, None, sent, head_at, None, (), limits)
+        response = self._received(raw, None, sent, head_at, None, settings.body_options)
         response.history = tuple(self._history)
         await keep_error_body(response, decode=settings.decompress)
         return response

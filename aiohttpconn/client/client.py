@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from asyncio import get_running_loop
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from copy import copy
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from ..exceptions import InvalidURL, StatusError, redact
 from ..http11.limits import Limits
@@ -28,6 +28,7 @@ from ..urls import split_url
 from ..version import __version__
 from .auth.schemes import as_auth
 from .calls import Call
+from .content.charsets import DEFAULT_ENCODING
 from .content.decoding import MAX_RATIO
 from .cookies.given import store_of
 from .fields import Fields
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from ..types import HeadersLike
     from ..urls import ParamsLike
     from .auth.schemes import AuthLike
+    from .content.charsets import DefaultEncoding
     from .cookies.store import CookieStore
     from .download import Progress
     from .fetch_many import FetchMany, Items
@@ -82,8 +84,11 @@ class Client:
         allow_downgrade: whether a redirect may lead from https to http.
         decompress: ask for and decode gzip and deflate, and br and zstd if they are installed.
         max_body: the most bytes of a decoded body; more is ``BodyTooLarge``. None is no limit.
-        max_ratio: the most bytes that each byte of an encoded body may decode to, after the first
-            8 MiB.
+        max_ratio: the most bytes that an encoded byte may decode to, after the first 8 MiB.
+        truncated: "keep" delivers what came of a body that is cut short; else it is an error.
+        default_encoding: the charset of a text that declares none: its name, or a function of the
+            bytes (of a stream the first 1024 or more) that returns a name or None.
+        json_dumps, json_loads: functions in place of those of ``json``.
         cookies: kept by default; None keeps and sends none. A dict is sent to the host of
             *base_url*. An ``http.cookiejar.CookieJar`` is used in place of the client's own store,
             and the caller can save it.
@@ -112,6 +117,10 @@ class Client:
         decompress: bool = True,
         max_body: int | None = None,
         max_ratio: float | None = MAX_RATIO,
+        truncated: Literal["error", "keep"] = "error",
+        default_encoding: DefaultEncoding = DEFAULT_ENCODING,
+        json_dumps: Callable[[Any], str | bytes] | None = None,
+        json_loads: Callable[[Any], Any] | None = None,
         cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None = UNSET,
         auth: AuthLike = None,
         retry: Retry | None = None,
@@ -145,6 +154,10 @@ class Client:
             decompress=decompress,
             max_body=max_body,
             max_ratio=max_ratio,
+            truncated=truncated,
+            default_encoding=default_encoding,
+            json_dumps=json_dumps,
+            json_loads=json_loads,
             retry=retry,
             proxies=rules,
             resend_stale=resend_stale,
@@ -238,8 +251,8 @@ class Client:
         ``json``, ``data`` (a form) and ``files`` (multipart); ``cookies`` to send beside the kept
         ones (None: send and keep none); and, instead of the client's, ``timeout``, ``auth``,
         ``follow_redirects``, ``max_redirects``, ``allow_downgrade``, ``decompress``, ``max_body``,
-        ``max_ratio``, ``retry``, ``proxy``, ``context``, ``resend_stale``, ``on_request``,
-        ``on_response``.
+        ``max_ratio``, ``truncated``, ``default_encoding``, ``retry``, ``proxy``, ``context``,
+        ``resend_stale``, ``on_request``, ``on_response``.
 
         Raises ``InvalidURL``, ``ValueError`` and ``TypeError`` before a byte is sent; later
         ``PoolTimeout``, ``PoolClosed``, ``ConnectError``, ``RequestTimeout``, ``HTTPException``
@@ -294,7 +307,8 @@ class Client:
             at = origin._replace(target=target)
             return await plain.finish(raw, at, notable, began, head_at, head)
         raw.first, raw.buffered = b"", 0
-        return received(raw, url, content, began, raw.started, head_at, head_at, head)
+        now = head_at
+        return received(raw, url, content, began, raw.started, now, now, head, plain.body_options)
 
     def _call(self, method: str, url: str, options: RequestOptions, began: float) -> Call:
         return Call(self._state, method, url, options, stream=False, began=began)

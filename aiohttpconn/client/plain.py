@@ -9,7 +9,6 @@ other request. Layer: client.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..body import SMALL_BODY
@@ -19,7 +18,7 @@ from ..pool.requests import KEEP_ALIVE, SendOptions
 from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
 from .auth.schemes import is_fixed
 from .content.encode import encode_content
-from .content.reading import codings_of, decode_body, read_body
+from .content.reading import codings_of, read_content
 from .notable import give_up, keep_cookies, search_notable
 from .redirects import REDIRECTS
 from .request import Request
@@ -79,6 +78,7 @@ class PlainRequests:
     __slots__ = (
         "_state",
         "base_url",
+        "body_options",
         "connections",
         "cookies",
         "encoded_fields",
@@ -97,6 +97,7 @@ class PlainRequests:
         self.base_url = state.base_url
         self.cookies = state.cookies
         self.max_body = settings.max_body
+        self.body_options = settings.body_options
         self.send = SendOptions(settings.timeout, None, settings.resend_stale)
         self.shared_methods = SHARING if state.pipelining > 1 else frozenset[str]()
         special = (
@@ -143,7 +144,7 @@ class PlainRequests:
             # An iterator can be read once, and a redirect may need the body again.
             if not _REREADABLE.issuperset(map(type, (given.get("data"), given.get("content")))):
                 return url, None, None, send
-            content = encode_content(**given)
+            content = encode_content(**given, dumps=self._state.settings.json_dumps)
             body, kind = content.body, content.content_type
             if type(body) is not bytes or len(body) > SMALL_BODY:
                 return url, None, None, send
@@ -254,11 +255,12 @@ class PlainRequests:
             if notable and self.cookies is not None:
                 keep_cookies(self.cookies, url, raw)
             codings = codings_of(raw, text) if notable and settings.decompress else []
-            data = await read_body(raw, settings.max_body, bool(codings))
-            ended = monotonic()
-            limits = settings.max_body, settings.max_ratio
-            content = decode_body(raw, data, codings, text, limits)
+            content, ended, truncated = await read_content(raw, codings, text, self.body_options)
         except BaseException:
             give_up(raw, raw.method in self.shared_methods)
             raise
-        return received(raw, text, content, began, raw.started, head_at, ended, request)
+        response = received(
+            raw, text, content, began, raw.started, head_at, ended, request, self.body_options
+        )
+        response.truncated = truncated
+        return response

@@ -8,13 +8,15 @@ Layer: client.
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import (
     MAX_SHOWN,
-    BodyTooLarge,
+    ContentDecodingError,
     HTTPException,
+    IncompleteRead,
     StatusError,
     cut_url,
     quote,
@@ -22,14 +24,25 @@ from ..exceptions import (
 from ..http11.response_head import split_fields
 from ..pool.requests import abandon
 from ..types import UNSET
-from .content.charsets import BOM, TextDecoder, charset_of, header_charset
-from .content.reading import PIECE, codings_of, decode_body, decoded_pieces, read_body, too_large
+from .content.charsets import charset_of, header_charset, stated_charset
+from .content.labels import check_label
+from .content.reading import (
+    PIECE,
+    BodyOptions,
+    body_pieces,
+    codings_of,
+    is_truncation,
+    lines_of,
+    read_content,
+    text_pieces,
+)
+from .content.text import BOM, TextDecoder
 from .fields import Fields
 from .made import facts_of, from_facts, make_content, make_raw
 from .request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from http.client import HTTPMessage
 
     from ..response import HTTPResponse
@@ -43,6 +56,8 @@ ERROR_BODY = 64 * 1024
 
 ERROR_SECONDS = 1.0
 """Time in which they have to come: an error is late enough."""
+
+DEFAULTS = BodyOptions()
 
 MAX_LINE = 16 * 1024 * 1024
 """Default limit of ``iter_lines`` for a line, in characters: a server may never send its end."""
@@ -80,14 +95,14 @@ class Response:
     Attributes: ``status`` (int), ``url`` (str, of the last request), ``history`` (the responses
     that redirected to this one), ``attempts`` (how often a ``Retry`` had the last request sent; 1
     without a retry), ``raw`` (the ``HTTPResponse``; its body is not decoded, and has been read
-    already).
+    already), ``truncated`` (bool: the body is cut short, and ``truncated="keep"`` allowed that).
 
     A program may make one, for a test or a cache: ``Response(200, json={"ok": True})``. The body is
     one of *content*, *text* and *json*, which also set a Content-Type unless *headers* have one.
     *request* is what it answers; *url* is the request's if it is not given.
 
     Two are equal if method, URL, status, fields and body are. One whose body is here can be
-    pickled; headers and cookies of its request are in the pickle.
+    pickled; headers and cookies of its request are in the pickle, the client's functions are not.
     """
 
     __slots__ = (
@@ -95,9 +110,11 @@ class Response:
         "_began",
         "_codings",
         "_content",
+        "_encoding",
+        "_encoding_set",
         "_ended",
         "_head_at",
-        "_limits",
+        "_options",
         "_request",
         "_sent",
         "_text",
@@ -105,6 +122,7 @@ class Response:
         "history",
         "raw",
         "status",
+        "truncated",
         "url",
     )
 
@@ -113,12 +131,16 @@ class Response:
     url: str
     history: Sequence[Response]
     attempts: int
+    truncated: bool
     # None for a stream that has not been read whole.
     _content: bytes | None
     _text: str | None
-    # The codings of a stream, None after iteration has begun; and (max_body, max_ratio).
+    # The charset that was found, or set.
+    _encoding: str | None
+    _encoding_set: bool
+    _options: BodyOptions
+    # The codings of a stream, None after iteration has begun.
     _codings: Sequence[str] | None
-    _limits: tuple[int | None, float | None]
     # The head of the request as it went out, until the first use of ``request``.
     _request: bytes | Request
     # By monotonic(): when the call began, the request was sent, head and body had arrived.
@@ -170,6 +192,9 @@ class Response:
             raise TypeError(f"{self!r} is a stream: await response.read() before it is pickled")
         # A subclass of the caller's may have a __dict__.
         state = {name: getattr(self, name) for name in _PICKLED} | getattr(self, "__dict__", {})
+        # A function may not be picklable, but the charset that it found is.
+        state["_encoding"] = self.encoding
+        state["_options"] = DEFAULTS
         return _restore, (type(self), facts_of(self.raw), state)
 
     def __repr__(self) -> str:
@@ -284,8 +309,27 @@ class Response:
 
     @property
     def encoding(self) -> str:
-        """The charset of ``text``: from the header, a BOM or the HTML itself; else UTF-8."""
-        return charset_of(self.raw.getheader("Content-Type", ""), self.content)
+        """Python's name for the charset of ``text`` and ``iter_lines``; it may be set.
+
+        From a byte order mark, the header, or the HTML or XML itself; else ``default_encoding``.
+        The names of documents mean what the WHATWG Encoding standard says: ``iso-8859-1`` is
+        cp1252. Setting takes any such name, and None to find the charset again; it raises
+        ``LookupError`` for an unknown one.
+        """
+        if self._encoding is None:
+            default = self._options.default_encoding
+            self._encoding = charset_of(self._content_type(), self.content, default)
+        return self._encoding
+
+    @encoding.setter
+    def encoding(self, name: str | None) -> None:
+        self._encoding = None if name is None else check_label(name, "encoding")
+        self._encoding_set = name is not None
+        self._text = None
+
+    def _content_type(self) -> str:
+        kind: str = self.raw.getheader("Content-Type", "")
+        return kind
 
     @property
     def text(self) -> str:
@@ -299,18 +343,42 @@ class Response:
         return self._text
 
     def json(self, **options: Any) -> Any:
-        """Return the body's JSON; *options* go to ``json.loads``. Raises ``ValueError``."""
+        """Return the body's JSON; *options* go to ``json.loads``, or the client's ``json_loads``.
+
+        The charset is the one set as ``encoding``, that of a byte order mark or of the header;
+        else UTF-8 (RFC 8259 §8.1), or UTF-16 and UTF-32 where ``json.loads`` finds them. A
+        function of the client's gets bytes of UTF-8, and a text that was in another charset as
+        str. Raises ``ValueError``, also for bytes that the charset does not have, and the errors
+        of that function.
+        """
         import json
 
+        loads: Callable[..., Any] = self._options.json_loads or json.loads
         try:
-            return json.loads(self.content, **options)
-        except ValueError as exc:
-            exc.add_note(self._json_details())
-            raise
+            return loads(self._json_document(), **options)
         except RecursionError:
             raise ValueError(
                 f"{self._json_details()}: its lists and objects are nested too deep for json.loads"
             ) from None
+        except Exception as exc:
+            exc.add_note(self._json_details())
+            raise
+
+    def _json_document(self) -> bytes | str:
+        content = self.content
+        if self._encoding_set:
+            name = self.encoding
+        elif header_charset(self._content_type()):
+            name = stated_charset(self._content_type(), content)
+        else:
+            import json
+
+            name = json.detect_encoding(content)
+            if name not in ("utf-8", "utf-8-sig"):
+                return content.decode(name)
+        if name in ("utf-8", "utf-8-sig"):
+            return content.removeprefix(BOM_UTF8)
+        return TextDecoder(name, "strict").decode(content, True).removeprefix(BOM)
 
     def _json_details(self) -> str:
         """Return the request, and the beginning of the body that is not JSON."""
@@ -325,9 +393,10 @@ class Response:
         """
         if self._content is None:
             codings = self._unread_codings()
-            data = await read_body(self.raw, self._limits[0], bool(codings))
-            self._content = decode_body(self.raw, data, codings, self._sent_url(), self._limits)
-            self._ended = monotonic()
+            content, self._ended, self.truncated = await read_content(
+                self.raw, codings, self._sent_url(), self._options
+            )
+            self._content = content
         return self._content
 
     async def iter_bytes(self, n: int | None = None) -> AsyncIterator[bytes]:
@@ -361,57 +430,28 @@ class Response:
         """Iterate over the decoded body as it arrives."""
         codings = self._unread_codings()
         self._codings = None
-        max_body = self._limits[0]
-        if not codings:
-            async for piece in self.raw.iter_bytes():
-                if max_body is not None and self.raw.received > max_body:
-                    raise too_large(self.raw, max_body)
+        try:
+            async for piece in body_pieces(self.raw, codings, self._sent_url(), self._options):
                 yield piece
-        else:
-            async for piece in decoded_pieces(self.raw, codings, self._sent_url(), self._limits):
-                yield piece
+        except (IncompleteRead, ContentDecodingError) as exc:
+            if not self._options.keeps_truncated or not is_truncation(exc):
+                raise
+            self.truncated = True
         self._ended = monotonic()
 
     async def iter_lines(self, *, max_line: int = MAX_LINE) -> AsyncIterator[str]:
         r"""Iterate over the lines of the body as text, without their ends: ``\n`` or ``\r\n``.
 
-        Decodes as ``text`` does, but the charset of a stream is the header's, or UTF-8. Raises
+        Decodes as ``text`` does. Of a stream, at most the first 1024 bytes are searched for the
+        charset, and are given to a function in ``default_encoding``; only a document that may
+        be HTML or XML, or such a function, makes the first lines wait for them. Raises
         ``BodyTooLarge`` for a line of more than *max_line* characters, and the errors of ``read``.
         """
-        if self._content is not None:
-            name = self.encoding
-        else:
-            name = header_charset(self.raw.getheader("Content-Type", "")) or "utf-8"
-        decoder = TextDecoder(name)
-        kept: list[str] = []
-        size = 0
-        begun = False
-        async for piece in self.iter_bytes():
-            text = decoder.decode(piece)
-            if text and not begun:
-                text = text.removeprefix(BOM)
-                begun = True
-            *lines, rest = text.split("\n")
-            for line in lines:
-                if size + len(line) > max_line:
-                    raise self._line_too_long(max_line)
-                yield ("".join([*kept, line]) if kept else line).removesuffix("\r")
-                kept.clear()
-                size = 0
-            if rest:
-                kept.append(rest)
-                size += len(rest)
-                if size > max_line:
-                    raise self._line_too_long(max_line)
-        kept.append(decoder.decode(b"", True))
-        if last := "".join(kept):
-            yield last.removesuffix("\r")
-
-    def _line_too_long(self, max_line: int) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"{self._context()}: a line has more than {max_line} characters: "
-            "iter_lines(max_line=...) allows longer ones"
-        )
+        name = self._encoding if self._content is None else self.encoding
+        kind, default = self._content_type(), self._options.default_encoding
+        texts = text_pieces(self.iter_bytes(), name, kind, default)
+        async for line in lines_of(texts, max_line, self._context()):
+            yield line
 
     def close(self) -> None:
         """Discard the unread body. The connection is closed at once, unless 64 KiB or less is left.
@@ -458,8 +498,8 @@ async def keep_error_body(response: Response, *, decode: bool = False) -> None:
     try:
         if decode:
             codings = codings_of(raw, response.url)
-        limits = None, response._limits[1]
-        pieces = decoded_pieces(raw, codings, response.url, limits) if codings else raw.iter_bytes()
+        options = response._options._replace(max_body=None)
+        pieces = body_pieces(raw, codings, response.url, options)
         async with asyncio.timeout(ERROR_SECONDS):
             async for piece in pieces:
                 kept += piece
@@ -485,15 +525,15 @@ def received(
     head_at: float,
     ended: float | None,
     request: bytes | Request,
+    options: BodyOptions = DEFAULTS,
     codings: Sequence[str] = (),
-    limits: tuple[int | None, float | None] = (None, None),
     made: Response | None = None,
 ) -> Response:
     """Return the response that a client has received; *made* is filled in, or a new one.
 
-    *content*: the decoded body, None for a stream; then *codings* are those of the stream, and
-    *limits* are ``max_body`` and ``max_ratio``. *began*, *sent*, *head_at*, *ended*: times of
-    ``monotonic()``. *request*: the head of the request, as it was sent.
+    *content*: the decoded body, None for a stream; then *codings* are those of the stream.
+    *began*, *sent*, *head_at*, *ended*: times of ``monotonic()``. *request*: the head of the
+    request, as it was sent.
     """
     response = _new(Response) if made is None else made
     response.raw = raw
@@ -501,10 +541,13 @@ def received(
     response.url = url
     response.history = ()
     response.attempts = 1
+    response.truncated = False
     response._content = content
     response._text = None
+    response._encoding = None
+    response._encoding_set = False
+    response._options = options
     response._codings = codings
-    response._limits = limits
     response._request = request
     response._began = began
     response._sent = sent

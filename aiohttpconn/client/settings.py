@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ..net.timeouts import Timeout
 from ..pool.pool import forwards
 from ..pool.routes import Route
 from ..proxies import ProxyRules
 from .auth.schemes import as_auth
+from .content.charsets import DEFAULT_ENCODING, check_default
 from .content.codecs import accept_encoding
 from .content.decoding import MAX_RATIO
+from .content.reading import BodyOptions
 from .request import Request
 from .response import Response
 from .retries import Retry
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ..types import BodyLike, HeadersLike
     from ..urls import ParamsLike, SplitURL
     from .auth.schemes import Auth, AuthLike
+    from .content.charsets import DefaultEncoding
     from .content.encode import DataLike
     from .content.multipart import FilesLike
     from .cookies.store import CookieStore
@@ -79,6 +82,8 @@ class RequestOptions(TypedDict, total=False):
     decompress: bool
     max_body: int | None
     max_ratio: float | None
+    truncated: Literal["error", "keep"]
+    default_encoding: DefaultEncoding
     retry: Retry | None
     proxy: ProxiesLike
     context: ssl.SSLContext | None
@@ -99,6 +104,10 @@ class Settings:
     decompress: bool = True
     max_body: int | None = None
     max_ratio: float | None = MAX_RATIO
+    truncated: Literal["error", "keep"] = "error"
+    default_encoding: DefaultEncoding = DEFAULT_ENCODING
+    json_dumps: Callable[[Any], str | bytes] | None = None
+    json_loads: Callable[[Any], Any] | None = None
     retry: Retry | None = None
     proxies: ProxyRules | None = None
     context: ssl.SSLContext | None = None
@@ -118,10 +127,25 @@ class Settings:
                 raise TypeError(f"max_ratio must be None or a number, not {type(ratio).__name__}")
             if not ratio > 0:
                 raise ValueError(f"max_ratio must be above 0, got {ratio!r}")
-        for name in ("on_request", "on_response"):
+        if self.truncated not in ("error", "keep"):
+            raise ValueError(f"truncated must be 'error' or 'keep', got {self.truncated!r}")
+        if self.default_encoding is not DEFAULT_ENCODING:
+            check_default(self.default_encoding)
+        for name in ("json_dumps", "json_loads", "on_request", "on_response"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} must be None or a callable, not {type(hook).__name__}")
+
+    @property
+    def body_options(self) -> BodyOptions:
+        """The settings that say how the body of a response is read."""
+        return BodyOptions(
+            self.max_body,
+            self.max_ratio,
+            self.truncated == "keep",
+            self.default_encoding,
+            self.json_loads,
+        )
 
     def changed(self, options: Mapping[str, Any]) -> Settings:
         """Return these settings with the replacements that *options* has."""

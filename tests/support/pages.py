@@ -57,6 +57,9 @@ class Pages:
     def get_bomb(self, request: Request) -> Reply:
         return _page(_bomb(), **{"Content-Encoding": "gzip"})
 
+    def get_sjis(self, request: Request) -> Reply:
+        return _page("あ".encode("shift_jis"), "text/plain")
+
     def get_pages(self, request: Request) -> Reply:
         number = int(request.path.rpartition("/")[2])
         text = f"<title>Page {number}</title>\n{'<p>Some text.</p>' * 20}\n".encode()

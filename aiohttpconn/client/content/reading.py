@@ -1,26 +1,61 @@
 """The body of a raw response: read and decoded, within limits.
 
 A client's response and its calls share these functions. Their errors name the request, the phase
-and the time. Layer: client.
+and the time, and carry what was decoded before them. Layer: client.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ...exceptions import BodyTooLarge, ContentDecodingError, describe
+from ...exceptions import (
+    BodyTooLarge,
+    ContentDecodingError,
+    HTTPException,
+    IncompleteRead,
+    describe,
+)
+from .charsets import DEFAULT_ENCODING, DefaultEncoding, charset_of, find_charset
 from .decoding import ContentDecoder, decode, split_codings
+from .text import BOM, TextDecoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from ...response import HTTPResponse
 
-__all__ = ["PIECE", "codings_of", "decode_body", "decoded_pieces", "read_body", "too_large"]
+__all__ = [
+    "PIECE",
+    "BodyOptions",
+    "body_pieces",
+    "codings_of",
+    "is_truncation",
+    "lines_of",
+    "read_content",
+    "text_pieces",
+    "too_large",
+]
 
 PIECE = 256 * 1024
 """Bytes of a stream that are decoded at once."""
+
+
+class BodyOptions(NamedTuple):
+    """The options of a client that say how the body of a response is read.
+
+    *max_body*, *max_ratio*: limits of its size. *keeps_truncated*: whether a body that is cut
+    short is no error. *default_encoding*: the charset of a text that declares none. *json_loads*:
+    the function for ``json()``, None for ``json.loads``.
+    """
+
+    max_body: int | None = None
+    max_ratio: float | None = None
+    keeps_truncated: bool = False
+    default_encoding: DefaultEncoding = DEFAULT_ENCODING
+    json_loads: Callable[[Any], Any] | None = None
+
 
 _DECODING_ERRORS = (BodyTooLarge, ContentDecodingError)
 
@@ -38,7 +73,40 @@ def codings_of(raw: HTTPResponse, url: str) -> list[str]:
         raise _with_details(exc, raw, url) from None
 
 
-async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
+async def read_content(
+    raw: HTTPResponse, codings: Sequence[str], url: str, options: BodyOptions
+) -> tuple[bytes, float, bool]:
+    """Read the rest of *raw*, a response for *url*, and decode it.
+
+    Returns the content, ``monotonic()`` at its last byte, and whether it is cut short, which only
+    ``options.keeps_truncated`` allows. An error with ``partial`` has the decoded bytes there.
+    """
+    truncated = False
+    try:
+        data = await _read(raw, options.max_body, bool(codings))
+    except Exception as exc:
+        partial = getattr(exc, "partial", None)
+        if partial is None:
+            raise
+        truncated = options.keeps_truncated and is_truncation(exc)
+        if not truncated:
+            if codings:
+                exc.partial = _decoded_part(partial, codings, options)  # type: ignore[attr-defined]
+            raise
+        data = partial
+    ended = monotonic()
+    if not codings or not data:
+        return data, ended, truncated
+    try:
+        data = decode(data, codings, max_body=options.max_body, max_ratio=options.max_ratio)
+    except _DECODING_ERRORS as exc:
+        if options.keeps_truncated and is_truncation(exc):
+            return exc.partial, ended, True  # type: ignore[union-attr]
+        raise _with_details(exc, raw, url) from exc.__cause__
+    return data, ended, truncated
+
+
+async def _read(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
     """Read the rest of *raw* as it comes over the wire, *max_body* bytes at most.
 
     *coded*: the caller decodes it, and *max_body* is the limit of the decoded body.
@@ -55,46 +123,121 @@ async def read_body(raw: HTTPResponse, max_body: int | None, coded: bool) -> byt
     data = await raw.read(most + 1)
     if len(data) > most:
         raise too_large(raw, max_body)
-    # Raise the error that ended the body early, if one did.
-    return data + await raw.read() if not raw.complete else data
+    if not raw.complete:
+        try:
+            await raw.read()  # raises the error that ended the body early
+        except IncompleteRead as exc:
+            exc.partial = data + exc.partial
+            raise
+    return data
 
 
-def decode_body(
-    raw: HTTPResponse,
-    data: bytes,
-    codings: Sequence[str],
-    url: str,
-    limits: tuple[int | None, float | None],
-) -> bytes:
-    """Return *data*, the body of *raw*, without *codings*; *limits* are (max_body, max_ratio)."""
-    if not codings or not data:
+def _decoded_part(data: bytes, codings: Sequence[str], options: BodyOptions) -> bytes:
+    """Return what *data*, the beginning of a body, decodes to."""
+    if not data:
         return data
-    max_body, max_ratio = limits
     try:
-        return decode(data, codings, max_body=max_body, max_ratio=max_ratio)
-    except _DECODING_ERRORS as exc:
-        raise _with_details(exc, raw, url) from exc.__cause__
+        return decode(data, codings, max_body=options.max_body, max_ratio=options.max_ratio)
+    except ContentDecodingError as exc:
+        return exc.partial
+    except BodyTooLarge:
+        return b""
 
 
-async def decoded_pieces(
-    raw: HTTPResponse, codings: Sequence[str], url: str, limits: tuple[int | None, float | None]
+async def body_pieces(
+    raw: HTTPResponse, codings: Sequence[str], url: str, options: BodyOptions
 ) -> AsyncIterator[bytes]:
-    """Iterate over the body of *raw* as it arrives, without *codings*."""
-    max_body, max_ratio = limits
-    try:
-        decoder = ContentDecoder(codings, max_body=max_body, max_ratio=max_ratio)
-        empty = True
+    """Iterate over the body of *raw* as it arrives, without *codings*; errors as above."""
+    if not codings:
+        most = options.max_body
         async for piece in raw.iter_bytes():
-            empty = False
+            if most is not None and raw.received > most:
+                raise too_large(raw, most)
+            yield piece
+        return
+    try:
+        decoder = ContentDecoder(codings, max_body=options.max_body, max_ratio=options.max_ratio)
+        async for piece in raw.iter_bytes():
             if out := decoder.feed(piece, PIECE):
                 yield out
             while decoder.pending:
                 if out := decoder.feed(b"", PIECE):
                     yield out
-        if not empty:
-            decoder.finish()
+        decoder.finish()
     except _DECODING_ERRORS as exc:
         raise _with_details(exc, raw, url) from exc.__cause__
+
+
+async def text_pieces(
+    pieces: AsyncIterator[bytes], name: str | None, content_type: str, default: DefaultEncoding
+) -> AsyncIterator[str]:
+    """Iterate over *pieces*, a body, as text without a byte order mark, as they arrive.
+
+    *name*: the result of ``codec_of`` for its charset; None finds it in the first pieces. An error
+    is raised after the text that arrived before it.
+    """
+    begin = b""
+    decoder: TextDecoder | None = None
+    begun = False
+    failure: Exception | None = None
+    try:
+        async for piece in pieces:
+            if decoder is None:
+                begin += piece
+                if name is None and (name := find_charset(content_type, begin, default)) is None:
+                    continue
+                decoder = TextDecoder(name)
+                piece = begin
+            text = decoder.decode(piece)
+            if text and not begun:
+                text = text.removeprefix(BOM)
+                begun = True
+            yield text
+    except (HTTPException, OSError) as exc:
+        failure = exc
+    if decoder is None and begin:
+        decoder = TextDecoder(name or charset_of(content_type, begin, default))
+        yield decoder.decode(begin, failure is None).removeprefix(BOM)
+    elif decoder is not None and failure is None:
+        yield decoder.decode(b"", True)
+    if failure is not None:
+        raise failure
+
+
+async def lines_of(texts: AsyncIterator[str], max_line: int, context: str) -> AsyncIterator[str]:
+    """Iterate over the lines of *texts*, without their ends.
+
+    Raises ``BodyTooLarge``, its text after *context*, for one of more than *max_line* characters.
+    """
+    kept: list[str] = []
+    size = 0
+    async for text in texts:
+        *lines, rest = text.split("\n")
+        for line in lines:
+            if size + len(line) > max_line:
+                raise _line_too_long(max_line, context)
+            yield ("".join([*kept, line]) if kept else line).removesuffix("\r")
+            kept.clear()
+            size = 0
+        if rest:
+            kept.append(rest)
+            size += len(rest)
+            if size > max_line:
+                raise _line_too_long(max_line, context)
+    if last := "".join(kept):
+        yield last.removesuffix("\r")
+
+
+def _line_too_long(max_line: int, context: str) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"{context}: a line has more than {max_line} characters: iter_lines(max_line=...) "
+        "allows longer ones"
+    )
+
+
+def is_truncation(exc: Exception) -> bool:
+    """Whether *exc* says that a body is cut short, and has no other fault."""
+    return isinstance(exc, IncompleteRead) or getattr(exc, "truncated", False)
 
 
 def too_large(raw: HTTPResponse, max_body: int) -> BodyTooLarge:
