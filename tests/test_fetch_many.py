@@ -698,7 +698,7 @@ async def test_a_cancelled_wait_for_a_result_loses_none():
 async def test_real_requests_that_are_under_way_are_cancelled():
     async with (
         ScriptedServer([answer(HI, fault=stall_at(3))]) as server,
-        Client(trust_env=False, limit=2) as client,
+        Client(trust_env=False, limit_per_host=2) as client,
     ):
         async with client.fetch_many([server.url] * 10, concurrency=5) as results:
             task = asyncio.ensure_future(anext(results))

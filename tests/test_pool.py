@@ -440,6 +440,84 @@ async def test_a_queue_for_one_host_does_not_keep_another_waiting(pipelining, an
             assert await asyncio.gather(*tasks) == [b"slow"] * 200
 
 
+@pytest.mark.parametrize("limit", [None, 2, 5, 20])
+async def test_one_host_takes_most_connections_and_others_have_theirs_at_once(limit):
+    """With the default limits, and with a limit alone."""
+    let_go = asyncio.Event()
+
+    async def slow(request: Any) -> str:
+        await let_go.wait()
+        return "slow"
+
+    options = {} if limit is None else {"limit": limit}
+    most = {None: 112, 2: 1, 5: 4, 20: 18}[limit]
+    async with serve(slow) as busy, serve({"/": "fast"}) as other:
+        async with ConnectionPool(**options) as pool:
+            tasks = [start(pool, busy.url) for _ in range(200)]
+            await received(busy, most)
+            for _ in range(3):
+                assert await fetch(pool, other.url) == b"fast"
+            assert pool.stats().queued == 200 - most
+            assert not any(task.done() for task in tasks)
+            let_go.set()
+            assert await asyncio.gather(*tasks) == [b"slow"] * 200
+        assert (busy.connections, other.connections) == (most, 1)
+
+
+async def test_several_slow_hosts_leave_a_connection_for_another():
+    let_go = asyncio.Event()
+
+    async def slow(request: Any) -> str:
+        await let_go.wait()
+        return "slow"
+
+    async with serve(slow) as busy, serve({"/": "fast"}) as other:
+        async with ConnectionPool(resolve={"*": "127.0.0.1"}) as pool:
+            urls = [f"http://{name}.test:{busy.port}/" for name in "abcd"]
+            tasks = [start(pool, url) for url in urls for _ in range(150)]
+            # Each of the others has a quarter of the reserve.
+            await received(busy, 112 + 3 * 4)
+            assert await fetch(pool, other.url) == b"fast"
+            let_go.set()
+            assert await asyncio.gather(*tasks) == [b"slow"] * 600
+
+
+async def test_a_host_that_closes_each_connection_leaves_some_to_others():
+    """An HTTP/1.0 server: no connection serves a second request."""
+    let_go = asyncio.Event()
+
+    async def slow(request: Any) -> Reply:
+        await let_go.wait()
+        return Reply("slow", headers={"Connection": "close"})
+
+    async with serve(slow) as busy, serve({"/": "fast"}) as other:
+        async with ConnectionPool(limit=8) as pool:
+            tasks = [start(pool, busy.url) for _ in range(50)]
+            await received(busy, 7)
+            assert await fetch(pool, other.url) == b"fast"
+            let_go.set()
+            assert await asyncio.gather(*tasks) == [b"slow"] * 50
+            assert pool.stats().origins[other.url.rstrip("/")].open == 1
+        assert (busy.connections, other.connections) == (50, 1)
+
+
+@pytest.mark.parametrize(("limit_per_host", "most"), [(3, 3), (8, 8), (None, 8)])
+async def test_a_limit_per_host_that_is_given_is_the_limit(limit_per_host, most):
+    let_go = asyncio.Event()
+
+    async def slow(request: Any) -> str:
+        await let_go.wait()
+        return "slow"
+
+    async with serve(slow) as busy:
+        async with ConnectionPool(limit=8, limit_per_host=limit_per_host) as pool:
+            tasks = [start(pool, busy.url) for _ in range(20)]
+            await received(busy, most)
+            let_go.set()
+            await asyncio.gather(*tasks)
+        assert busy.connections == most
+
+
 async def test_hosts_that_wait_take_turns():
     order = []
 

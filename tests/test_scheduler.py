@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from aiohttpconn.pool import scheduler as module
 from aiohttpconn.pool.rate_limit import RateLimiter
-from aiohttpconn.pool.scheduler import MAX_UNUSED, STREAK, OriginPool, Scheduler
+from aiohttpconn.pool.scheduler import MAX_UNUSED, STREAK, OriginPool, Scheduler, reserved
 
 from .support.pool_model import Clock, Connection, Pool, Waiter, served, used
 
@@ -436,11 +436,12 @@ def test_a_site_whose_requests_need_not_wait_lets_its_shared_connection_go(clock
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_site_starves(clock, seed):
+@pytest.mark.parametrize("shared_out", [False, True])
+def test_no_site_starves(clock, seed, shared_out):
     chance = random.Random(seed)
     limit, pipelining = chance.choice([1, 2, 3, 5, 8]), chance.choice([1, 1, 2, 3])
     per_host, count = chance.choice([1, 2, 4, inf]), chance.choice([2, 3, 5, 12, 30])
-    pool = Pool(clock, limit, per_host, pipelining=pipelining)
+    pool = Pool(clock, limit, per_host, pipelining=pipelining, shared_out=shared_out)
     origins = [pool.origin(key) for key in range(count)]
     for _ in range(1500):
         for origin in origins:
@@ -472,6 +473,157 @@ def test_a_thousand_sites_with_five_slots_are_served_in_order(clock):
     assert pool.log == waiters
     # None was closed that could be kept.
     assert len(pool.scheduler.idle) == 5
+    pool.check()
+
+
+# -------------------------------------------------------------------------- the reserve
+
+
+def counts(pool: Pool) -> dict[Any, int]:
+    """Return the number of connections of each origin that has any."""
+    origins = pool.scheduler.origins.items()
+    return {key: origin.connection_count for key, origin in origins if origin.connection_count}
+
+
+def crowd(pool: Pool, key: object, asking: int) -> list[Waiter]:
+    """Let so many requests ask at *key*, and connect those that are served; return all."""
+    users = [pool.ask(pool.origin(key)) for _ in range(asking)]
+    for user in users:
+        if user.connection is not None:
+            pool.connect(user.connection)
+    return users
+
+
+def finish_each_once(pool: Pool, key: object) -> None:
+    """End the exchanges that are under way at *key*, one after the other."""
+    for connection, users in list(pool.users.items()):
+        if connection.origin_pool is pool.origin(key) and not connection.removed:
+            pool.finish(users[0])
+            pool.check()
+    for connection in pool.users:
+        if not connection.connected:
+            pool.connect(connection)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [(1, 1), (2, 1), (3, 2), (7, 6), (8, 7), (15, 14), (16, 14), (20, 18), (100, 88), (128, 112)]
+    + [(1000, 875), (inf, 2000)],
+)
+def test_one_site_takes_most_connections_and_the_next_one_finds_a_place(clock, limit, most):
+    pool = Pool(clock, limit=limit, shared_out=True)
+    users = crowd(pool, "slow", 2000)
+    assert counts(pool) == {"slow": most}
+    pool.check()
+    if limit > 1:
+        used(pool, "fast")
+    # Its own requests are served on its own connections.
+    if most < 2000:
+        pool.finish(users[0])
+        assert served(users[most]) == [True]
+        assert not pool.closed
+        pool.check()
+
+
+def test_the_reserve_is_for_several_sites(clock):
+    """Each takes a quarter of it at most, however many requests it has."""
+    pool = Pool(clock, limit=128, shared_out=True)
+    assert reserved(128) == (16, 4)
+    slow = crowd(pool, "slow", 200)
+    for key in "abcd":
+        assert pool.scheduler.connection_count < 128
+        crowd(pool, key, 200)
+        pool.check()
+    assert counts(pool) == {"slow": 112, "a": 4, "b": 4, "c": 4, "d": 4}
+    waiter = pool.ask(pool.origin("e"))
+    assert served(waiter) == [False]
+    pool.finish(slow[0])
+    assert served(waiter) == [True]
+    pool.check()
+
+
+def test_a_site_in_need_gets_its_part_and_the_reserve_comes_back(clock):
+    pool = Pool(clock, limit=128, shared_out=True)
+    crowd(pool, "a", 1000)
+    crowd(pool, "b", 1000)
+    assert counts(pool) == {"a": 112, "b": 4}
+    finish_each_once(pool, "a")
+    assert counts(pool) == {"a": 56, "b": 56}
+    # They do not pass one to and fro.
+    closed = len(pool.closed)
+    for key in "abab":
+        finish_each_once(pool, key)
+    assert len(pool.closed) == closed
+
+
+def test_the_reserve_comes_back_when_nobody_waits_for_more(clock):
+    pool = Pool(clock, limit=128, shared_out=True)
+    crowd(pool, "slow", 1000)
+    for key in range(14):
+        used(pool, key)
+    assert pool.scheduler.connection_count == 126
+    finish_each_once(pool, "slow")
+    # Half of it: more is only used when more than all of it is free.
+    assert (counts(pool)["slow"], pool.scheduler.connection_count) == (106, 120)
+    finish_each_once(pool, "slow")
+    assert counts(pool)["slow"] == 106
+
+
+def test_a_site_that_comes_and_goes_costs_another_no_connection(clock):
+    pool = Pool(clock, limit=16, shared_out=True)
+    crowd(pool, "slow", 1000)
+    for _ in range(30):
+        fast = used(pool, "fast")
+        finish_each_once(pool, "slow")
+        pool.finish(fast)
+        pool.run_on()
+        finish_each_once(pool, "slow")
+    assert counts(pool) == {"slow": 14, "fast": 1}
+    assert not pool.closed
+
+
+def test_idle_connections_to_others_make_room_for_a_large_site(clock):
+    pool = Pool(clock, limit=128, shared_out=True)
+    for user in crowd(pool, "a", 112):
+        pool.finish(user)
+    crowd(pool, "b", 200)
+    assert counts(pool) == {"a": 16, "b": 112}
+    pool.check()
+
+
+@pytest.mark.parametrize("end", ["finish", "lose"])
+def test_a_large_site_that_waits_is_served_as_soon_as_it_leaves_the_reserve_free(clock, end):
+    pool = Pool(clock, limit=32, shared_out=True)
+    others = crowd(pool, "a", 20)
+    waiters = crowd(pool, "b", 20)
+    assert counts(pool) == {"a": 20, "b": 8}
+    assert list(pool.scheduler.crowded) == [pool.origin("b")]
+    for number, user in enumerate(others):
+        if end == "finish":
+            pool.finish(user)
+        else:
+            pool.lose(user.connection)
+        pool.run_on()
+        pool.check()
+        assert counts(pool)["b"] == min(9 + number, 20)
+    assert all(served(*waiters))
+
+
+def test_a_large_site_behind_the_pace_of_another_is_served(clock):
+    pool = Pool(clock, limit=16, shared_out=True)
+    others = crowd(pool, "a", 7)
+    paced = [used(pool, "b", pace=RateLimiter(1.0))]
+    waiting = [pool.ask(pool.origin("b")) for _ in range(3)]
+    crowd(pool, "c", 20)
+    assert counts(pool) == {"a": 7, "b": 1, "c": 6}
+    pool.turn(1.0)
+    pool.check()
+    assert served(*waiting) == [False, False, False]
+    pool.finish(others[0])
+    pool.run_on()
+    pool.check()
+    pool.finish(paced[0])
+    assert served(waiting[0]) == [True]
     pool.check()
 
 
@@ -842,7 +994,7 @@ def test_the_cost_does_not_grow_with_what_there_is(made, monkeypatch):
 
 # ------------------------------------------------------------ all steps in random order
 
-LIMITS = st.one_of(st.integers(1, 3), st.integers(1, 6), st.just(inf))
+LIMITS = st.one_of(st.integers(1, 3), st.integers(1, 6), st.integers(16, 32), st.just(inf))
 LIMITS_PER_HOST = st.one_of(st.integers(1, 4), st.just(inf))
 MAX_IDLE = st.one_of(st.integers(0, 3), st.just(inf))
 KEPT = st.integers(0, 3).map(lambda n: n == 3)
@@ -873,15 +1025,18 @@ class Books(RuleBasedStateMachine):
         pipelining=st.integers(1, 3),
         max_exchanges=st.sampled_from([inf, inf, 1, 4]),
         paces=st.lists(PACES, min_size=5, max_size=5),
+        shared_out=st.booleans(),
     )
-    def begin(self, limit, limit_per_host, max_idle, pipelining, max_exchanges, paces):
-        self.pool = Pool(self.clock, limit, limit_per_host, max_idle, pipelining, max_exchanges)
+    def begin(self, limit, limit_per_host, max_idle, pipelining, max_exchanges, paces, shared_out):
+        self.pool = Pool(
+            self.clock, limit, limit_per_host, max_idle, pipelining, max_exchanges, shared_out
+        )
         self.paces = paces
 
     def pick(self, data: st.DataObject, things: Any) -> Any:
         return data.draw(st.sampled_from(list(things)))
 
-    @rule(number=st.integers(0, 4), shared=st.booleans(), times=st.integers(1, 4), kept=KEPT)
+    @rule(number=st.integers(0, 4), shared=st.booleans(), times=st.integers(1, 9), kept=KEPT)
     def ask(self, number, shared, times, kept):
         pace = self.paces[number]
         if not kept or number not in self.kept:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..exceptions import ConnectError, ConnectTimeout, PoolClosed, RemoteDisconnected, describe
 from ..opening import Opening
 from ..protocol import CLOSED
+from ..types import Unset
 from .closing import ClosingSockets
 from .keepalive import StaleCheck, apply_keep_alive
 from .rate_limit import RateLimiter, retry_after
@@ -85,7 +86,7 @@ class ConnectionManager:
         self,
         *,
         limit: int | None,
-        limit_per_host: int | None,
+        limit_per_host: int | Unset | None,
         keepalive_timeout: float,
         max_idle: int | None,
         max_requests: int | None,
@@ -99,13 +100,16 @@ class ConnectionManager:
         # Configuration
         RateLimiter(min_interval, rate)  # raises here, and not at the first request
         idle = _at_least(0, "max_idle", max_idle)
+        shared_out = isinstance(limit_per_host, Unset)
+        per_host = None if isinstance(limit_per_host, Unset) else limit_per_host
         self._keepalive_timeout = _at_least(0, "keepalive_timeout", keepalive_timeout)
         self.scheduler = Scheduler(
             self,
             _at_least(1, "limit", limit),
-            _at_least(1, "limit_per_host", limit_per_host),
+            _at_least(1, "limit_per_host", per_host),
             # A timer would close connections too late that are kept for no time at all.
             idle if self._keepalive_timeout else 0,
+            shared_out=shared_out,
         )
         self.closed = False
         self._max_requests = _at_least(1, "max_requests", max_requests)

@@ -102,7 +102,8 @@ class ConnectionPool:
     Arguments:
         limit: connections in all; None is no limit. When it is reached, an idle connection to
             another origin is closed, or the request waits: origins take turns.
-        limit_per_host: connections to one origin; None is no limit.
+        limit_per_host: connections to one origin; None is no limit. By default an eighth of
+            *limit* is in reserve: one origin leaves it to others.
         keepalive_timeout: seconds for which an idle connection is kept; less if the server says so
             (``Keep-Alive: timeout=``). 0 keeps none.
         max_idle: idle connections kept; the oldest is closed. None is ``limit``.
@@ -139,8 +140,8 @@ class ConnectionPool:
     def __init__(
         self,
         *,
-        limit: int | None = 100,
-        limit_per_host: int | None = 8,
+        limit: int | None = 128,
+        limit_per_host: int | Unset | None = UNSET,
         keepalive_timeout: float = 15.0,
         max_idle: int | None = None,
         max_requests: int | None = None,

@@ -19,6 +19,11 @@ gets none waits in the queue of its origin. Three things hold whenever no method
 - origins that wait for a connection of the pool are in ``waiting_origins``, and get theirs in
   that order.
 
+The last places of the pool are its *reserve*, for origins with few connections: see ``reserved``.
+An origin that has more, and could take only from the reserve, waits in ``crowded``. It has
+connections, which go on to serve its requests, and while it waits for more of them, idle
+connections to other origins and the free places of the reserve stay as they are.
+
 A connection that is released while others wait may stay with its origin, whose next request then
 needs no handshake, but not at the others' expense: see ``_must_yield``. Every method costs the
 same however many connections, origins and waiters there are. No I/O, no event loop: a waiter is
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
     from ..opening import Opening
     from .rate_limit import RateLimiter
 
-__all__ = ["OriginPool", "PooledConnection", "Scheduler"]
+__all__ = ["OriginPool", "PooledConnection", "Scheduler", "reserved"]
 
 STREAK = 8
 """Requests that each of an origin's connections serves until one goes to an origin with one less.
@@ -53,6 +58,22 @@ at each request.
 
 MAX_UNUSED = 1024
 """Origins without a connection that are remembered, for the address that worked and for pauses."""
+
+RESERVE = 8
+"""The part of all places, one in so many, that one origin leaves to others."""
+
+
+def reserved(places: float) -> tuple[int, float]:
+    """Return how many of so many *places* are in reserve, and how many make an origin large.
+
+    One origin may take all but the reserve, so that the next one finds a place. One with fewer
+    than the second number, a quarter of the reserve, may also take from the reserve: a single one
+    of the others is not to empty it either. With one place, or any number, there is no reserve.
+    """
+    if not 1 < places < inf:
+        return 0, inf
+    reserve = max(1, int(places) // RESERVE)
+    return reserve, max(1, reserve // 4)
 
 
 class Waiter(Protocol):
@@ -190,6 +211,7 @@ class OriginPool:
             connection.fast_release
             and not self.waiters
             and not scheduler.waiting_origins
+            and not scheduler.crowded
             and len(scheduler.idle) < scheduler.max_idle
         ):
             connection.idle_since = monotonic()
@@ -287,20 +309,25 @@ class Scheduler:
     """The connections of a pool, and the order in which requests get them.
 
     *limit*: connections in all, *limit_per_host*: of one origin, *max_idle*: idle ones. All may
-    be ``inf``.
+    be ``inf``. *shared_out*: origins share *limit* as ``reserved`` says, not by *limit_per_host*.
     """
 
     def __init__(
         self,
         delegate: SchedulerDelegate,
         limit: float,
-        limit_per_host: float,
+        limit_per_host: float = inf,
         max_idle: float = inf,
+        *,
+        shared_out: bool = False,
     ) -> None:
         self.delegate = delegate
         self.limit = limit
-        self.limit_per_host = limit_per_host
         self.max_idle = max_idle
+        # Free places, or idle connections, that a large origin leaves to others; and the number of
+        # connections that makes it large.
+        self.reserve, self.large = reserved(limit) if shared_out else (0, inf)
+        self.limit_per_host = limit - self.reserve if shared_out else limit_per_host
         self.connection_count = 0
         # Requests that wait for a connection.
         self.queued = 0
@@ -308,8 +335,10 @@ class Scheduler:
         self.connections: set[PooledConnection] = set()
         # The oldest first: it is closed when a connection is needed.
         self.idle: OrderedDict[PooledConnection, None] = OrderedDict()
-        # Origins that wait for a connection of the pool.
+        # Origins that wait for a connection of the pool: those that may have any that gets free,
+        # and large ones, which leave the reserve to others.
         self.waiting_origins: OrderedDict[OriginPool, None] = OrderedDict()
+        self.crowded: OrderedDict[OriginPool, None] = OrderedDict()
         self.origins: dict[Hashable, OriginPool] = {}
         self._unused: OrderedDict[OriginPool, None] = OrderedDict()
 
@@ -358,13 +387,24 @@ class Scheduler:
         # request that comes after them.
         if self.connection_count >= self.limit and (not self.idle or self.waiting_origins):
             return None
+        if origin.connection_count >= self.large and (self.crowded or self._free() <= self.reserve):
+            return None
+        return self._make(origin)
+
+    def _free(self) -> float:
+        """Return how many connections could be made: places, and idle ones that may close."""
+        return self.limit - self.connection_count + len(self.idle)
+
+    def _make(self, origin: OriginPool) -> PooledConnection:
+        """Return a new connection of *origin*, which may have one more; an idle one may close."""
         if not origin.connection_count:
             # Do this first: closing a connection may leave an origin unused, and then *origin*
             # would be forgotten for it.
             self._mark_used(origin)
             origin.reuse_streak = 0
         if self.connection_count >= self.limit:
-            self.close_idle(next(iter(self.idle)))
+            # Nobody else is served now: *origin* gets the place.
+            self._close(next(iter(self.idle)))
         origin.connection_count += 1
         self.connection_count += 1
         connection: PooledConnection = self.delegate.new_connection(origin)
@@ -389,12 +429,17 @@ class Scheduler:
         connection.in_flight = 0
         connection.idle_since = monotonic()
         wanted = bool(origin.waiters) and self._may_begin(origin)
-        waiting = self._next_waiting(origin) if self.waiting_origins else None
-        stays = waiting is None or (
-            not self._must_yield(origin, waiting)
-            if wanted
-            else origin.connection_count <= waiting.connection_count
-        )
+        waiting = None
+        if self.waiting_origins or self.crowded:
+            waiting = self._next_waiting(origin, inf if wanted else self._free() + 1)
+        if wanted:
+            stays = not self._must_yield(origin, waiting)
+        else:
+            stays = (
+                waiting is None
+                or self.connection_count < self.limit
+                or origin.connection_count <= waiting.connection_count
+            )
         if not stays:
             self._yield_to_next(connection)
         elif wanted:
@@ -403,18 +448,19 @@ class Scheduler:
         else:
             self._keep_idle(connection)
             if waiting is not None and not connection.removed:
-                self.delegate.defer_eviction(connection)
+                self._serve_waiting_origins()
+                if self._next_waiting(origin, self._free()) is not None:
+                    self.delegate.defer_eviction(connection)
 
     def evict(self, connection: PooledConnection, since: float) -> None:
         """Close *connection* if it has been idle since *since*, and another origin waits."""
         idle = connection in self.idle and connection.idle_since == since
-        if idle and self._next_waiting(connection.origin_pool) is not None:
+        if idle and self._next_waiting(connection.origin_pool, self._free()) is not None:
             self._yield_to_next(connection)
 
     def _yield_to_next(self, connection: PooledConnection) -> None:
         """Close *connection*, so that the origin whose turn it is may have one."""
-        self._take_out(connection)
-        self.delegate.close_socket(connection)
+        self._close(connection)
         # After those that have waited for longer.
         self._queue_origin(connection.origin_pool)
         self._serve_waiting_origins()
@@ -422,8 +468,8 @@ class Scheduler:
     def share(self, connection: PooledConnection) -> None:
         """Let requests share *connection*, which has just connected or ended an exchange."""
         origin = connection.origin_pool
-        if self.waiting_origins:
-            waiting = self._next_waiting(origin)
+        if self.waiting_origins or self.crowded:
+            waiting = self._next_waiting(origin, inf if origin.waiters else 0)
             if waiting is not None and (not origin.waiters or self._must_yield(origin, waiting)):
                 # Let it run empty: release() then gives it to others.
                 origin.shareable.pop(connection, None)
@@ -452,10 +498,13 @@ class Scheduler:
 
     def close_idle(self, connection: PooledConnection) -> None:
         """Close an idle connection."""
+        self._close(connection)
+        if self.waiting_origins or self.crowded:
+            self._serve_waiting_origins()
+
+    def _close(self, connection: PooledConnection) -> None:
         self._take_out(connection)
         self.delegate.close_socket(connection)
-        if self.waiting_origins:
-            self._serve_waiting_origins()
 
     def _keep_idle(self, connection: PooledConnection) -> None:
         """Keep *connection* idle: no request wants it now."""
@@ -487,33 +536,42 @@ class Scheduler:
             origin.rate_limit.begin(monotonic())
         connection.in_flight = connection.in_flight or 1
         if not origin.waiters:
-            self.waiting_origins.pop(origin, None)
+            self._unqueue_origin(origin)
         waiter.set_result(connection)
 
-    def _next_waiting(self, origin: OriginPool | None = None) -> OriginPool | None:
-        """Return the origin whose turn it is, unless it is *origin* alone."""
-        waiting_origins = self.waiting_origins
-        while waiting_origins:
-            waiting = next(iter(waiting_origins))
-            if waiting is origin:
-                if len(waiting_origins) == 1:
-                    break
-                waiting_origins.move_to_end(origin)
-            elif self._may_begin(waiting):
-                return waiting
+    def _next_waiting(self, origin: OriginPool | None, free: float) -> OriginPool | None:
+        """Return the origin whose turn it is, unless it is *origin* alone.
+
+        A large one only if more than the reserve is *free*.
+        """
+        lines = [self.waiting_origins]
+        if free > self.reserve:
+            lines.append(self.crowded)
+        for line in lines:
+            while line:
+                waiting = next(iter(line))
+                if waiting is origin:
+                    if len(line) == 1:
+                        break
+                    line.move_to_end(origin)
+                elif self._may_begin(waiting):
+                    return waiting
         return None
 
-    def _must_yield(self, origin: OriginPool, waiting: OriginPool) -> bool:
-        """Whether a connection that requests of *origin* wait for goes to *waiting*.
+    def _must_yield(self, origin: OriginPool, waiting: OriginPool | None) -> bool:
+        """Whether a connection that requests of *origin* wait for goes to *waiting*, or is closed.
 
         Yes if *origin* then still has as many connections as *waiting*. If *waiting* has just one
         less, the two only change places: each of them is to have that connection in turn, but a
-        handshake for each request serves neither.
+        handshake for each request serves neither. If nobody waits, a large origin fills up the
+        reserve again, when less than half of it is left.
         """
+        if waiting is None:
+            return origin.connection_count > self.large and self._free() < self.reserve // 2
         more = origin.connection_count - waiting.connection_count
         if more <= 0:
             # *waiting* has as many already. Another may have fewer: it is considered next time.
-            self.waiting_origins.move_to_end(waiting)
+            self._line(waiting).move_to_end(waiting)
             return False
         return more > 1 or origin.reuse_streak >= STREAK * origin.connection_count
 
@@ -543,7 +601,7 @@ class Scheduler:
         del origin.waiters[waiter]
         self.queued -= 1
         if not origin.waiters:
-            self.waiting_origins.pop(origin, None)
+            self._unqueue_origin(origin)
             if not origin.connection_count:
                 self._mark_unused(origin)
         elif origin.shareable:
@@ -564,10 +622,12 @@ class Scheduler:
             self._assign(origin, connection)
 
     def _serve_waiting_origins(self) -> None:
-        while self.connection_count < self.limit and (origin := self._next_waiting()) is not None:
-            del self.waiting_origins[origin]
-            connection = self.new(origin)
-            assert connection is not None, "a waiting origin may have one more"
+        while self.connection_count < self.limit:
+            origin = self._next_waiting(None, self._free())
+            if origin is None:
+                return
+            self._unqueue_origin(origin)
+            connection = self._make(origin)
             origin.reuse_streak = 0
             self._assign(origin, connection)
             self._queue_origin(origin)
@@ -575,7 +635,18 @@ class Scheduler:
     def _queue_origin(self, origin: OriginPool) -> None:
         """Let *origin* wait for a connection of the pool, if it wants one and may have it."""
         if origin.waiters and origin.connection_count < self.limit_per_host:
-            self.waiting_origins[origin] = None  # it keeps its place if it has one
+            line = self._line(origin)
+            if origin not in line:  # else it keeps its place
+                self._unqueue_origin(origin)
+                line[origin] = None
+
+    def _unqueue_origin(self, origin: OriginPool) -> None:
+        self.waiting_origins.pop(origin, None)
+        self.crowded.pop(origin, None)
+
+    def _line(self, origin: OriginPool) -> OrderedDict[OriginPool, None]:
+        """Return the line in which *origin* waits, by the number of its connections."""
+        return self.crowded if origin.connection_count >= self.large else self.waiting_origins
 
     def _may_begin(self, origin: OriginPool) -> bool:
         """Whether the rate limit of *origin* allows a request now; if not, it is served later."""
@@ -584,6 +655,6 @@ class Scheduler:
         delay = origin.rate_limit.delay(monotonic())
         if delay <= 0:
             return True
-        self.waiting_origins.pop(origin, None)
+        self._unqueue_origin(origin)
         self.delegate.wake_later(origin, delay)
         return False

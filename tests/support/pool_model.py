@@ -91,10 +91,13 @@ class Pool:
         max_idle: float = inf,
         pipelining: int = 1,
         max_exchanges: float = inf,
+        shared_out: bool = False,
     ) -> None:
         self.clock = clock
         self.max_exchanges = max_exchanges
-        self.scheduler = Scheduler(self, limit, limit_per_host, max_idle)
+        self.scheduler = Scheduler(
+            self, limit, limit_per_host, max_idle, shared_out=shared_out
+        )
         self.pipelining = pipelining
         self.users: dict[Connection, list[Waiter]] = {}
         # The waiters of each origin, the first one first.
@@ -285,9 +288,17 @@ class Pool:
         assert not scheduler.waiting_origins or (
             scheduler.connection_count >= scheduler.limit and not self.kept_idle
         )
-        for origin in scheduler.waiting_origins:
-            assert origin.waiters
-            assert origin.connection_count < scheduler.limit_per_host
+        assert not scheduler.crowded or self.free <= scheduler.reserve
+        for line, large in ((scheduler.waiting_origins, False), (scheduler.crowded, True)):
+            for origin in line:
+                assert origin.waiters
+                assert origin.connection_count < scheduler.limit_per_host
+                assert (origin.connection_count >= scheduler.large) == large
+
+    @property
+    def free(self) -> float:
+        """Places, and idle connections whose eviction is not deferred."""
+        return self.scheduler.limit - self.scheduler.connection_count + len(self.kept_idle)
 
     @property
     def kept_idle(self) -> set[Connection]:
@@ -299,14 +310,17 @@ class Pool:
         scheduler = self.scheduler
         if not origin.waiters:
             assert origin not in scheduler.waiting_origins
+            assert origin not in scheduler.crowded
             return
+        large = origin.connection_count >= scheduler.large
+        line = scheduler.crowded if large else scheduler.waiting_origins
         may_open = origin.connection_count < scheduler.limit_per_host
         exclusive = next(iter(origin.waiters.values()))
-        free = origin.idle or (origin.shareable and not exclusive) or (may_open and self.kept_idle)
-        free = free or (may_open and scheduler.connection_count < scheduler.limit)
+        free = origin.idle or (origin.shareable and not exclusive)
+        free = free or (may_open and self.free > (scheduler.reserve if large else 0))
         if origin.rate_limit is None or origin.rate_limit.delay(self.clock.now) <= 0:
             assert not free
-            assert not may_open or origin in scheduler.waiting_origins
+            assert not may_open or origin in line
         else:
             assert not free or origin in self.timers
 
