@@ -1,4 +1,4 @@
-"""The common part of fairness.py and cancellation.py: an experiment with each client in turn.
+"""The common part of fairness.py, one_server.py and cancellation.py: an experiment with each client.
 
 Each client is a process of its own with a time limit, because some of them hang. It runs the same
 script with ``--child``, and writes each finding at once, as a line of JSON, to standard output, so
@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Contender:
     client: str
     version: str
     limit: str
+    connections: int = LIMIT
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,13 +79,18 @@ def options(doc: str | None) -> argparse.ArgumentParser:
 
 
 def compare(
-    script: str, given: argparse.Namespace, arguments: list[str], seconds: float
+    script: str,
+    given: argparse.Namespace,
+    arguments: list[str],
+    seconds: float,
+    defaults: bool = False,
 ) -> tuple[list[Row], dict[str, str]]:
     """Make the experiment of *script* with each client; return the rows, and the absent clients.
 
-    *arguments* are passed on to the children, each of which has *seconds*.
+    *arguments* are passed on to the children, each of which has *seconds*. With *defaults* each
+    client has as many connections as it has by default.
     """
-    found, absent = contenders(given.clients)
+    found, absent = contenders(given.clients, defaults)
     server_core = cores()[1] if len(cores()) > 1 else None
     rows = []
     for contender in found:
@@ -100,7 +106,9 @@ def compare(
     return rows, absent
 
 
-def contenders(patterns: str | None) -> tuple[list[Contender], dict[str, str]]:
+def contenders(
+    patterns: str | None, defaults: bool = False
+) -> tuple[list[Contender], dict[str, str]]:
     """Return the clients that take part, and those that do not, with the reason."""
     versions = find_versions()
     found, absent = [], {}
@@ -110,19 +118,28 @@ def contenders(patterns: str | None) -> tuple[list[Contender], dict[str, str]]:
             absent[name] = "blocks, and what waits are threads"
         elif name not in versions:
             absent[name] = "not installed"
-        elif name == "client":
-            found.append(Contender("aiohttpconn", name, versions[name], limit_of(name)))
-            found.append(
-                Contender(
-                    "aiohttpconn",
-                    name,
-                    versions[name],
-                    "`limit=20, limit_per_host=None`",
-                    {"limit_per_host": None},
-                )
-            )
+        elif defaults and not (connections := int(of_adapter(name, "DEFAULT"))):
+            absent[name] = "its default is not known here"
         else:
-            found.append(Contender(name, name, versions[name], limit_of(name)))
+            limit = "its own" if defaults else of_adapter(name, "LIMIT")
+            one = Contender(
+                "aiohttpconn" if name == "client" else name,
+                name,
+                versions[name],
+                limit,
+                connections if defaults else LIMIT,
+            )
+            found.append(one)
+            if name == "client":
+                begin = "" if defaults else "limit=20, "
+                found += [
+                    replace(
+                        one,
+                        limit=f"`{begin}limit_per_host={number}`",
+                        options={"limit_per_host": number},
+                    )
+                    for number in (8, None)
+                ]
     return found, absent
 
 
@@ -132,9 +149,9 @@ def takes_part(name: str, only: tuple[str, ...]) -> bool:
     return name == "client" or (not only and kind not in ("ours", "floor", "stdlib"))
 
 
-def limit_of(name: str) -> str:
-    """Return the limit of *name*, from a process in its environment: ours may lack the client."""
-    command = f"import clients.{CLIENTS[name].module} as m; print(m.Client.LIMIT)"
+def of_adapter(name: str, attribute: str) -> str:
+    """Return an *attribute* of *name*, from a process in its environment: ours may lack it."""
+    command = f"import clients.{CLIENTS[name].module} as m; print(m.Client.{attribute})"
     python = python_of(CLIENTS[name].environment)
     done = subprocess.run(
         [python, "-c", command],
@@ -161,11 +178,11 @@ def run(
         action="fetch",
         path="/x",
         size=len(REPLY),
-        concurrency=LIMIT,
+        concurrency=contender.connections,
         host=endpoint.plain[0][0],
         port=endpoint.plain[0][1],
         targets=endpoint.plain[1:],
-        limit=LIMIT,
+        limit=contender.connections,
         options=contender.options,
     )
     values = json.dumps(asdict(job) | {"document": ""})

@@ -1,8 +1,8 @@
 """How long does one request wait while 200 others wait for a slow host? For us and every peer.
 
-    python benchmarks/fairness.py [--clients 'client,httpx*'] [--loops asyncio,uvloop]
+    python benchmarks/fairness.py [--clients 'client,httpx*'] [--loops asyncio,uvloop] [--defaults]
 
-Each client may have 20 connections in all. It makes 200 requests to a host that takes 0.5 s for
+Each client may have 20 connections in all, or its own default. It makes 200 requests to a host that takes 0.5 s for
 each. 0.1 s later it makes one request to another host, which answers at once; then ten more, one
 after the other. A client that keeps to its limit, and gives the slow host all of it, cannot answer
 the one before 0.4 s have passed, when the first connections are free; a pool with one queue for all
@@ -62,10 +62,12 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def main() -> int:
-    given = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--defaults", action="store_true", help="the limits of each client's own")
+    given = parser.parse_args()
     if given.child:
         return child(*given.child, experiment)
-    rows, absent = compare(__file__, given, [], SECONDS)
+    rows, absent = compare(__file__, given, [], SECONDS, given.defaults)
     print(table(COLUMNS, rows, absent), end="")
     return 0
 

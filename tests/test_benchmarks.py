@@ -43,6 +43,7 @@ cancellation = load("cancellation")
 clients = load("clients")
 experiments = load("experiments")
 fairness = load("fairness")
+one_server = load("one_server")
 fetch_many = load("fetch_many")
 own = load("own", "server")
 report = load("report")
@@ -515,10 +516,11 @@ def contender(name: str = "peer", limit: str = "`limit=20`") -> Any:
 def test_our_client_takes_part_with_and_without_a_limit_per_host(monkeypatch):
     versions = {"client": "1.0", "aiohttp": "3.14.5"}
     monkeypatch.setattr(experiments, "find_versions", lambda: versions)
-    monkeypatch.setattr(experiments, "limit_of", lambda name: f"`{name}'s`")
+    monkeypatch.setattr(experiments, "of_adapter", lambda name, attribute: f"`{name}'s`")
     found, absent = experiments.contenders("client,aiohttp,httpx,urllib3")
     assert [(one.name, one.limit, one.options) for one in found] == [
         ("aiohttpconn", "`client's`", {}),
+        ("aiohttpconn", "`limit=20, limit_per_host=8`", {"limit_per_host": 8}),
         ("aiohttpconn", "`limit=20, limit_per_host=None`", {"limit_per_host": None}),
         ("aiohttp", "`aiohttp's`", {}),
     ]
@@ -728,6 +730,40 @@ async def test_capacity_is_what_the_server_says(monkeypatch, fetch, expected):
     assert await cancellation.capacity(Scripted(fetch)) == usual | expected
 
 
+def test_with_the_defaults_each_client_has_as_many_connections_as_by_itself(monkeypatch):
+    versions = {"client": "1.0", "aiohttp": "3.14.5", "wreq": "0.13.0"}
+    defaults = {"client": "128", "aiohttp": "100", "wreq": "0"}
+    monkeypatch.setattr(experiments, "find_versions", lambda: versions)
+    monkeypatch.setattr(experiments, "of_adapter", lambda name, attribute: defaults[name])
+    found, absent = experiments.contenders("client,aiohttp,wreq", defaults=True)
+    assert [(one.name, one.limit, one.connections) for one in found] == [
+        ("aiohttpconn", "its own", 128),
+        ("aiohttpconn", "`limit_per_host=8`", 128),
+        ("aiohttpconn", "`limit_per_host=None`", 128),
+        ("aiohttp", "its own", 100),
+    ]
+    assert absent == {"wreq": "its default is not known here"}
+
+
+async def test_one_server_is_asked_twice(capsys):
+    asked = []
+
+    async def fetch(url: str) -> bytes:
+        asked.append(url)
+        return b"112"
+
+    await one_server.experiment(Scripted(fetch))
+    found: dict[str, Any] = {}
+    for line in capsys.readouterr().out.splitlines():
+        found |= json.loads(line)
+    assert found.keys() == {"new_first", "new_last", "open_first", "open_last", "at_once"}
+    assert found["at_once"] == 112
+    assert len(asked) == 401
+    found |= {"new_first": 0.11, "new_last": 0.25, "open_last": 0.21}
+    row = experiments.table(one_server.COLUMNS, [(contender(), outcomes(found))], {})
+    assert row.splitlines()[2] == "| peer 1.0 | `limit=20` | 112 | 0.11 | 0.25 | 0.21 |"
+
+
 async def test_fairness_times_the_one_request_behind_a_crowd(monkeypatch, capsys):
     monkeypatch.setattr(fairness, "HEAD_START", 0.0)
     free = asyncio.Event()
@@ -857,7 +893,7 @@ def test_making_a_client_is_measured(monkeypatch, capsys):
     ]
 
 
-@pytest.mark.parametrize("name", ["run", "fairness", "cancellation", "fetch_many"])
+@pytest.mark.parametrize("name", ["run", "fairness", "one_server", "cancellation", "fetch_many"])
 def test_every_script_explains_itself(monkeypatch, capsys, name):
     module = load(name)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])

@@ -102,8 +102,8 @@ class ConnectionPool:
     Arguments:
         limit: connections in all; None is no limit. When it is reached, an idle connection to
             another origin is closed, or the request waits: origins take turns.
-        limit_per_host: connections to one origin; None is no limit. By default an eighth of
-            *limit* is in reserve: one origin leaves it to others.
+        limit_per_host: connections to one origin; None is no limit. By default one origin leaves
+            an eighth of *limit*, at least one connection, to others.
         keepalive_timeout: seconds for which an idle connection is kept; less if the server says so
             (``Keep-Alive: timeout=``). 0 keeps none.
         max_idle: idle connections kept; the oldest is closed. None is ``limit``.

@@ -6,8 +6,9 @@ and ``close()``; ``run`` comes from the base class, and calls the action of the 
 ``get``, ``connect``, ``stream``, ``readinto``, ``upload_bytes``, ``upload_file``, ``post_json``,
 ``pipelined`` ...) once per request. An action returns the number of bytes that it got or sent, and
 raises ``WrongReply`` for a status other than 200. If an adapter lacks an action, its client cannot
-do it (``CANNOT`` says why), and the cell stays empty. fairness.py and cancellation.py need
-``fetch``, ``LIMIT`` and maybe ``counters``.
+do it (``CANNOT`` says why), and the cell stays empty. fairness.py, one_server.py and
+cancellation.py need ``fetch``, ``LIMIT``, maybe ``counters``, and ``DEFAULT``, the number of
+connections that the client has by default, 0 if that is not known or not bounded.
 
 All clients send the same requests, as far as their options allow: no content encoding, no cookies
 kept, no redirects followed, no proxies of the environment, the certificate verified.
@@ -178,6 +179,7 @@ class _Client:
     """Reasons why actions are impossible, or under ``""`` why the client is."""
 
     LIMIT: ClassVar[str] = ""
+    DEFAULT: ClassVar[int] = 0
     """The client's name for a ``job.limit`` of 20, and its scope if that is not all connections."""
 
     threads: ClassVar[bool] = False

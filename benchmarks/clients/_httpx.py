@@ -26,6 +26,7 @@ class HttpxClient(AsyncClient):
         "idle": "10,000 requests at once, which fill its pool, are not done in a minute",
     }
     LIMIT = "`Limits(max_connections=20)`"
+    DEFAULT = 100
     library: ClassVar[ModuleType]
 
     async def open(self) -> None:

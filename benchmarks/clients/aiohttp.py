@@ -19,6 +19,7 @@ JSON = IDENTITY | {"Content-Type": "application/json"}
 
 class Client(AsyncClient):
     LIMIT = "`TCPConnector(limit=20)`"
+    DEFAULT = 100
     CANNOT = {  # noqa: RUF012
         "readinto": "its StreamReader has no readinto()",
         "pipelined": "it never has two requests on a connection",
