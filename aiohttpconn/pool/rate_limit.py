@@ -13,6 +13,7 @@ from ..http11.grammar import DIGITS
 __all__ = ["RateLimiter", "retry_after"]
 
 _RATE = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{0,6}(?:\.[0-9]{1,6})?)\s*(s|m|h)")
+_SECONDS_ASKED = re.compile(rf"{DIGITS.pattern}(?:\.{DIGITS.pattern})?")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -65,11 +66,14 @@ class RateLimiter:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), None if it is invalid."""
+    """Return the seconds that a Retry-After asks for (RFC 9110 §10.2.3), None if it is invalid.
+
+    Servers that count in milliseconds send fractions, which the RFC does not have.
+    """
     if not value:
         return None
     value = value.strip(" \t")
-    if DIGITS.fullmatch(value):
+    if _SECONDS_ASKED.fullmatch(value):
         return float(value)
     from email.utils import parsedate_to_datetime
 
