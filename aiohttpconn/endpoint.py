@@ -22,14 +22,15 @@ from .exchange import HIGH_WATER
 from .http11.limits import DEFAULT_LIMITS, Limits
 from .http11.request_head import bracketed, split_host_port
 from .net.dial import Destination, DialReport, dial
+from .net.handshakes import make_tunnel
 from .net.timeouts import Timeout
-from .net.tunnel import Tunnel, make_tunnel
 from .opening import Opening
 from .protocol import CLOSED, IDLE, HTTP1Protocol
 from .response import HTTPResponse, make_message
 from .upload import CONTINUE_TIMEOUT
 
 if TYPE_CHECKING:
+    from .net.tunnel import Tunnel
     from .opening import Dialer
     from .types import OnInformational, SocketOption
 
@@ -198,7 +199,8 @@ class Endpoint:
 
         *headers* go to an HTTP proxy only: ``Proxy-Authorization`` belongs here. *scheme*:
         "http" asks with CONNECT; "socks5" resolves *host* here and asks a SOCKS proxy for its
-        address; "socks5h" has the proxy resolve it. *credentials*: (user, password) for the proxy.
+        address; "socks5h" has the proxy resolve it; "socks4" and "socks4a" are the same for SOCKS4.
+        *credentials*: (user, password) for the proxy.
         Raises ``RuntimeError`` if connected, ``InvalidURL``, ``ValueError`` or ``TypeError`` for
         values that may not be sent.
         Mirrors ``http.client.HTTPConnection.set_tunnel`` of Python 3.12 (CONNECT in HTTP/1.1).

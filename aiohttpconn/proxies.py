@@ -1,14 +1,14 @@
 """Proxies: choose the one for a URL, from the caller's or from the environment, as curl does.
 
-Names are compared, never resolved. net/tunnel.py speaks to proxies. Pure. Layer: above net, below
-the pool.
+Names are compared, never resolved. net/handshakes.py speaks to proxies. Pure. Layer: above net,
+below the pool.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -16,13 +16,24 @@ from urllib.parse import unquote
 from .exceptions import InvalidURL
 from .http11.grammar import check_host
 from .http11.request_head import bracketed
-from .net.tunnel import Credentials, basic_authorization, socks5_authentication
+from .net.socks import socks4_user, socks5_authentication
+from .net.tunnel import Credentials, basic_authorization
 from .urls import encode_host
 
-__all__ = ["PROXY_PORTS", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]
+__all__ = ["PROXY_ALIASES", "PROXY_PORTS", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]
 
-PROXY_PORTS = {"http": 1080, "https": 443, "socks5": 1080, "socks5h": 1080}
+PROXY_PORTS = {
+    "http": 1080,
+    "https": 443,
+    "socks4": 1080,
+    "socks4a": 1080,
+    "socks5": 1080,
+    "socks5h": 1080,
+}
 """The supported schemes of proxies and their default ports, which are those of curl."""
+
+PROXY_ALIASES = {"socks": "socks5"}
+"""Other schemes in a proxy's URL. Desktops set ``all_proxy=socks://``, and mean SOCKS5."""
 
 MAX_NAME = 254
 """Characters of a host name with its final dot (RFC 1035 §2.3.4): a longer one matches nothing."""
@@ -39,14 +50,27 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # An entry of NO_PROXY with a port. An IPv6 address that has one is in brackets.
 _ENTRY_WITH_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*):([0-9]{1,5})")
 
+# One to three numbers of an IPv4 address, and a star for the rest or for each number of it.
+_IPV4_PREFIX = re.compile(r"(?:[0-9]{1,3}\.){1,3}\*(?:\.\*){0,2}")
+
+
+# They raise ValueError for credentials that a type of proxy cannot be sent.
+_CHECKS: dict[str, Callable[[Credentials], object]] = {
+    "socks4": socks4_user,
+    "socks4a": socks4_user,
+    "socks5": socks5_authentication,
+    "socks5h": socks5_authentication,
+}
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Proxy:
     """A proxy. *scheme* is one of ``PROXY_PORTS``; *host* is without brackets.
 
     The connection to an ``http`` proxy is unencrypted, to an ``https`` proxy in TLS. With
-    ``socks5`` the client resolves names, with ``socks5h`` the proxy does. Raises ``InvalidURL``
-    for invalid parts. Neither ``repr`` nor ``str`` shows user or password.
+    ``socks5`` and ``socks4`` the client resolves names, with ``socks5h`` and ``socks4a`` the proxy
+    does; SOCKS4 knows IPv4 only, and sends no password. Raises ``InvalidURL`` for invalid parts.
+    Neither ``repr`` nor ``str`` shows user or password.
     """
 
     scheme: str
@@ -64,15 +88,15 @@ class Proxy:
         if not self.host or not 0 <= self.port <= 65535:
             raise InvalidURL(f"not a proxy's host and port: {self.host!r}, {self.port}")
         if self.credentials is not None:
-            encode = socks5_authentication if self.is_socks else basic_authorization
+            check = _CHECKS.get(self.scheme, basic_authorization)
             try:
-                encode(self.credentials)
+                check(self.credentials)
             except ValueError as exc:
                 raise InvalidURL(str(exc)) from None
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
-        """Return the proxy of *url*; ``host:port`` alone is an HTTP proxy.
+        """Return the proxy of *url*; ``host:port`` alone is an HTTP proxy, ``socks://`` SOCKS5.
 
         User and password are percent-decoded. Raises ``InvalidURL``, whose text shows neither.
         """
@@ -88,6 +112,7 @@ class Proxy:
                 "must be percent-encoded",
             )
         scheme = (match[1] or "http").lower()
+        scheme = PROXY_ALIASES.get(scheme, scheme)
         user, colon, password = (match[2] or "").partition(":")
         try:
             host, port = _split_host_port(match[3])
@@ -157,11 +182,12 @@ def _invalid(url: str, why: str) -> InvalidURL:
 class NoProxy:
     """The hosts of a NO_PROXY, which need no proxy; a lookup stays fast with thousands of entries.
 
-    Commas and blanks separate entries. ``example.org``, ``.example.org`` and ``*.example.org``
-    all mean that host and all below it. An address or a block (``10.0.0.0/8``, ``fd00::/8``) is
-    for hosts that are addresses, and ``*`` for every host. An entry with a port is only for that
-    port. Other entries match nothing and are no error, because other programs read the variable,
-    too. As in curl, ``localhost`` and loopback addresses use the proxy unless they are listed.
+    Commas, semicolons and blanks separate entries. ``example.org``, ``.example.org`` and
+    ``*.example.org`` all mean that host and all below it. An address or a block (``10.0.0.0/8``,
+    ``192.168.*``, ``fd00::/8``) is for hosts that are addresses, and ``*`` for every host. An entry
+    with a port is only for that port. Other entries match nothing and are no error, because other
+    programs read the variable, too. As in curl, ``localhost`` and loopback addresses use the proxy
+    unless they are listed.
     """
 
     __slots__ = ("_every", "_names", "_networks")
@@ -172,7 +198,7 @@ class NoProxy:
         self._names: set[tuple[str, int]] = set()
         # By (IP version, prefix length): (network, port). A lone address is its own network.
         self._networks: dict[tuple[int, int], set[tuple[int, int]]] = {}
-        for entry in re.split(r"[\s,]+", text):
+        for entry in re.split(r"[\s,;]+", text):
             self._add(entry)
 
     def __len__(self) -> int:
@@ -185,6 +211,9 @@ class NoProxy:
         host, port = entry, 0
         if match := _ENTRY_WITH_PORT.fullmatch(entry):
             host, port = match[1], int(match[2])
+        if _IPV4_PREFIX.fullmatch(host):
+            known = host.rstrip(".*").split(".")
+            host = f"{'.'.join([*known, *'000'][:4])}/{8 * len(known)}"
         try:
             network = ipaddress.ip_network(re.sub(r"[\[\]]", "", host), strict=False)
         except ValueError:
@@ -248,12 +277,18 @@ class ProxyRules:
 
     __slots__ = ("_direct", "_proxies")
 
-    def __init__(self, proxies: Mapping[_Key, Proxy | None], direct: NoProxy | None = None) -> None:
+    def __init__(
+        self, proxies: Mapping[_Key, Proxy | InvalidURL | None], direct: NoProxy | None = None
+    ) -> None:
+        # An error stands for a proxy that cannot be used.
         self._proxies = dict(proxies)
         self._direct = direct or None
 
     def __repr__(self) -> str:
-        rules = [f"{_shown(key)}: {proxy or 'direct'}" for key, proxy in self._proxies.items()]
+        rules = [
+            f"{_shown(key)}: {'unusable' if isinstance(proxy, InvalidURL) else proxy or 'direct'}"
+            for key, proxy in self._proxies.items()
+        ]
         if self._direct is not None:
             rules.append(f"{len(self._direct)} exceptions")
         return f"<ProxyRules {', '.join(rules) or 'direct'}>"
@@ -279,7 +314,8 @@ class ProxyRules:
     def proxy_for(self, scheme: str, host: str, port: int) -> Proxy | None:
         """Return the proxy for an origin, None for a direct connection.
 
-        *host* is a name or an address as ``split_url`` returns it.
+        *host* is a name or an address as ``split_url`` returns it. Raises ``InvalidURL`` if the
+        environment has a proxy for it that cannot be used.
         """
         proxies = self._proxies
         if not proxies or (self._direct is not None and self._direct.matches(host, port)):
@@ -293,8 +329,13 @@ class ProxyRules:
             (scheme, "", 0),
         ):
             if key in proxies:
-                return proxies[key]
-        return proxies.get((_ALL, "", 0))
+                break
+        else:
+            key = _ALL, "", 0
+        proxy = proxies.get(key)
+        if isinstance(proxy, InvalidURL):
+            raise InvalidURL(f"{_shown((scheme, host, port))} needs {proxy}")
+        return proxy
 
 
 def _key(text: str) -> _Key:
@@ -337,8 +378,8 @@ def from_environment(environ: Mapping[str, str]) -> ProxyRules:
 
     The rules are those of curl: the lower-case name wins over the upper-case one, the scheme's
     variable over ``all_proxy``, and an empty value counts as unset. ``HTTP_PROXY`` is read too,
-    except under CGI, where a ``Proxy`` field of the request sets it ("httpoxy"). Raises
-    ``InvalidURL``, with the variable's name in its text.
+    except under CGI, where a ``Proxy`` field of the request sets it ("httpoxy"). A proxy that
+    cannot be used is an error of the request that needs it, whose text names the variable.
     """
     # One by one: copying all of os.environ would be most of the cost of a Client.
     given = {name: environ[name].strip() for name in _VARIABLES if name in environ}
@@ -349,14 +390,14 @@ def from_environment(environ: Mapping[str, str]) -> ProxyRules:
         if "request_method" in environ:
             # On Windows os.environ finds names in any case.
             given.pop("http_proxy", None)
-    proxies: dict[_Key, Proxy | None] = {}
+    proxies: dict[_Key, Proxy | InvalidURL | None] = {}
     for scheme in _SCHEMES:
         name = _first(given, f"{scheme}_proxy") or _first(given, "all_proxy")
         if name:
             try:
                 proxies[scheme, "", 0] = Proxy.parse(given[name])
             except InvalidURL as exc:
-                raise InvalidURL(f"the environment's {name}: {exc}") from None
+                proxies[scheme, "", 0] = InvalidURL(f"the environment's {name}: {exc}")
     return ProxyRules(proxies, NoProxy(given.get(_first(given, "no_proxy"), "")))
 
 

@@ -715,6 +715,18 @@ async def test_an_authority_file_that_is_none_is_77(cli, tmp_path):
     assert "cannot read cafile" in result.err
 
 
+async def test_the_environment_names_the_authority_as_for_curl(cli, certificates, monkeypatch):
+    monkeypatch.setenv("CURL_CA_BUNDLE", certificates.ca_file)
+    async with ScriptedServer(
+        *[[expect(), send(OK), close()]] * 2, tls=certificates.server
+    ) as server:
+        url = f"https://localhost:{server.port}/"
+        assert await cli(url) == Result(0, b"hi\n", "")
+        monkeypatch.setenv("CURL_CA_BUNDLE", "/no/such/file")
+        assert (await cli(url)).code == 77
+        assert await cli("--cacert", certificates.ca_file, url) == Result(0, b"hi\n", "")
+
+
 # Proxies ---------------------------------------------------------------------------------
 
 
@@ -786,7 +798,7 @@ async def test_a_refused_tunnel_is_56(cli, keywords, text):
     assert text in result.err
 
 
-@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+@pytest.mark.parametrize("scheme", ["socks", "socks5", "socks5h"])
 async def test_a_socks_proxy_makes_tunnels(cli, scheme):
     async with answers(OK) as server:
         target = f"example.org:{server.port}"
@@ -866,6 +878,12 @@ async def test_the_environment_names_a_proxy_for_https(cli, certificates, monkey
         url = f"https://localhost:{origin.port}/"
         assert await cli("--cacert", certificates.ca_file, url) == Result(0, b"hi\n", "")
     assert proxy.targets == [f"localhost:{origin.port}"]
+
+
+async def test_a_proxy_of_the_environment_that_is_not_needed_is_not_read(cli, monkeypatch):
+    monkeypatch.setenv("https_proxy", "quic://proxy.test")
+    async with answers(OK) as server:
+        assert await cli(server.url) == Result(0, b"hi\n", "")
 
 
 async def test_an_environment_that_names_no_proxy_is_5(cli, monkeypatch):
@@ -977,7 +995,7 @@ def test_help_and_version_are_no_errors(capsys):
         (["http://x.org:99999/"], 3, "a port must be 0 to 65535, got 99999"),
         (["ftp://x.org/"], 1, "the URL's scheme 'ftp' is not supported, http, https are"),
         (["-x", "http://", "x.org"], 5, "it must have a host, or a host and a port"),
-        (["-x", "socks4://x:1", "x.org"], 7, "the proxy's scheme 'socks4' is not supported"),
+        (["-x", "socks6://x:1", "x.org"], 7, "the proxy's scheme 'socks6' is not supported"),
         (["-d", "@/none", "x.org"], 26, "cannot read '/none': No such file or directory"),
     ],
 )

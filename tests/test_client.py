@@ -16,6 +16,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -65,6 +66,8 @@ from aiohttpconn.testing import (
     stall_at,
 )
 from aiohttpconn.urls import split_url
+
+from .support.proxies import ConnectProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -1157,6 +1160,54 @@ async def test_the_environment_names_proxies_unless_it_is_not_trusted(monkeypatc
         monkeypatch.setenv("no_proxy", "127.0.0.0/8")
         async with Client() as client:
             assert (await client.get(url)).text.startswith("GET /\n")
+
+
+async def test_a_proxy_of_the_environment_that_cannot_be_used_fails_its_own_requests(monkeypatch):
+    async with serve(echo) as origin:
+        monkeypatch.setenv("https_proxy", "quic://user:s3cret@proxy.test")
+        monkeypatch.delenv("http_proxy", raising=False)
+        async with Client() as client:
+            for _ in range(2):
+                assert (await client.get(origin.url)).status == 200
+                with pytest.raises(InvalidURL) as caught:
+                    await client.get("https://a.test/x")
+                assert str(caught.value) == (
+                    "https://a.test:443 needs the environment's https_proxy: cannot use the proxy "
+                    "'quic://proxy.test': the proxy scheme 'quic' is not supported, "
+                    "http, https, socks4, socks4a, socks5, socks5h are"
+                )
+            fetched = client.fetch_many(["https://a.test/", origin.url])
+            assert [type(each.error) async for each in fetched if each.error] == [InvalidURL]
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+async def test_the_environment_names_authorities_unless_it_is_not_trusted(
+    name, certificates, monkeypatch, tmp_path
+):
+    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, certificates.ca_file)
+    proxy = ConnectProxy(tls=certificates.server)
+    async with serve(echo, tls=certificates.server) as server, proxy:
+        url = f"https://localhost:{server.port}/"
+        async with Client() as client:
+            assert (await client.get(url)).status == 200
+            # An https proxy is no server of the caller's choice, and is verified all the same.
+            through = f"https://localhost:{proxy.port}"
+            assert (await client.get(url, proxy=through)).status == 200
+        other = tmp_path / "other.pem"
+        trustme.CA().cert_pem.write_to_path(str(other))
+        # Whatever the caller gives comes first.
+        for options in ({"trust_env": False}, {"cafile": str(other)}):
+            async with Client(**options) as client:
+                with pytest.raises(CertificateError):
+                    await client.get(url)
+        monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
+        async with Client() as client:
+            with pytest.raises(FileNotFoundError, match=r"cannot read cafile: .*missing\.pem"):
+                await client.get(url)
+        async with Client(cafile=certificates.ca_file) as client:
+            assert (await client.get(url)).status == 200
 
 
 async def test_context_of_client_and_request(certificates):

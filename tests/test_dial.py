@@ -1253,7 +1253,9 @@ async def test_an_http_proxy_is_no_socks_proxy():
         (socks("a" * 64), ValueError),
         (socks("a.test", credentials=("", "x")), ValueError),
         (socks("fe80::1%lo", scheme="socks5"), ValueError),
-        (Tunnel("a.test", 80, scheme="socks4"), ValueError),
+        (Tunnel("a.test", 80, scheme="socks6"), ValueError),
+        (socks("::1", scheme="socks4"), ValueError),
+        (socks("::1", scheme="socks4a"), ValueError),
     ],
 )
 async def test_what_may_not_be_sent_to_a_socks_proxy_opens_nothing_E5(tunnel, error):

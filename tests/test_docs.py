@@ -100,11 +100,12 @@ def pages(*languages: str) -> list[Any]:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        for each in (name, name.upper()):
-            # First set, so that what an example sets is taken back, too.
-            monkeypatch.setenv(each, "")
-            monkeypatch.delenv(each)
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    for name in (*proxies, *map(str.upper, proxies), *bundles):
+        # First set, so that what an example sets is taken back, too.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.setattr("aiohttpconn.net.tls._contexts", {})
     # A page must add nothing to the process that the next test would meet. An audit hook cannot be
     # removed, so none is added: sys.audit, as the package calls it, knows the hooks of the page.

@@ -39,6 +39,8 @@ ORDER = [
     "net.addresses",
     "net.sockets",
     "net.tunnel",
+    "net.socks",
+    "net.handshakes",
     "net.dial",
     # One connection
     "body",

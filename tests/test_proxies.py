@@ -64,6 +64,11 @@ def refused(error, function, *arguments) -> str:
         # Bytes that are not UTF-8 stay what they are.
         ("http://a:%ff@proxy.test", Proxy("http", "proxy.test", 1080, "a", "\udcff")),
         ("socks5://a%3Ab:c@proxy.test", Proxy("socks5", "proxy.test", 1080, "a:b", "c")),
+        ("socks4://proxy.test", Proxy("socks4", "proxy.test", 1080)),
+        ("SOCKS4A://me:unsent@proxy.test:9", Proxy("socks4a", "proxy.test", 9, "me", "unsent")),
+        # As desktops write it.
+        ("socks://proxy.test", Proxy("socks5", "proxy.test", 1080)),
+        ("Socks://proxy.test:9050/", Proxy("socks5", "proxy.test", 9050)),
     ],
 )  # fmt: skip
 def test_parses(url, proxy):
@@ -78,7 +83,7 @@ UNSHOWN = "cannot use a proxy's URL (not shown, it may have a password): "
 PERCENT = (
     "it must have no path, and '@', '/', '?' and '#' in user or password must be percent-encoded"
 )
-SUPPORTED = "is not supported, http, https, socks5, socks5h are"
+SUPPORTED = "is not supported, http, https, socks4, socks4a, socks5, socks5h are"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +114,7 @@ SUPPORTED = "is not supported, http, https, socks5, socks5h are"
         *[
             (f"{scheme}://user:secret@proxy", f"cannot use the proxy '{scheme}://proxy': the proxy "
              f"scheme '{scheme}' {SUPPORTED}")
-            for scheme in ("socks", "socks4", "socks4a", "ftp", "socks5x")
+            for scheme in ("socks6", "socks4h", "ftp", "socks5x")
         ],
         ("http://proxy/path", UNSHOWN + PERCENT),
         ("http://user:sec/ret@proxy", "cannot use the proxy 'http://proxy': " + PERCENT),
@@ -130,6 +135,10 @@ SUPPORTED = "is not supported, http, https, socks5, socks5h are"
         (
             "socks5h://:secret@proxy",
             "cannot use the proxy 'socks5h://proxy': a SOCKS proxy takes a user name of 1 to 255",
+        ),
+        (
+            f"socks4a://{'secret' * 50}@proxy",
+            "cannot use the proxy 'socks4a://proxy': a SOCKS4 proxy takes a user name of up to 255",
         ),
         (
             f"socks5://user:{'secret' * 50}@proxy",
@@ -154,7 +163,7 @@ def test_a_proxy_of_another_type(url):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("socks4", "p", 1), f"the proxy scheme 'socks4' {SUPPORTED}"),
+        (("socks", "p", 1), f"the proxy scheme 'socks' {SUPPORTED}"),
         (("http", "", 1), "not a proxy's host and port: '', 1"),
         (("http", "p", -1), "not a proxy's host and port: 'p', -1"),
         (("http", "[::1]", 1), "not a host name or an IP address: '[::1]'"),
@@ -253,7 +262,9 @@ def test_proxies_are_keys_C11():
         ("a.test,example.org", "example.org", True),
         ("a.test example.org", "example.org", True),
         ("a.test\t,\n example.org ,b.test", "example.org", True),
-        ("a.test;example.org", "example.org", False),
+        ("a.test;example.org", "example.org", True),
+        (" ; a.test ;\texample.org; ", "example.org", True),
+        (" ; a.test ;\texample.org; ", "", False),
         ("bücher.test", "xn--bcher-kva.test", True),
         (".bücher.test", "www.xn--bcher-kva.test", True),
         ("xn--bcher-kva.test", "xn--bcher-kva.test", True),
@@ -294,6 +305,18 @@ def test_proxies_are_keys_C11():
         ("[fd00::]/8", "fd12::1", True),
         ("fd00::/8", "fe80::1", False),
         ("192.0.2.1/32", "192.0.2.1", True),
+        ("192.168.*", "192.168.7.1", True),
+        ("192.168.*", "192.169.7.1", False),
+        ("192.168.*", "192.168.example.org", False),
+        ("192.168.*.*", "192.168.7.1", True),
+        ("10.*", "10.255.0.1", True),
+        ("10.*.*.*", "10.255.0.1", True),
+        ("10.*", "100.0.0.1", False),
+        ("192.0.2.*", "192.0.2.9", True),
+        ("192.0.2.*", "192.0.20.9", False),
+        ("300.*", "10.0.0.1", False),
+        ("192.*.2.1", "192.0.2.1", False),
+        ("*.168.1.1", "192.168.1.1", False),
         # A name is no address, whatever it resolves to
         ("0.0.0.0/0 ::/0", "example.org", False),
         ("10.0.0.0/8", "10.example.org", False),
@@ -318,6 +341,7 @@ def test_no_proxy(text, host, expected):
         (".example.org:8080", "www.example.org"),
         ("192.0.2.1:8080", "192.0.2.1"),
         ("192.0.2.0/24:8080", "192.0.2.9"),
+        ("192.0.2.*:8080", "192.0.2.9"),
         ("[::1]:8080", "::1"),
         ("[fd00::/8]:8080", "fd00::1"),
     ],
@@ -368,7 +392,7 @@ def test_a_host_of_any_length_costs_little():
     assert not rules.matches("a." * 32768 + "example.org", 443)
 
 
-PIECES = st.text("a.*:/[]% ,01é", max_size=30)
+PIECES = st.text("a.*:/[]% ,;01é", max_size=30)
 
 
 @given(PIECES, PIECES, st.integers(0, 65535))
@@ -459,23 +483,36 @@ def test_no_proxy_is_for_all_schemes_and_for_ports():
     assert rules.proxy_for("http", "localhost", 80) == P
 
 
-def test_an_error_names_the_variable_C10():
-    text = refused(InvalidURL, from_environment, {"HTTPS_PROXY": "http://user:secret@p:99999"})
-    assert text == (
-        "the environment's HTTPS_PROXY: cannot use the proxy 'http://p:99999': "
-        "a port must be 0 to 65535, got 99999"
+def test_an_error_names_the_variable_and_the_origin_that_needs_it_C10():
+    rules = from_environment(
+        {"HTTPS_PROXY": "http://user:secret@p:99999", "all_proxy": "quic://127.0.0.1:1080/"}
     )
-    text = refused(InvalidURL, from_environment, {"all_proxy": "socks://127.0.0.1:1080/"})
-    assert text.startswith("the environment's all_proxy: ")
+    assert repr(rules) == "<ProxyRules http: unusable, https: unusable>"
+    text = refused(InvalidURL, rules.proxy_for, "https", "a.test", 8443)
+    assert text == (
+        "https://a.test:8443 needs the environment's HTTPS_PROXY: cannot use the proxy "
+        "'http://p:99999': a port must be 0 to 65535, got 99999"
+    )
+    text = refused(InvalidURL, rules.proxy_for, "http", "::1", 80)
+    assert text.startswith("http://[::1]:80 needs the environment's all_proxy: ")
     assert text.endswith(SUPPORTED)
 
 
+def test_an_exception_needs_no_proxy_that_can_be_used():
+    rules = from_environment({"all_proxy": "quic://p", "no_proxy": "a.test"})
+    assert rules.proxy_for("http", "a.test", 80) is None
+    refused(InvalidURL, rules.proxy_for, "http", "b.test", 80)
+
+
+def test_socks_alone_is_socks5():
+    assert env("https", all_proxy="socks://proxy.test") == Proxy("socks5", "proxy.test", 1080)
+
+
 def test_a_variable_that_is_not_needed_is_not_read():
-    # What desktops set: socks:// beside proxies for both schemes.
     environ = {
         "http_proxy": "proxy.test:3128",
         "https_proxy": "proxy.test:3128",
-        "all_proxy": "socks://127.0.0.1:1080/",
+        "all_proxy": "quic://127.0.0.1:1080/",
     }
     assert from_environment(environ).proxy_for("https", "a.test", 443) == P
 
@@ -550,7 +587,7 @@ def test_a_key_that_means_nothing(key):
     )
 
 
-@pytest.mark.parametrize("value", ["", "socks4://a.test", {"http": "http://a:b:c"}])
+@pytest.mark.parametrize("value", ["", "socks6://a.test", {"http": "http://a:b:c"}])
 def test_a_value_that_is_no_proxy(value):
     refused(InvalidURL, ProxyRules.of, value)
 

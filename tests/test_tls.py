@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
+import subprocess
 import threading
 
 import pytest
 
 from aiohttpconn.exceptions import CertificateError, TLSError
 from aiohttpconn.net import tls
-from aiohttpconn.net.tls import default_context, handshake_error, is_clean_eof, tls_name
+from aiohttpconn.net.tls import (
+    default_context,
+    handshake_error,
+    is_clean_eof,
+    tls_name,
+    trusted_file,
+)
 
 from .support import ScriptedServer, close, notify, reset, send, wait
 
@@ -44,6 +52,35 @@ async def test_each_cafile_has_its_context(fresh, certificates, tmp_path):
     assert await default_context(str(path)) is context
     assert await default_context() is not context
     assert len(context.get_ca_certs()) == 1
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="only openssl names the files")
+async def test_a_cafile_may_be_a_folder_as_openssl_makes_it(fresh, certificates, tmp_path):
+    (tmp_path / "ca.pem").write_bytes(certificates.ca.cert_pem.bytes())
+    command = ["openssl", "rehash", str(tmp_path)]
+    await asyncio.to_thread(subprocess.run, command, check=True, timeout=60)
+    context = await default_context(tmp_path)
+    async with ScriptedServer([], tls=certificates.server) as server:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, *server.address, ssl=context, server_hostname="localhost"
+        )
+        transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"SSL_CERT_FILE": "s"}, None),
+        ({"REQUESTS_CA_BUNDLE": "r", "CURL_CA_BUNDLE": "c", "SSL_CERT_FILE": "s"}, "r"),
+        ({"CURL_CA_BUNDLE": "c", "SSL_CERT_FILE": "s"}, "c"),
+        ({"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": "c"}, "c"),
+        ({"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}, None),
+    ],
+)
+def test_the_file_that_the_environment_names(environ, expected):
+    assert trusted_file(environ) == expected
 
 
 async def test_the_default_context_offers_http11(fresh, certificates):

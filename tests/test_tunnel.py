@@ -1,4 +1,4 @@
-"""net/tunnel.py: CONNECT and SOCKS5 without any I/O; at the end set_tunnel, over sockets."""
+"""net/tunnel.py, socks.py, handshakes.py: without any I/O; at the end set_tunnel, over sockets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from hypothesis import strategies as st
 from aiohttpconn import HTTPConnection, HTTPSConnection, dial
 from aiohttpconn.exceptions import ConnectTimeout, InvalidURL, TunnelError
 from aiohttpconn.http11.limits import Limits
+from aiohttpconn.net.handshakes import HANDSHAKES, make_tunnel, start_handshake
+from aiohttpconn.net.socks import socks4_handshake, socks5_handshake
 from aiohttpconn.net.tunnel import (
-    HANDSHAKES,
     Tunnel,
     TunnelReply,
     basic_authorization,
     connect_handshake,
-    make_tunnel,
-    socks5_handshake,
-    start_handshake,
 )
 
 from .support import ScriptedServer, deliveries, expect, send, wait
@@ -344,12 +342,12 @@ def test_a_tunnel_is_all_that_leads_to_it():
     assert repr(tunnels[3]) == f"{tunnels[3]}" == "Tunnel('a.test', 443, scheme='socks5h')"
 
 
-@pytest.mark.parametrize("scheme", ["", "https", "socks", "socks4", "SOCKS5"])
+@pytest.mark.parametrize("scheme", ["", "https", "socks", "socks6", "SOCKS5"])
 def test_a_scheme_that_makes_no_tunnels(scheme):
     with pytest.raises(ValueError, match=r"^a tunnel's scheme must be one of http, ") as info:
         make_tunnel("a.test", 443, scheme=scheme)
     assert str(info.value) == (
-        f"a tunnel's scheme must be one of http, socks5, socks5h, got {scheme!r}"
+        f"a tunnel's scheme must be one of http, socks4, socks4a, socks5, socks5h, got {scheme!r}"
     )
 
 
@@ -653,6 +651,150 @@ def test_whatever_a_socks_proxy_says_ends_in_consent_or_a_tunnel_error(pieces, t
             handshake.send(piece)
 
 
+# SOCKS4
+
+SOCKS4 = Tunnel("example.com", 443, scheme="socks4a")
+GRANTED = b"\x00\x5a" + bytes(6)
+
+
+def ask4(pieces, tunnel=SOCKS4):
+    """Answer with *pieces*, then end; return (what was asked, the reply)."""
+    handshake = socks4_handshake(tunnel)
+    asked = next(handshake)
+    with pytest.raises(StopIteration) as stop:
+        for piece in [*pieces, b"", b""]:
+            asked += handshake.send(piece)
+    return asked, stop.value.value
+
+
+def unanswered4(pieces, tunnel=SOCKS4) -> TunnelError:
+    with pytest.raises(TunnelError) as info:
+        ask4(pieces, tunnel)
+    assert type(info.value) is TunnelError
+    assert info.value.status == 0
+    return info.value
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "request_"),
+    [
+        (SOCKS4, b"\x04\x01\x01\xbb\x00\x00\x00\x01\x00example.com\x00"),
+        (
+            Tunnel("bücher.test", 80, credentials=("me", "")),
+            b"\x04\x01\x00P\x00\x00\x00\x01me\x00xn--bcher-kva.test\x00",
+        ),
+        (Tunnel("192.0.2.7", 8080), b"\x04\x01\x1f\x90\xc0\x00\x02\x07\x00"),
+        # SOCKS4 has no place for a password: as with curl, it is not sent.
+        (
+            Tunnel("192.0.2.7", 0, credentials=("ü", "s3cret")),
+            b"\x04\x01\x00\x00\xc0\x00\x02\x07\xc3\xbc\x00",
+        ),
+        (Tunnel("0.0.0.0", 65535), b"\x04\x01\xff\xff\x00\x00\x00\x00\x00"),
+    ],
+)
+def test_what_a_socks4_proxy_is_asked(tunnel, request_):
+    for scheme in ("socks4", "socks4a"):
+        assert HANDSHAKES[scheme] is socks4_handshake
+    assert ask4([GRANTED], tunnel)[0] == request_
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "error", "text"),
+    [
+        (Tunnel("a b", 1), InvalidURL, "not a host name or an IP address: 'a b'"),
+        (Tunnel("a", 65536), ValueError, "not a host and port for a tunnel: 'a', 65536"),
+        (Tunnel("::1", 1), ValueError, "a SOCKS4 proxy knows no IPv6 address, got '::1'"),
+        (Tunnel("fe80::1%eth0", 1), ValueError, "a SOCKS4 proxy knows no IPv6 address, got 'fe80"),
+        (Tunnel("0.0.0.7", 1), ValueError, "a SOCKS4 proxy cannot be asked for 0.0.0.7: it would"),
+        (Tunnel("a", 1, (("X", "1"),)), ValueError, "a SOCKS proxy takes no header fields"),
+        (
+            Tunnel(".".join(["a" * 63] * 4) + ".", 1),
+            ValueError,
+            "a SOCKS proxy takes names up to 255 bytes, got 256",
+        ),
+        (
+            Tunnel("a", 1, credentials=("a\0b", "")),
+            ValueError,
+            "a SOCKS4 proxy takes a user name of up to 255 bytes, none of them zero",
+        ),
+        (
+            Tunnel("a", 1, credentials=("s3cret" * 50, "")),
+            ValueError,
+            "a SOCKS4 proxy takes a user name of up to 255 bytes, none of them zero",
+        ),
+    ],
+)
+def test_what_a_socks4_proxy_cannot_be_asked(tunnel, error, text):
+    with pytest.raises(error) as info:
+        next(socks4_handshake(tunnel))
+    assert type(info.value) is error
+    assert str(info.value).startswith(text)
+
+
+@pytest.mark.parametrize("pieces", deliveries(GRANTED))
+def test_socks4_consent_however_it_is_delivered(pieces):
+    assert ask4(pieces)[1] == TunnelReply(4, 0, "granted", [], b"")
+
+
+@pytest.mark.parametrize("reply", [b"\x00\x5a\x01\xbb\xc0\x00\x02\x07", b"\x00Z" + b"\xff" * 6])
+def test_the_address_in_a_socks4_reply_is_read_exactly(reply):
+    assert ask4([reply])[1].leftover == b""
+    assert ask4([reply + b"HTTP/1.1"])[1].leftover == b"HTTP/1.1"
+    assert ask4([reply[:-1], reply[-1:] + b"H"])[1].leftover == b"H"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "hint"),
+    [
+        (91, "rejected or failed", ""),
+        (92, "the proxy cannot reach identd on this machine", "Pass the user that the proxy"),
+        (93, "identd on this machine names another user", "Pass the user that the proxy expects"),
+        (94, "unknown reply 94", ""),
+        (0, "unknown reply 0", ""),
+        (255, "unknown reply 255", ""),
+    ],
+)
+def test_each_refusal_of_a_socks4_proxy(code, reason, hint):
+    reply = bytes([0, code]) + bytes(6)
+    for pieces in ([reply], [reply[n : n + 1] for n in range(8)]):
+        error = unanswered4(pieces)
+        where = "the SOCKS proxy could not connect to example.com:443"
+        assert (str(error), error.reason) == (f"{where}: {reason}", reason)
+        assert error.hint.startswith(hint)
+        assert bool(error.hint) is bool(hint)
+
+
+@pytest.mark.parametrize("end", range(8))
+def test_a_socks4_proxy_that_leaves(end):
+    assert str(unanswered4([GRANTED[:end]])) == (
+        "the SOCKS proxy closed the connection before answering the request for example.com:443"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [(b"\x05\xff", "b'\\x05\\xff'"), (b"\x04\x5a" + bytes(6), "b'\\x04Z'"), (b"HTTP/1.1", "b'HT'")],
+)
+def test_an_answer_that_is_not_socks4(answer, got):
+    error = unanswered4([answer])
+    assert str(error) == (
+        "the proxy does not speak SOCKS4: expected an answer of version 0, "
+        f"got one that begins with {got}"
+    )
+    assert error.hint == (
+        "If it is an HTTP proxy, its URL begins with http://; that of a SOCKS5 proxy with socks5://"
+    )
+
+
+@given(st.lists(st.binary(max_size=20), max_size=8))
+def test_whatever_a_socks4_proxy_says_ends_in_consent_or_a_tunnel_error(pieces):
+    handshake = socks4_handshake(SOCKS4)
+    next(handshake)
+    with pytest.raises((StopIteration, TunnelError)):
+        for piece in [*pieces, b"", b""]:
+            handshake.send(piece)
+
+
 # set_tunnel
 
 OK_HI = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -723,6 +865,38 @@ async def test_with_socks5_the_name_is_resolved_here(certificates):
                 assert await get(conn) == b"hi"
         assert proxy.targets == ["192.0.2.7:443"]
         assert server.heads[0].startswith(b"GET / HTTP/1.1\r\nHost: origin.test\r\n")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "request_"),
+    [
+        ("socks4", b"\x04\x01\x00P\xc0\x00\x02\x07me\x00"),
+        ("socks4a", b"\x04\x01\x00P\x00\x00\x00\x01me\x00origin.test\x00"),
+    ],
+)
+async def test_a_connection_through_a_socks4_proxy(scheme, request_):
+    script = [expect(request_), *map(send, [GRANTED[:1], GRANTED[1:]]), *ANSWER, *ANSWER]
+    async with ScriptedServer(script) as proxy:
+        # The first address that SOCKS4 knows.
+        dialer = functools.partial(dial, resolver=Addresses("2001:db8::1", "192.0.2.7"))
+        async with HTTPConnection(*proxy.address, dialer=dialer) as conn:
+            conn.set_tunnel("origin.test", scheme=scheme, credentials=("me", "s3cret"))
+            assert await get(conn) == b"hi"
+            assert await get(conn) == b"hi"
+        assert b"s3cret" not in b"".join(proxy.received)
+
+
+async def test_socks4_needs_an_ipv4_address():
+    dialer = functools.partial(dial, resolver=Addresses("2001:db8::1"))
+    async with ScriptedServer([]) as proxy, HTTPConnection(*proxy.address, dialer=dialer) as conn:
+        conn.set_tunnel("origin.test", scheme="socks4")
+        with pytest.raises(TunnelError) as info:
+            await conn.request("GET", "/")
+        assert "origin.test has no IPv4 address, and a SOCKS4 proxy knows no other" in str(
+            info.value
+        )
+        assert info.value.phase == "dns"
+        assert proxy.connections == 0
 
 
 async def test_a_refusal_of_a_socks_proxy_names_the_request():
@@ -814,7 +988,9 @@ async def test_sessions_are_resumed_on_the_same_way_only_C11(certificates):
     ("arguments", "error"),
     [
         ({"host": "a b"}, InvalidURL),
-        ({"host": "a", "scheme": "socks4"}, ValueError),
+        ({"host": "a", "scheme": "socks6"}, ValueError),
+        ({"host": "::1", "scheme": "socks4"}, ValueError),
+        ({"host": "a", "scheme": "socks4a", "headers": {"X": "1"}}, ValueError),
         ({"host": "a", "scheme": "socks5", "headers": {"X": "1"}}, ValueError),
         ({"host": "a", "scheme": "socks5h", "credentials": ("", "x")}, ValueError),
         ({"host": "a", "credentials": "user:x"}, TypeError),

@@ -8,6 +8,7 @@ and each interim response.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from .. import (
     HTTPConnection,
     HTTPException,
     HTTPResponse,
+    InvalidURL,
     RedirectRefused,
     Timeout,
     TooManyRedirects,
@@ -39,7 +41,14 @@ from ..net.tls import default_context
 from ..pool.pool import forwards
 from ..pool.routes import ConnectionFactory, OriginDialer, Route
 from ..urls import PORTS
-from .exits import BAD_CA_FILE, HTTP_ERROR, UNSUPPORTED_PROTOCOL, Failed, exit_code
+from .exits import (
+    BAD_CA_FILE,
+    HTTP_ERROR,
+    PROXY_NOT_RESOLVED,
+    UNSUPPORTED_PROTOCOL,
+    Failed,
+    exit_code,
+)
 from .options import Options, parse
 from .output import Notes, Output
 from .urls import check_scheme
@@ -160,7 +169,10 @@ class _Transfer:
     async def _connection(self, timeout: Timeout) -> HTTPConnection:
         """Return a connection to the URL's server, not connected yet."""
         options, url = self._options, self._url
-        proxy = options.proxies.proxy_for(*url.origin)
+        try:
+            proxy = options.proxies.proxy_for(*url.origin)
+        except InvalidURL as exc:
+            raise Failed(PROXY_NOT_RESOLVED, str(exc)) from exc
         if proxy is not None and proxy.credentials is None and options.proxy_user is not None:
             user, password = options.proxy_user
             proxy = replace(proxy, username=user, password=password)
@@ -189,7 +201,8 @@ class _Transfer:
             context.set_alpn_protocols(["http/1.1"])
             return context
         try:
-            return await default_context(self._options.cafile)
+            cafile = self._options.cafile or os.environ.get("CURL_CA_BUNDLE") or None
+            return await default_context(cafile)
         except OSError as exc:
             raise Failed(BAD_CA_FILE, str(exc)) from exc
 

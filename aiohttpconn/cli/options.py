@@ -18,7 +18,7 @@ from ..exceptions import InvalidURL
 from ..http11.grammar import check_field, check_method
 from ..net.resolver import Resolver
 from ..net.tunnel import encode_basic
-from ..proxies import PROXY_PORTS, Proxy, ProxyRules, from_environment
+from ..proxies import PROXY_ALIASES, PROXY_PORTS, Proxy, ProxyRules, from_environment
 from ..urls import PORTS, SplitURL
 from .exits import (
     BAD_SETTING,
@@ -227,8 +227,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         *("-x", "--proxy"),
         metavar="URL",
-        help="[scheme://][user:password@]host[:port]; http, https, socks5 or socks5h, port 1080 "
-        "by default (https: 443); '' means no proxy",
+        help="[scheme://][user:password@]host[:port]; http, https, socks4, socks4a, socks5 or "
+        "socks5h, port 1080 by default (https: 443); '' means no proxy",
     )
     add(
         *("-U", "--proxy-user"),
@@ -284,7 +284,7 @@ def _proxies(proxy: str | None, noproxy: str | None) -> ProxyRules:
             environ[name] = environ[name.upper()] = typed(value)
     try:
         if proxy:
-            check_scheme("proxy", proxy, PROXY_PORTS, NOT_CONNECTED)
+            check_scheme("proxy", proxy, (*PROXY_PORTS, *PROXY_ALIASES), NOT_CONNECTED)
             Proxy.parse(typed(proxy))  # its error does not name the environment
         return from_environment(environ)
     except InvalidURL as exc:

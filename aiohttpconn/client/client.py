@@ -20,6 +20,7 @@ from ..exceptions import InvalidURL, StatusError, redact
 from ..http11.limits import Limits
 from ..http11.semantics import BODILESS_METHODS, BODY_METHODS
 from ..net.timeouts import Timeout
+from ..net.tls import trusted_file
 from ..pool.pool import ConnectionPool, PoolOptions
 from ..pool.requests import exchange, exchange_shared
 from ..proxies import ProxyRules, from_environment
@@ -97,7 +98,7 @@ class Client:
             has swallowed.
         proxy: a URL, or a dict by scheme or origin; None is no proxy. By default the proxies of
             the environment.
-        trust_env: whether to read proxies from the environment.
+        trust_env: whether to read proxies and a file of authorities from the environment.
         on_request, on_response: called with each ``Request`` before it is sent, and with each
             ``Response``, including redirects; an awaitable result is awaited.
         resend_stale, limit, limit_per_host, keepalive_timeout, pipelining, context, cafile,
@@ -141,10 +142,8 @@ class Client:
                 f"base_url must have neither a query nor a fragment, got {redact(base_url)!r}: "
                 "params= are sent with every request"
             )
-        if not isinstance(proxy, Unset):
-            rules: ProxyRules | None = ProxyRules.of(proxy)
-        else:
-            rules = from_environment(os.environ) if trust_env else None
+        environ = os.environ if trust_env else {}
+        rules = from_environment(environ) if isinstance(proxy, Unset) else ProxyRules.of(proxy)
         settings = Settings(
             timeout=as_timeout(timeout),
             auth=as_auth(auth),
@@ -167,6 +166,7 @@ class Client:
         pool.setdefault("limits", CLIENT_LIMITS)
         self._pool = ConnectionPool(**pool)
         self._connections = self._pool._connections
+        self._connections.factory.trusted = trusted_file(environ)
         fields = Fields({"Accept-Encoding": default_coding(decompress)})
         fields["Accept"] = "*/*"
         fields["User-Agent"] = f"aiohttpconn/{__version__}"

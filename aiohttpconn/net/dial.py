@@ -26,15 +26,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import ResolveError, TLSError, TunnelError, quote
+from .handshakes import RESOLVED_HERE, start_handshake
 from .resolver import Resolves, default_resolver
 from .resumption import resuming
 from .sockets import connect_first, connect_unix
 from .tls import handshake_error, tls_name
-from .tunnel import Handshake, Tunnel, TunnelReply, start_handshake
 
 if TYPE_CHECKING:
     from ..types import SocketOption
     from .resolver import Address
+    from .tunnel import Handshake, Tunnel, TunnelReply
 
 __all__ = ["Destination", "DialReport", "dial"]
 
@@ -149,7 +150,7 @@ async def dial(
     try:
         plan = _Plan(destination)
         resolver = resolver or destination.resolver or default_resolver
-        if destination.tunnel is not None and destination.tunnel.scheme == "socks5":
+        if destination.tunnel is not None and destination.tunnel.scheme in RESOLVED_HERE:
             plan.ask_for(await _resolved(destination.tunnel, resolver))
             report.finish()
         sock = await _open_socket(destination, report, resolver)
@@ -212,6 +213,11 @@ async def _resolved(tunnel: Tunnel, resolver: Resolves) -> Tunnel:
     little, because the proxy's network decides which address can be reached, not this machine's.
     """
     addresses = await resolver.resolve(tunnel.host, tunnel.port)
+    if tunnel.scheme == "socks4":
+        addresses = [each for each in addresses if each[0] == socket.AF_INET]
+        if not addresses:
+            why = f"{tunnel.host} has no IPv4 address, and a SOCKS4 proxy knows no other"
+            raise TunnelError(why, hint="With socks4a:// the proxy resolves names itself")
     return replace(tunnel, host=addresses[0][3][0])
 
 

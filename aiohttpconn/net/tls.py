@@ -9,10 +9,15 @@ import asyncio
 import os
 import ssl
 import threading
+from collections.abc import Mapping
 
 from ..exceptions import CertificateError, TLSError
 
-__all__ = ["default_context", "handshake_error", "is_clean_eof", "tls_name"]
+__all__ = ["default_context", "handshake_error", "is_clean_eof", "tls_name", "trusted_file"]
+
+BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Environment variables with a file of authorities. They win over ``SSL_CERT_FILE`` and
+``SSL_CERT_DIR``, which OpenSSL reads itself: they are for fewer programs."""
 
 ALPN = ["http/1.1"]
 """Protocols that the default contexts offer in the handshake."""
@@ -49,7 +54,8 @@ HINT_PLAIN_HTTP = "The server may be speaking plain HTTP on this port: try http:
 async def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
     """Return the default client context: verification on, TLS 1.2 or later, ALPN http/1.1.
 
-    *cafile* is a PEM file of the authorities to trust instead of the system's. A context is
+    *cafile* is a PEM file of the authorities to trust instead of the system's, or a folder of such
+    files with the names that OpenSSL looks for (``openssl rehash``). A context is
     made once per file, in a thread, and shared by all event loops; a file that changes later
     is not read again. Once made, it is returned without suspending. Raises ``OSError`` that
     names the file if it cannot be read, and ``TLSError`` if it holds no certificate.
@@ -61,6 +67,11 @@ async def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.S
     return await asyncio.get_running_loop().run_in_executor(None, _make_context, key)
 
 
+def trusted_file(environ: Mapping[str, str]) -> str | None:
+    """Return the *cafile* that the environment names, None if it names none."""
+    return next((environ[name] for name in BUNDLE_VARIABLES if environ.get(name)), None)
+
+
 def _make_context(cafile: str | None) -> ssl.SSLContext:
     # This runs in a thread. Other callers wait here until the first one has made the context.
     with _lock:
@@ -68,7 +79,10 @@ def _make_context(cafile: str | None) -> ssl.SSLContext:
         if context is not None:
             return context
         try:
-            context = ssl.create_default_context(cafile=cafile)
+            if cafile is not None and os.path.isdir(cafile):
+                context = ssl.create_default_context(capath=cafile)
+            else:
+                context = ssl.create_default_context(cafile=cafile)
         except ssl.SSLError as exc:
             raise TLSError(f"cafile {cafile!r} holds no usable certificate: {exc}") from exc
         except OSError as exc:

@@ -14,9 +14,9 @@ from ..connection import connection_to
 from ..exceptions import ConnectError, ConnectionVetoed, ConnectTimeout, cut_url
 from ..net.addresses import AddressOrder
 from ..net.dial import Destination, dial
+from ..net.handshakes import make_tunnel
 from ..net.sockets import ATTEMPT_DELAY
 from ..net.tls import default_context
-from ..net.tunnel import make_tunnel
 from ..urls import SplitURL
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ class ConnectionFactory:
         self._context = context
         self._cafile = cafile
         self._proxy_context = proxy_context
+        # The file of authorities to trust in place of the system's, where no other is given.
+        self.trusted: str | None = None
         self._destination_options = destination_options or {}
         self.protocol_options = protocol_options or {}
 
@@ -207,7 +209,9 @@ class ConnectionFactory:
         options = self._destination_options
         context = proxy_context = None
         if route.scheme == "https":
-            context = route.context or self._context or await default_context(self._cafile)
+            context = route.context or self._context
+            if context is None:
+                context = await default_context(self._cafile or self.trusted)
         proxy = route.proxy
         if proxy is None:
             return Destination(
@@ -218,7 +222,7 @@ class ConnectionFactory:
                 **options,
             )
         if proxy.scheme == "https":
-            proxy_context = self._proxy_context or await default_context()
+            proxy_context = self._proxy_context or await default_context(self.trusted)
         if route.forward:
             return Destination(proxy.host, proxy.port, context=proxy_context, **options)
         credentials = None

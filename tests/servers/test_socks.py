@@ -1,4 +1,4 @@
-"""dante: SOCKS5 with and without a user, to names and addresses, and what it refuses."""
+"""dante: SOCKS5 and SOCKS4, with and without a user, to names and addresses, and refusals."""
 
 from __future__ import annotations
 
@@ -99,6 +99,26 @@ async def test_what_is_refused(dante, scheme):
         ):
             await client.get(f"http://{host}:{port}/")
         assert client.stats().open == 0
+
+
+# Dante takes the address that stands for a name in SOCKS4A for an address, whoever asks.
+@pytest.mark.parametrize(
+    ("scheme", "host"), [("socks4", "127.0.0.1"), ("socks4", "localhost"), ("socks4a", "127.0.0.1")]
+)
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("user", ["", "ada@", "ada:sesame@"])
+async def test_socks4(dante, certificates, scheme, host, tls, user):
+    async with (
+        serve(echo, tls=certificates.server if tls else None) as server,
+        Client(proxy=f"{scheme}://{user}{dante.open}", cafile=certificates.ca_file) as client,
+    ):
+        url = f"{'https' if tls else 'http'}://{host}:{server.port}/"
+        for number in range(3):
+            response = await client.get(f"{url}{number}")
+            assert (response.text, response.reused) == (f"GET /{number}", number > 0)
+        assert server.connections == 1
+        with pytest.raises(TunnelError, match=f"127.0.0.1:{FORBIDDEN_PORT}: rejected or failed"):
+            await client.get(f"http://{host}:{FORBIDDEN_PORT}/")
 
 
 async def test_the_proxy_looks_names_up(dante):
