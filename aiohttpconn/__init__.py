@@ -17,7 +17,7 @@ from .net.loops import new_event_loop, run
 from .net.resolver import Resolver
 from .net.timeouts import Timeout
 from .protocol import HTTP1Protocol
-from .response import HTTPResponse
+from .response import HTTPResponse, Timings
 from .version import __version__ as __version__
 
 error = HTTPException
@@ -45,7 +45,6 @@ _LAZY = {
     "Request": "client.request",
     "Response": "client.response",
     "Retry": "client.retries",
-    "Timings": "client.response",
     "delete": "client.api",
     "get": "client.api",
     "head": "client.api",
@@ -65,7 +64,7 @@ if _TYPE_CHECKING:
     from .client.fetch_many import Fetched
     from .client.fields import Fields
     from .client.request import Request
-    from .client.response import Response, Timings
+    from .client.response import Response
     from .client.retries import Retry
     from .pool.pool import ConnectionPool
     from .pool.stats import OriginStats, PoolStats

@@ -62,6 +62,13 @@ _IDLE = "Idle"
 _STARTED = "Request-started"
 _SENT = "Request-sent"
 
+# What is missing if getresponse() finds no response to wait for.
+_NOT_SENT = {
+    _IDLE: "no request is under way; an 'await' in front of conn.request(...) may be missing",
+    _STARTED: "the head was not sent; an 'await' in front of conn.endheaders() may be missing",
+    _SENT: "the connection is closed",
+}
+
 _ANY_LENGTH = -1
 """``send`` takes chunks that the caller has made: only the caller knows where they end."""
 
@@ -335,10 +342,13 @@ class HTTPConnection(Endpoint):
         try:
             request = prepare_request(method, url, head, names, body, chunked, length)
             protocol = self._protocol
+            report = None
             if protocol is None or protocol.state not in _READY:
                 protocol = await self._opened(deadline)
+                report = self._dial_report
             self._observe(request.head)
             exchange = self._exchange = start_request(protocol, request, deadline, more)
+            exchange.dialed = report
             if request.body is not None:
                 await send_request(
                     protocol, exchange, request, self._continue_timeout, self._observe
@@ -487,12 +497,12 @@ class HTTPConnection(Endpoint):
         previous = self._response
         if previous is not None:
             if not previous.closed and (previous.buffered or not previous.ended):
-                raise ResponseNotReady(self._state)
+                raise ResponseNotReady(f"{self._state}: the response before it is unread")
             self._response = None
         response = self._exchange
         protocol = self._protocol
         if response is None or protocol is None:
-            raise ResponseNotReady(self._state)
+            raise ResponseNotReady(f"{self._state}: {_NOT_SENT[self._state]}")
         if self._unsent:
             self._check_sent(protocol, response)
         if response.head is None and not response.ended:

@@ -105,6 +105,11 @@ class Endpoint:
         proxy_context: ssl.SSLContext | None = None,
         resume_tls: bool = True,
     ) -> None:
+        if isinstance(timeout, bool):
+            raise TypeError(
+                f"timeout must be seconds, a Timeout or None, got {timeout}: if that is strict, "
+                f"which came third in Python 2, write strict={timeout}"
+            )
         # Configuration
         self.host, self.port = self._get_hostport(host, port)
         self._timeout = Timeout.of(timeout)

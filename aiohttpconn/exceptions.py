@@ -291,7 +291,12 @@ class TunnelError(ConnectError):
 
 
 class RequestTimeout(TimeoutError):
-    """A limit of ``Timeout`` passed. The subclass says which one."""
+    """A limit of ``Timeout`` passed. The subclass says which one.
+
+    ``partial`` holds the bytes of the body that the read had, as with ``IncompleteRead``.
+    """
+
+    partial = b""
 
 
 class PoolTimeout(RequestTimeout):

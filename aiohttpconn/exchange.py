@@ -73,6 +73,7 @@ class Exchange:
         "_queue",
         "_trailers",
         "_wake_at",
+        "asked",
         "buffered",
         "chunked",
         "closed",
@@ -81,11 +82,14 @@ class Exchange:
         "decoder",
         "dialed",
         "ended",
+        "ended_at",
         "failure",
         "first",
         "head",
+        "head_at",
         "head_waiter",
         "high_water",
+        "interim",
         "landing",
         "last",
         "method",
@@ -94,6 +98,7 @@ class Exchange:
         "reason",
         "received",
         "remaining",
+        "sent_at",
         "source",
         "started",
         "status",
@@ -108,6 +113,13 @@ class Exchange:
     started: float
     number: int
 
+    # By time.monotonic(), where they differ from ``started``: when a connection was asked for, and
+    # when the last byte of the request was written; when the head and the last byte arrived.
+    asked: float
+    sent_at: float
+    head_at: float
+    ended_at: float
+
     # Set with the head, before a caller has the response.
     chunked: bool
     reason: str
@@ -116,6 +128,9 @@ class Exchange:
     will_close: bool
     # Bytes of the body that have not arrived; None if the framing does not tell.
     remaining: int | None
+
+    # The 1xx responses; set with the first one.
+    interim: tuple[tuple[int, HTTPMessage], ...]
 
     # The number of unread bytes that wakes the reader; set when it begins to wait.
     _wake_at: int

@@ -6,6 +6,7 @@ read are completed in one go. Layer: above protocol, below the pool.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .http11.response_head import CommonHead, match_common_head
@@ -80,6 +81,7 @@ class PipeliningProtocol(HTTP1Protocol):
         assert queued is not None and response is not None, "responses that nobody waits for"
         done = response
         count = pos = 0
+        now = monotonic()
         while plain is not None:
             whole = plain[0]
             if whole < 0 or pos + whole > end or response.method == "HEAD" or response.last:
@@ -90,6 +92,7 @@ class PipeliningProtocol(HTTP1Protocol):
             response.chunked = response.will_close = False
             response.received = response.buffered = whole - size
             response.first = bytes(buffer[pos + size : pos + whole])
+            response.head_at = response.ended_at = now
             response.ended = True
             waiter = response.head_waiter
             if waiter is not None and not waiter.done():

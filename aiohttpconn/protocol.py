@@ -276,6 +276,7 @@ class HTTP1Protocol(ResponseSource):
                     response.chunked = response.will_close = False
                     response.received = response.buffered = nbytes - size
                     response.first = self._view[size:nbytes].tobytes()
+                    response.head_at = response.ended_at = monotonic()
                     response.ended = True
                     self._response = None
                     self.state = IDLE
@@ -407,7 +408,7 @@ class HTTP1Protocol(ResponseSource):
                     head = parse_response_head(buffer[:size], strict=self._strict)
                     left, chunked, close = response_framing(head, response.method, self._strict)
                     if head.status < 200 and head.status != 101:
-                        self._informational(head)
+                        self._informational(response, head)
                         continue
                     if head.status == 101 and not response.upgrade:
                         raise MalformedResponse("101 although the request did not ask to upgrade")
@@ -465,6 +466,7 @@ class HTTP1Protocol(ResponseSource):
         Hot: see docs/topics/design.md. A body that has arrived whole with its head is complete
         here, before the caller wakes.
         """
+        response.head_at = monotonic()
         if response.will_close:
             self.closed_by_peer = True  # below, this program may want it
         upload = self.upload
@@ -527,6 +529,7 @@ class HTTP1Protocol(ResponseSource):
 
     def _finish(self, response: HTTPResponse, leftover: bool) -> None:
         """End a complete response: start the next exchange, become idle, or close. Hot."""
+        response.ended_at = monotonic()
         response.ended = True
         waiter = response.waiter
         if waiter is not None and not waiter.done():
@@ -583,16 +586,18 @@ class HTTP1Protocol(ResponseSource):
         if self._watchdog is not None:
             self._watchdog.disarm()
 
-    def _informational(self, head: ResponseHead) -> None:
-        """Skip a 1xx response (RFC 9110 §15.2); tell the sender and the callback."""
+    def _informational(self, response: HTTPResponse, head: ResponseHead) -> None:
+        """Keep a 1xx response before *response* (RFC 9110 §15.2); tell sender and callback."""
         self._interim += 1
         if self._interim > self._limits.max_interim:
             raise HTTPException(f"got more than {self._limits.max_interim} interim responses")
+        headers = make_message(head.fields())
+        response.interim = (*response.informational, (head.status, headers))
         if head.status == 100 and self.upload is not None:
             self.upload.wake_continue()
         if self._on_informational is not None:
             try:
-                self._on_informational(head.status, make_message(head.fields()))
+                self._on_informational(head.status, headers)
             except Exception as exc:
                 self.loop.call_exception_handler(
                     {"message": "on_informational failed", "exception": exc, "protocol": self}

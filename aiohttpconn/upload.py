@@ -18,6 +18,7 @@ import asyncio
 import select
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .body import SMALL_BODY
@@ -144,6 +145,7 @@ async def send_request(
                 upload.wanted = False
         if upload.wanted:
             await _send_body(upload, body, request.chunked, request.length, on_block)
+        response.sent_at = monotonic()
 
 
 async def _send_body(

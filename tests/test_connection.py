@@ -363,9 +363,21 @@ async def test_a_request_may_begin_while_a_body_is_unread(scripted):
         assert scripted.server.connections == 1
 
 
+async def test_strict_in_python_2s_place_is_told_from_a_timeout():
+    for kind in (HTTPConnection, HTTPSConnection):
+        for value in (True, False):
+            with pytest.raises(
+                TypeError, match=f"got {value}: if that is strict, .* strict={value}"
+            ):
+                kind("a.test", 80, **{"timeout": value})
+    with pytest.raises(TypeError, match="if that is strict, which came third in Python 2"):
+        HTTPConnection("a.test", 80, True)
+
+
 async def test_states(scripted):
     async with scripted(OK, OK) as conn:
-        with pytest.raises(ResponseNotReady, match="Idle"):
+        text = "^Idle: no request is under way; an 'await' in front of conn.request"
+        with pytest.raises(ResponseNotReady, match=text):
             await conn.getresponse()
         with pytest.raises(CannotSendHeader):
             conn.putheader("A", "b")
@@ -374,7 +386,8 @@ async def test_states(scripted):
         conn.putrequest("GET", "/")
         with pytest.raises(CannotSendRequest, match="Request-started"):
             conn.putrequest("GET", "/")
-        with pytest.raises(ResponseNotReady, match="Request-started"):
+        text = "^Request-started: the head was not sent; an 'await' in front of conn.endheaders"
+        with pytest.raises(ResponseNotReady, match=text):
             await conn.getresponse()
         await conn.endheaders()
         with pytest.raises(CannotSendRequest, match="Request-sent"):

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 
 import pytest
 
-from aiohttpconn import HTTPConnection, HTTPMessage, HTTPResponse, IncompleteRead
+from aiohttpconn import (
+    Client,
+    ConnectionPool,
+    HTTPConnection,
+    HTTPMessage,
+    HTTPResponse,
+    IncompleteRead,
+    ReadTimeout,
+    Timeout,
+)
 
 from .support import ScriptedServer, close, deliveries, expect, read_all, send, wait
+from .support.clocks import Clock
 
 HEAD = (
     b"HTTP/1.1 201 All Made\r\nServer: x\r\nSet-Cookie: a=1\r\nset-cookie:  b=2 \r\n"
@@ -270,3 +281,145 @@ async def test_a_responses_class_may_be_ones_own(scripted):
         response = await conn.getresponse()
         assert type(response) is Mine
         assert await response.read() == b"hello"
+
+
+# The same facts on every kind of response ------------------------------------------------------
+
+KINDS = ["connection", "pool", "shared", "client", "stream"]
+
+
+@contextlib.asynccontextmanager
+async def answered(kind, server, **options):
+    """Yield the response to a GET, whose body the caller reads."""
+    if kind == "connection":
+        async with HTTPConnection(*server.address, **options) as conn:
+            await conn.request("GET", "/")
+            yield await conn.getresponse()
+    elif kind in ("pool", "shared"):
+        async with ConnectionPool(pipelining=1 + (kind == "shared"), **options) as pool:
+            yield await pool.request("GET", server.url)
+    else:
+        async with Client(trust_env=False, **options) as client:
+            if kind == "client":
+                yield await client.get(server.url)
+            else:
+                async with client.stream("GET", server.url) as response:
+                    yield response
+
+
+async def body_of(response) -> bytes:
+    return await response.read()
+
+
+INTERIM = (
+    b"HTTP/1.1 102 Processing\r\n\r\n"
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink:\r\n </b>\r\n\r\n"
+)
+TRAILED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: ten\r\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pieces", deliveries(INTERIM + TRAILED, splits=6))
+async def test_interim_responses_and_trailers_are_kept(kind, pieces):
+    async with ScriptedServer([expect(), send(*pieces), read_all()]) as server:
+        async with answered(kind, server) as response:
+            assert await body_of(response) == b"hi"
+            assert [(status, headers.items()) for status, headers in response.informational] == [
+                (102, []),
+                (103, [("Link", "</a>"), ("Link", "</b>")]),
+            ]
+            assert response.trailers.items() == [("X-Sum", "ten")]
+            assert response.timings.receive is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_most_responses_have_no_interim_ones_and_no_trailers(kind):
+    async with ScriptedServer([expect(), send(HEAD + b"hello"), read_all()]) as server:
+        async with answered(kind, server) as response:
+            assert await body_of(response) == b"hello"
+            assert response.informational == ()
+            assert response.trailers.items() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "in-two"])
+async def test_timings_are_those_of_its_exchange(kind, split):
+    pieces = [HEAD, b"hello"] if split else [HEAD + b"hello"]
+    async with ScriptedServer([expect(), send(*pieces), read_all()]) as server:
+        async with answered(kind, server) as response:
+            await body_of(response)
+            timings = response.timings
+            assert timings.connect is not None
+            assert (timings.dns, timings.proxy, timings.tls) == (timings.dns, None, None)
+            assert timings.send >= 0
+            assert timings.wait > 0
+            assert timings.receive is not None
+            assert timings.receive >= 0
+            assert timings.queue >= 0
+            assert timings.total == sum(seconds for seconds in timings if seconds is not None)
+
+
+async def test_timings_of_a_body_that_is_to_come_and_of_a_reused_connection():
+    go = asyncio.Event()
+    steps = [expect(), send(HEAD), wait(go), send(b"hello"), expect(), send(HEAD + b"hello")]
+    with Clock() as clock:
+        async with ScriptedServer([*steps, read_all()]) as server:
+            async with HTTPConnection(*server.address) as conn:
+                await conn.request("GET", "/")
+                response = await conn.getresponse()
+                assert response.timings.receive is None
+                clock.advance(5)
+                go.set()
+                await response.read()
+                assert response.timings.receive == pytest.approx(5, abs=1)
+                await conn.request("GET", "/")
+                clock.advance(3)
+                second = await conn.getresponse()
+                assert second.timings.connect is None
+                assert second.timings.wait == pytest.approx(3, abs=1)
+
+
+@pytest.mark.parametrize("limit", [None, 1000])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello",
+        b"HTTP/1.1 200 OK\r\n\r\nhello",
+    ],
+    ids=["length", "chunked", "until-the-end"],
+)
+async def test_a_timeout_in_a_body_carries_what_had_arrived(kind, wire, limit):
+    options = {"max_body": limit} if kind in ("client", "stream") else {}
+    async with ScriptedServer([expect(), send(wire), read_all()]) as server:
+        with Clock() as clock:
+
+            async def read():
+                async with answered(kind, server, timeout=Timeout(read=10), **options) as response:
+                    return await body_of(response)
+
+            task = asyncio.ensure_future(read())
+            while not (server.conns and server.conns[0].heads):
+                await asyncio.sleep(0)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            clock.advance(20)
+            with pytest.raises(ReadTimeout) as info:
+                await task
+            assert info.value.partial == b"hello"
+
+
+async def test_a_timeout_before_a_head_has_no_partial():
+    async with ScriptedServer([expect(), read_all()]) as server:
+        with Clock() as clock:
+            async with HTTPConnection(*server.address, timeout=10) as conn:
+                await conn.request("GET", "/")
+                task = asyncio.ensure_future(conn.getresponse())
+                await asyncio.sleep(0)
+                clock.advance(11)
+                with pytest.raises(ReadTimeout) as info:
+                    await task
+                assert info.value.partial == b""

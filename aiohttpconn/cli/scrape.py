@@ -8,9 +8,13 @@ from __future__ import annotations
 import gzip
 import ssl
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from ..client.client import Client
-from ..client.response import Response, Timings
+from ..response import Timings
+
+if TYPE_CHECKING:
+    from ..client.response import Response
 
 __all__ = ["ScrapeError", "page", "scrape"]
 

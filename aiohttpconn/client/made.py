@@ -16,6 +16,8 @@ from ..response import HTTPResponse
 from .content.encode import encode_content
 
 if TYPE_CHECKING:
+    from http.client import HTTPMessage
+
     from .fields import Fields
 
 __all__ = ["Facts", "facts_of", "from_facts", "make_content", "make_raw"]
@@ -36,6 +38,7 @@ class Facts(NamedTuple):
     number: int
     started: float
     durations: dict[str, float] | None
+    informational: tuple[tuple[int, HTTPMessage], ...] = ()
 
 
 class NoConnection:
@@ -66,6 +69,7 @@ def facts_of(raw: HTTPResponse) -> Facts:
         raw.number,
         raw.started,
         dict(dialed.durations) if dialed is not None else None,
+        raw.informational,
     )
 
 
@@ -77,6 +81,7 @@ def from_facts(facts: Facts) -> HTTPResponse:
     raw.version, raw.will_close, raw.chunked = facts.version, True, False
     raw.remaining, raw.ended = 0, True
     raw.number, raw.started = facts.number, facts.started
+    raw.interim = facts.informational
     if facts.trailers:
         raw.chunked, raw.decoder = True, ChunkedDecoder()
         raw.decoder.trailers = facts.trailers

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from codecs import BOM_UTF8
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import (
     MAX_SHOWN,
@@ -23,6 +23,7 @@ from ..exceptions import (
 )
 from ..http11.response_head import split_fields
 from ..pool.requests import abandon
+from ..response import Timings
 from ..types import UNSET
 from .content.charsets import charset_of, header_charset, stated_charset
 from .content.labels import check_label
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from ..types import HeadersLike
     from .made import Facts
 
-__all__ = ["Response", "Timings", "keep_error_body", "received"]
+__all__ = ["Response", "keep_error_body", "received"]
 
 ERROR_BODY = 64 * 1024
 """Bytes of its body that the response of an error keeps: messages and pages of errors are small."""
@@ -61,29 +62,6 @@ DEFAULTS = BodyOptions()
 
 MAX_LINE = 16 * 1024 * 1024
 """Default limit of ``iter_lines`` for a line, in characters: a server may never send its end."""
-
-
-class Timings(NamedTuple):
-    """Seconds of each phase of a response's last request.
-
-    ``queue``: until a connection was free. ``dns``, ``connect``, ``proxy``, ``tls``: the phases of
-    a new connection, None for those that it did not need. ``send``: until the kernel had the
-    request. ``wait``: for the head. ``receive``: for the body; None until a stream has ended.
-    """
-
-    queue: float
-    dns: float | None
-    connect: float | None
-    proxy: float | None
-    tls: float | None
-    send: float
-    wait: float
-    receive: float | None
-
-    @property
-    def total(self) -> float:
-        """The sum."""
-        return sum(seconds for seconds in self if seconds is not None)
 
 
 class Response:
@@ -264,6 +242,16 @@ class Response:
     def peername(self) -> Any:
         """The result of ``socket.getpeername``: (address, port, ...) of the server or its proxy."""
         return self.raw.peername
+
+    @property
+    def trailers(self) -> HTTPMessage:
+        """The fields after a chunked body; empty until it has ended, and if none came."""
+        return self.raw.trailers
+
+    @property
+    def informational(self) -> tuple[tuple[int, HTTPMessage], ...]:
+        """The 1xx responses that came before this one: (status, headers) of each."""
+        return self.raw.informational
 
     @property
     def reused(self) -> bool:

@@ -97,7 +97,9 @@ async def exchange(
     """
     while True:
         connection = origin.acquire_nowait()
+        asked = None
         if connection is None:
+            asked = monotonic()
             connection = await pool.acquire(origin, send.timeout, send.deadline, method, target)
         dialed = None
         if connection.transport is not None:
@@ -114,6 +116,8 @@ async def exchange(
             connection.set_timeout(send.timeout)
         response = connection.start(method, origin.prefix + target, data, True)
         response.dialed = dialed
+        if asked is not None:
+            response.asked = asked
         waiter = response.head_waiter = connection.loop.create_future()
         if connection.timed:
             connection.begin_head_wait(response)
@@ -197,7 +201,9 @@ async def exchange_shared(
     sends = 0
     while sends < MAX_SHARED_SENDS:
         connection = origin.acquire_shared_nowait()
+        asked = None
         if connection is None:
+            asked = monotonic()
             connection = await pool.acquire(
                 origin, send.timeout, send.deadline, method, target, exclusive=False
             )
@@ -217,6 +223,8 @@ async def exchange_shared(
             pool.share(connection)
         response = connection.start(method, origin.prefix + target, data, True)
         response.dialed = dialed
+        if asked is not None:
+            response.asked = asked
         waiter = response.head_waiter = connection.loop.create_future()
         timer = None
         if connection.timed:
@@ -320,12 +328,14 @@ async def exchange_streamed(
     """
     fresh = False
     while True:
+        asked = monotonic()
         connection, dialed = await pool.connected(
             origin, send.timeout, send.deadline, method, target, fresh=fresh
         )
         response, sent = await _exchange_alone(pool, connection, request, send)
         if response.head is not None:
             response.dialed = dialed
+            response.asked = asked
             if pool.respects_retry_after:
                 pool.pause_on_retry_after(origin, response)
             return response, sent

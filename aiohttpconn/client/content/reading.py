@@ -15,6 +15,7 @@ from ...exceptions import (
     ContentDecodingError,
     HTTPException,
     IncompleteRead,
+    RequestTimeout,
     describe,
 )
 from .charsets import DEFAULT_ENCODING, DefaultEncoding, charset_of, find_charset
@@ -126,7 +127,7 @@ async def _read(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
     if not raw.complete:
         try:
             await raw.read()  # raises the error that ended the body early
-        except IncompleteRead as exc:
+        except (IncompleteRead, RequestTimeout) as exc:
             exc.partial = data + exc.partial
             raise
     return data
