@@ -34,11 +34,15 @@ MAX_SENT = 1024
 """Answers that a Digest recognizes if the server refuses them: one per request under way."""
 
 # RFC 9110 §11.3: challenge = auth-scheme [ 1*SP ( token68 / #auth-param ) ]; challenges and
-# parameters stand in one list, with commas between them, empty elements allowed.
-_END = r"(?=[\t ]*+(?:,|\Z))"
-_SCHEME = re.compile(rf"[\t ,]*+({TOKEN.pattern})(?![\t ]*+=)(?:[\t ]++{TOKEN68}{_END})?")
+# parameters stand in one list, with commas between them, empty elements allowed. Devices break
+# these rules. As curl does, a value without quotes is read up to the next comma, the comma after
+# one with quotes may be missing, and the last quote, too.
+_SCHEME = re.compile(
+    rf"[\t ,]*+({TOKEN.pattern})(?![\t ]*+=)(?:[\t ]++{TOKEN68}(?=[\t ]*+(?:,|\Z)))?"
+)
 _PARAM = re.compile(
-    rf'[\t ,]*+({TOKEN.pattern})[\t ]*+=[\t ]*+(?:({TOKEN.pattern})|"((?:[^"\\]|\\.)*+)"){_END}'
+    rf"[\t ,]*+({TOKEN.pattern})[\t ]*+=[\t ]*+"
+    r'(?:"((?:[^"\\]|\\.)*+)(?:"|\Z)|([^",]*+)(?=,|\Z))'
 )
 _ESCAPE = re.compile(r"\\(.)")
 
@@ -56,9 +60,10 @@ class Digest(Auth):
 
     Supports MD5, SHA-256 and SHA-512-256 (if ``hashlib`` has it), each also as ``-sess``, and
     answers the strongest of several challenges. Supports ``qop=auth`` and servers without qop, but
-    not ``auth-int``. The first request to an origin goes out without credentials and is repeated
-    after the challenge; later requests answer the last challenge in advance. Tasks may share one
-    object. Raises ``ValueError`` for control characters.
+    not ``auth-int``; challenges that break the rules are read as curl reads them. The first request
+    to an origin goes out without credentials and is repeated after the challenge; later requests
+    answer the last challenge in advance. Tasks may share one object. Raises ``ValueError`` for
+    control characters.
     """
 
     __slots__ = ("_challenges", "_password", "_sent", "_username")
@@ -145,7 +150,7 @@ class _Challenge:
         """Raise ``ValueError`` or ``KeyError`` for *parameters* that are not supported."""
         from secrets import token_hex
 
-        self._realm = parameters["realm"]
+        self._realm = parameters.get("realm", "")
         self._nonce = parameters["nonce"]
         self._opaque = parameters.get("opaque")
         self._algorithm = parameters.get("algorithm", "")
@@ -155,7 +160,8 @@ class _Challenge:
         _digest(self._hash, b"")
         qop = parameters.get("qop", "").lower().replace(",", " ").split()
         self._qop = "auth" in qop
-        if not self._qop and (qop or self._session):
+        # RFC 7616 §3.3: a qop that is not defined there is ignored.
+        if not self._qop and ("auth-int" in qop or self._session):
             raise ValueError("neither qop=auth nor the challenge of RFC 2069")
         self._userhash = parameters.get("userhash", "").lower() == "true"
         self._utf8 = parameters.get("charset", "").lower() == "utf-8"
@@ -252,7 +258,7 @@ def _choose(fields: list[str]) -> _Challenge | None:
 def _challenges(field: str) -> list[tuple[str, dict[str, str]]]:
     """Return the challenges of one field as (scheme, parameters), names in lower case.
 
-    Reading stops at the first syntax error, and the challenge with the error is left out.
+    Reading stops at the first syntax error; of parameters with the same name the last counts.
     """
     found: list[tuple[str, dict[str, str]]] = []
     if not FIELD_VALUE.fullmatch(field):
@@ -261,15 +267,13 @@ def _challenges(field: str) -> list[tuple[str, dict[str, str]]]:
     while True:
         match = _PARAM.match(field, at) if found else None
         if match is not None:
-            name = match[1].lower()
-            if name in found[-1][1]:
-                return found[:-1]
-            value = match[2]
-            found[-1][1][name] = _ESCAPE.sub(r"\1", match[3]) if value is None else value
+            quoted = match[2]
+            value = match[3].rstrip("\t ") if quoted is None else _ESCAPE.sub(r"\1", quoted)
+            found[-1][1][match[1].lower()] = value
         else:
             match = _SCHEME.match(field, at)
             if match is None:
                 break
             found.append((match[1].lower(), {}))
         at = match.end()
-    return found[:-1] if field[at:].strip("\t ,") else found
+    return found
