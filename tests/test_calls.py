@@ -549,6 +549,58 @@ async def test_cookies_are_for_their_host(client):
             assert "Cookie: a=1\n" in a.text
 
 
+async def test_a_requests_own_cookie_replaces_a_kept_one(client):
+    fields = [("Set-Cookie", "k=kept"), ("Set-Cookie", "other=1"), ("Set-Cookie", "K=2")]
+    async with serve({"/": Reply(headers=fields), "/echo": echo}) as server:
+        await client.get(server.url)
+        for _ in range(2):
+            response = await client.get(f"{server.url}echo", cookies={"k": "own", "n": 5})
+            assert "Cookie: other=1; K=2; k=own; n=5\n" in response.text
+            response = await client.get(f"{server.url}echo", cookies={})
+            assert "Cookie: k=kept; other=1; K=2\n" in response.text
+
+
+async def test_a_cookie_of_a_domain_goes_to_its_other_hosts():
+    names = ("www.example.com", "api.example.com", "example.com", "example.org")
+    hosts = dict.fromkeys(names, "127.0.0.1")
+    line = {"Set-Cookie": "sid=1; Domain=example.com; Path=/"}
+    async with (
+        serve({"/": Reply(headers=line), "/echo": echo}) as server,
+        Client(trust_env=False, resolve=hosts) as client,
+    ):
+        await client.get(f"http://www.example.com:{server.port}/")
+        for host in names:
+            for _ in range(2):
+                text = (await client.get(f"http://{host}:{server.port}/echo")).text
+                assert ("Cookie: sid=1\n" in text) is (host != "example.org")
+
+
+async def test_secure_cookies_of_this_machine(client):
+    fields = [
+        ("Set-Cookie", "a=1; Secure; HttpOnly; SameSite=None"),
+        ("Set-Cookie", "__Host-b=2; Secure; Path=/"),
+    ]
+    async with serve({"/": Reply(headers=fields), "/echo": echo}) as server:
+        for host in ("localhost", "127.0.0.1"):
+            url = f"http://{host}:{server.port}/"
+            await client.get(url)
+            assert "Cookie: a=1; __Host-b=2\n" in (await client.get(f"{url}echo")).text
+
+
+async def test_cookies_of_a_client_read_and_write_like_a_mapping():
+    async with serve(
+        {"/": Reply(headers={"Set-Cookie": "csrftoken=abc"}), "/echo": echo}
+    ) as server:
+        async with Client(trust_env=False, base_url=server.url, cookies={"a": 1}) as client:
+            await client.get("/")
+            assert client.cookies["csrftoken"] == client.cookies.get("csrftoken") == "abc"
+            client.cookies["csrftoken"] = "def"
+            client.cookies["mine"] = "x"
+            text = (await client.get("/echo")).text
+            assert "Cookie: a=1; csrftoken=def; mine=x\n" in text
+            assert dict(client.cookies) == {"a": "1", "csrftoken": "def", "mine": "x"}
+
+
 async def test_cookies_that_are_off_stay_off(client):
     async with serve({"/": to("/b", **{"Set-Cookie": "a=1"}), "/b": echo}) as server:
         response = await client.get(server.url, cookies=None)

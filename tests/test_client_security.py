@@ -366,10 +366,7 @@ async def test_c8_cookies_that_are_refused(line):
             for path in ("", "x", ""):
                 await client.get(f"{url}{path}")
             sent = "".join(f"{cookie}" for cookie in client.cookies)
-            assert sent in ("", "<Cookie a=1 for a.example/>")
-            if sent:
-                # A domain that covers the host means the host alone.
-                assert line == "a=1; Domain=example"
+            assert sent == ""
 
 
 async def test_c8_a_flood_of_cookies_has_bounds(client):

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from aiohttpconn.client.cookies.set_cookie import (
     MAX_AGE,
-    MAX_COOKIE,
     OVERHEAD,
     default_path,
     is_address,
+    is_trustworthy,
     may_set,
+    overlap,
     parse_date,
     parse_set_cookie,
     path_matches,
@@ -81,8 +82,8 @@ def test_what_is_no_cookie_is_refused(line):
 
 
 def test_name_and_value_have_a_limit():
-    assert parse_set_cookie(f"ab={'x' * (MAX_COOKIE - 2)}", NOW) is not None
-    assert parse_set_cookie(f"ab={'x' * (MAX_COOKIE - 1)}", NOW) is None
+    assert parse_set_cookie(f"ab={'x' * 4094}", NOW) is not None
+    assert parse_set_cookie(f"ab={'x' * 4095}", NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,10 @@ def test_nothing_raises(text):
         ("https://a.test/", "__Secure-a=1", False),
         ("https://a.test/", "__secure-a=1; Secure", True),
         ("http://a.test/", "__Secure-a=1", False),
+        ("http://localhost:8080/", "a=1; Secure", True),
+        ("http://127.0.0.1/", "__Host-a=1; Secure; Path=/", True),
+        ("http://[::1]/", "__Secure-a=1; Secure", True),
+        ("http://localhost/", "__Host-a=1; Path=/", False),
         ("https://a.test/", "__Host-a=1; Secure; Path=/", True),
         ("https://a.test/", "__HOST-a=1; Path=/", False),
         ("https://a.test/", "__Host-a=1; Secure", False),
@@ -173,6 +178,49 @@ def test_the_default_path(target, path):
 )
 def test_paths(path, cookie_path, matches):
     assert path_matches(path, cookie_path) is matches
+
+
+@pytest.mark.parametrize(
+    ("url", "trustworthy"),
+    [
+        ("https://a.test/", True),
+        ("http://localhost:3000/", True),
+        ("http://127.0.0.1/", True),
+        ("http://127.255.0.9/", True),
+        ("http://[::1]:80/", True),
+        ("http://[0:0:0:0:0:0:0:1]/", True),
+        ("http://[::1%25lo]/", True),
+        ("http://a.test/", False),
+        ("http://128.0.0.1/", False),
+        ("http://127.0.0.1.test/", False),
+        ("http://127.test/", False),
+        ("http://localhost.test/", False),
+        # Not every resolver keeps these on this machine.
+        ("http://app.localhost/", False),
+        ("http://localhost./", False),
+        ("http://[::2]/", False),
+        ("http://[::ffff:127.0.0.1]/", False),
+    ],
+)
+def test_https_and_this_machine_are_trustworthy(url, trustworthy):
+    assert is_trustworthy(split_url(url)) is trustworthy
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("a.test", "a.test", True),
+        ("a.test", ".a.test", True),
+        ("x.a.test", ".a.test", True),
+        (".x.a.test", ".a.test", True),
+        ("a.test", "x.a.test", False),
+        (".x.a.test", "a.test", False),
+        (".a.test", "xa.test", False),
+        (".a.test", ".b.test", False),
+    ],
+)
+def test_whether_one_host_gets_both(one, other, both):
+    assert overlap(one, other) is overlap(other, one) is both
 
 
 @pytest.mark.parametrize(

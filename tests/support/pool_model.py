@@ -95,9 +95,7 @@ class Pool:
     ) -> None:
         self.clock = clock
         self.max_exchanges = max_exchanges
-        self.scheduler = Scheduler(
-            self, limit, limit_per_host, max_idle, shared_out=shared_out
-        )
+        self.scheduler = Scheduler(self, limit, limit_per_host, max_idle, shared_out=shared_out)
         self.pipelining = pipelining
         self.users: dict[Connection, list[Waiter]] = {}
         # The waiters of each origin, the first one first.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...http11.request_head import bracketed
 from ...types import Unset
-from .store import CookieStore, check_cookie
+from .set_cookie import check_cookie, cookie_value
+from .store import CookieStore
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
@@ -22,25 +24,26 @@ def store_of(
     """Return the store for the ``cookies=`` of a client, None if it keeps no cookies."""
     if cookies is None or isinstance(cookies, CookieStore):
         return cookies
+    # With an address's zone, which ``text`` leaves out.
+    base_url = "" if base is None else f"{base.scheme}://{bracketed(base.host)}"
     if isinstance(cookies, Unset):
-        return CookieStore()
+        return CookieStore(base_url=base_url)
     if isinstance(cookies, Mapping):
-        store = CookieStore()
+        store = CookieStore(base_url=base_url)
         for name, value in cookies.items():
             if base is None:
                 raise ValueError(
                     "cookies= as a dict needs base_url=, whose host gets them; for another host "
                     "call client.cookies.set(name, value, url_or_host=...)"
                 )
-            value = _cookie_value(name, value)
-            store.set(name, value, url_or_host=base.text, secure=base.scheme == "https")
+            store[name] = value
         return store
     if not hasattr(cookies, "extract_cookies"):
         raise TypeError(
             "cookies must be None, a dict, a CookieStore or an http.cookiejar.CookieJar, not "
             f"{type(cookies).__name__}"
         )
-    return CookieStore(cookies)
+    return CookieStore(cookies, base_url=base_url)
 
 
 def cookie_pairs_of(cookies: Mapping[str, str] | None) -> dict[str, str]:
@@ -56,7 +59,7 @@ def cookie_pairs_of(cookies: Mapping[str, str] | None) -> dict[str, str]:
         )
     pairs = {}
     for name, given in cookies.items():
-        value = _cookie_value(name, given)
+        value = cookie_value(name, given)
         check_cookie(name, value)
         pairs[name] = f"{name}={value}"
     return pairs
@@ -66,17 +69,3 @@ def join_cookies(kept: str, own: Mapping[str, str]) -> str:
     """Return a Cookie field's value: those *kept* that *own* does not replace, then *own*."""
     left = [pair for pair in kept.split("; ") if pair and pair.partition("=")[0] not in own]
     return "; ".join([*left, *own.values()])
-
-
-def _cookie_value(name: Any, value: Any) -> str:
-    """Return the value of a cookie as text."""
-    if not isinstance(name, str):
-        raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int.__repr__(value)
-    # Do not show the value: it may be secret.
-    raise TypeError(
-        f"the value of the cookie {name!r} must be a str or an int, not {type(value).__name__}"
-    )

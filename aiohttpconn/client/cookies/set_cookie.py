@@ -1,4 +1,4 @@
-"""Set-Cookie fields (RFC 6265bis §5.6): their parser, and the rules for setting cookies.
+"""Set-Cookie fields (RFC 6265bis §5.6): their parser, and the rules for those who set cookies.
 
 The store is in store.py. Pure. Layer: client.
 """
@@ -6,9 +6,10 @@ The store is in store.py. Pure. Layer: client.
 from __future__ import annotations
 
 import re
+import socket
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...http11.grammar import FIELD_VALUE
 
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from ...urls import SplitURL
 
 __all__ = [
-    "MAX_COOKIE",
     "StoredCookie",
+    "check_cookie",
+    "cookie_value",
     "default_path",
     "is_address",
+    "is_trustworthy",
     "may_set",
+    "overlap",
     "parse_set_cookie",
     "path_matches",
 ]
@@ -50,9 +54,20 @@ _DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
 _YEAR = re.compile(r"([0-9]{2,4})(?![0-9])")
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 
+# A caller's cookie: a name without "=" and blanks, a value without blanks at its ends.
+_NAME = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e\x80-\xff]+")
+_VALUE = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c-\x7e\x80-\xff]*(?<![\t ])")
+_PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e\x80-\xff]*")
+
+_IPV6_LOOPBACK = b"\0" * 15 + b"\1"
+
 
 class StoredCookie:
-    """A cookie. *domain*: its host, or "." and a domain. *pair*: "name=value" as it is sent."""
+    """A cookie. *domain*: its host, or "." and a domain. *pair*: "name=value" as it is sent.
+
+    Domain, path and name are its identity. The dot is RFC 6265bis' host-only flag: without it, the
+    cookie is for that host only.
+    """
 
     __slots__ = ("created", "domain", "expires", "http_only", "name", "pair", "path", "secure")
 
@@ -147,12 +162,35 @@ def parse_date(text: str) -> float | None:
 
 def may_set(url: SplitURL, cookie: StoredCookie) -> bool:
     """Whether *url* may set *cookie*: by Secure and the prefix of its name (RFC 6265bis §4.1.3)."""
-    if cookie.secure and url.scheme != "https":
+    if cookie.secure and not is_trustworthy(url):
         return False
     name = cookie.name.lower()
     if name.startswith("__host-"):
         return cookie.secure and cookie.path == "/" and not cookie.domain
     return cookie.secure or not name.startswith("__secure-")
+
+
+def is_trustworthy(url: SplitURL) -> bool:
+    """Whether nobody on the way can read or forge what *url* leads to: https, or this machine.
+
+    https://www.w3.org/TR/secure-contexts/#is-origin-trustworthy, without the names below localhost:
+    some resolvers ask others for them.
+    """
+    host = url.host
+    if url.scheme == "https" or host == "localhost":
+        return True
+    if ":" in host:
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0]) == _IPV6_LOOPBACK
+    return host.startswith("127.") and is_address(host)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether a host gets the cookies of both: each is a host, or "." and a domain."""
+    return (
+        one == other
+        or (one.startswith(".") and f".{other.removeprefix('.')}".endswith(one))
+        or (other.startswith(".") and f".{one.removeprefix('.')}".endswith(other))
+    )
 
 
 def default_path(target: str) -> str:
@@ -171,3 +209,32 @@ def path_matches(path: str, cookie_path: str) -> bool:
 def is_address(host: str) -> bool:
     """Whether a URL's host is an IP address: the last label of a name is never a number."""
     return ":" in host or host.rpartition(".")[2].isdigit()
+
+
+def cookie_value(name: Any, value: Any) -> str:
+    """Return the value of a caller's cookie as text; raise ``TypeError`` if it is no str or int."""
+    if not isinstance(name, str):
+        raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value)
+    # Do not show the value: it may be secret.
+    raise TypeError(
+        f"the value of the cookie {name!r} must be a str or an int, not {type(value).__name__}"
+    )
+
+
+def check_cookie(name: str, value: str, path: str = "/") -> None:
+    """Raise ``ValueError`` unless a caller's cookie can be sent. The value is never shown."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"a cookie's name must have no '=', ';', blank or control character: {name!r}"
+        )
+    if not _VALUE.fullmatch(value) or len(name) + len(value) > MAX_COOKIE:
+        raise ValueError(
+            f"the value of the cookie {name!r} has a ';', a control character, a character outside "
+            f"ISO-8859-1 or a blank at an end, or more than {MAX_COOKIE} bytes: encode it"
+        )
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"a cookie's path must begin with '/' and have no ';': {path!r}")

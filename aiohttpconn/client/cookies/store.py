@@ -1,53 +1,53 @@
 """CookieStore (RFC 6265bis): keeps the cookies that responses set, returns them in Cookie fields.
 
-The store holds cookies by host; set_cookie.py parses Set-Cookie fields. Import and export use
-``http.cookiejar``, loaded on first use. Its own jar is no replacement: it walks over every host it
+The store holds cookies by host; set_cookie.py parses Set-Cookie fields, jars.py knows
+``http.cookiejar``. A jar of the standard library is no replacement: it walks over every host it
 knows for each request, 56 ms for 10,000 hosts, and lets a host set cookies for all of co.uk.
 
-A cookie goes back only to the host that set it: a Domain attribute must cover that host, and has
-no other effect. Only a public suffix list tells which hosts of a domain have the same owner; with
-one, a cookie may be for a domain. No I/O. Layer: client.
+A cookie goes back to the host that set it, or to the domain that its Domain attribute names, if
+that has no public suffix in it: only there all hosts have one owner. No I/O. Layer: client.
 """
 
 from __future__ import annotations
 
-import re
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...http11.grammar import FIELD_VALUE
-from ...http11.request_head import bracketed
-from ...urls import SplitURL, split_url
+from .by_name import CookiesByName, as_url
+from .jars import ask_jar, from_cookie, host_of, tell_jar, to_cookie, to_line
 from .set_cookie import (
-    MAX_COOKIE,
     StoredCookie,
+    check_cookie,
     default_path,
     is_address,
+    is_trustworthy,
     may_set,
+    overlap,
     parse_set_cookie,
     path_matches,
 )
+from .suffixes import covers_suffix, public_suffix_check
 
 if TYPE_CHECKING:
     from http.cookiejar import Cookie, CookieJar
 
-__all__ = ["CookieStore", "check_cookie", "cookie_pairs"]
+    from ...urls import SplitURL
+
+__all__ = ["CookieStore", "cookie_pairs"]
+
+logger = logging.getLogger("aiohttpconn")
 
 MAX_PER_HOST = 50
-"""Cookies of one host, the minimum of RFC 6265bis §6.1. The oldest is removed first."""
+"""Cookies of one host or domain, the minimum of RFC 6265bis §6.1."""
 
 MAX_HEADER = 8 * 1024
 """Bytes of a Cookie field: many servers refuse a longer one."""
 
 MAX_SIZE = 64 * 1024 * 1024
 """Bytes of all cookies, about 100,000 small ones. The least recently used hosts go first."""
-
-# A caller's cookie: a name without "=" and blanks, a value without blanks at its ends.
-_NAME = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e\x80-\xff]+")
-_VALUE = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c-\x7e\x80-\xff]*(?<![\t ])")
-_PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e\x80-\xff]*")
 
 _now = time.time
 
@@ -68,31 +68,48 @@ def cookie_pairs(set_cookie_values: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-class CookieStore:
+class CookieStore(CookiesByName):
     """The cookies of a client: takes them from responses, adds them to requests.
 
+    By name it reads and writes like a mapping, ``store["csrftoken"]``; iteration gives the cookies
+    themselves, as ``http.cookiejar.Cookie``.
+
     *jar*: keep the cookies in this ``http.cookiejar.CookieJar``, for example a
-    ``MozillaCookieJar``. Then its policy decides about Domain attributes, and it walks over every
-    host that it knows for each request.
+    ``MozillaCookieJar``. Then its policy decides about Domain attributes, too, and it walks over
+    every host that it knows for each request.
 
     *is_public_suffix*: a function that tells whether a domain is one like co.uk, below which
-    domains have different owners: ``publicsuffixlist.PublicSuffixList().is_public``. With it, a
-    server may set cookies for its whole domain over https, but not over http, where anyone on the
-    path could set them.
+    domains have different owners: no cookie is for all of it. The default is the full list, if
+    ``publicsuffixlist`` is installed, else a short one of the most used suffixes.
+
+    *base_url*: a URL to whose host ``store[name] = value`` adds a cookie; a client's own store has
+    the client's.
     """
 
-    __slots__ = ("_created", "_hosts", "_is_public_suffix", "_jar", "_size", "_wide")
+    __slots__ = (
+        "_created",
+        "_hosts",
+        "_is_public_suffix",
+        "_jar",
+        "_secured",
+        "_size",
+        "_wide",
+    )
 
     def __init__(
         self,
         jar: CookieJar | None = None,
         *,
         is_public_suffix: Callable[[str], bool] | None = None,
+        base_url: str = "",
     ) -> None:
+        super().__init__(base_url)
         self._jar = jar
         self._is_public_suffix = is_public_suffix
         # By StoredCookie.domain, the least recently used first.
         self._hosts: dict[str, _Cookies] = {}
+        # The (domain, path) of each Secure cookie, by name.
+        self._secured: dict[str, set[tuple[str, str]]] = {}
         # Whether the store may have cookies of a domain.
         self._wide = False
         self._size = 0
@@ -109,10 +126,7 @@ class CookieStore:
 
     def __iter__(self) -> Iterator[Cookie]:
         """Iterate over ``http.cookiejar.Cookie`` objects: copies, unless the store has a *jar*."""
-        if self._jar is not None:
-            return iter(self._jar)
-        kept = [cookie for cookies in self._hosts.values() for cookie in cookies.values()]
-        return map(_to_cookie, kept)
+        return self._each(None)
 
     @property
     def jar(self) -> CookieJar:
@@ -126,14 +140,22 @@ class CookieStore:
             jar.set_cookie(cookie)
         return jar
 
+    def _each(self, name: object) -> Iterator[Cookie]:
+        if self._jar is not None:
+            return (cookie for cookie in self._jar if name is None or cookie.name == name)
+        kept = [cookie for cookies in self._hosts.values() for cookie in cookies.values()]
+        return (to_cookie(cookie) for cookie in kept if name is None or cookie.name == name)
+
     def may_have(self, host: str) -> bool:
         """Whether ``header_for`` may find a cookie for a URL of *host*: a quick look."""
-        return self._wide or self._jar is not None or host in self._hosts
+        if host in self._hosts or self._jar is not None:
+            return True
+        return self._wide and not self._hosts.keys().isdisjoint(_domains_of(host))
 
     def header_for(self, url: SplitURL) -> str:
         """Return the Cookie field's value of a request for *url*, "" if it has no cookies."""
         if self._jar is not None:
-            return _ask_jar(self._jar, url)
+            return ask_jar(self._jar, url, MAX_HEADER)
         if not self._wide and url.host not in self._hosts:
             return ""
         return self._header(url)
@@ -146,21 +168,17 @@ class CookieStore:
             cookie = parse_set_cookie(line, now)
             if cookie is None or not may_set(url, cookie):
                 continue
-            asked = cookie.domain
-            domain = self._domain_for(url, asked)
+            domain = self._domain_for(url.host, cookie.domain)
             if domain is None:
                 continue
             cookie.domain = domain
             cookie.path = cookie.path or default_path(url.target)
             if self._jar is not None:
-                lines.append(_to_line(cookie, url.host, now))
+                lines.append(to_line(cookie, url.host, now))
                 continue
-            # The server may change a domain's cookie that the caller has set.
-            if asked and (cookie.path, cookie.name) in self._hosts.get(f".{asked}", ()):
-                cookie.domain = f".{asked}"
             self._receive(cookie, url, now)
         if lines and self._jar is not None:
-            _tell_jar(self._jar, url, lines)
+            tell_jar(self._jar, url, lines)
 
     def set(
         self, name: str, value: str, *, url_or_host: str, path: str = "/", secure: bool = False
@@ -171,14 +189,14 @@ class CookieStore:
         that host and all below it. *secure*: send the cookie only over https. Raises
         ``ValueError`` if the cookie cannot be sent, ``InvalidURL`` for an invalid host.
         """
-        url = split_url(url_or_host if "://" in url_or_host else f"http://{url_or_host}")
+        url = as_url(url_or_host)
         check_cookie(name, value, path)
         cookie = StoredCookie(name, f"{name}={value}", url.host, path, inf, secure)
         if self._jar is None:
             self._put(cookie)
             return
         url = url._replace(scheme="https" if secure else "http", host=url.host.removeprefix("."))
-        _tell_jar(self._jar, url, [_to_line(cookie, url.host, 0)])
+        tell_jar(self._jar, url, [to_line(cookie, url.host, 0)])
 
     def load(self, cookies: Iterable[Cookie]) -> None:
         """Add copies of *cookies*, which may be an ``http.cookiejar.CookieJar``.
@@ -191,19 +209,27 @@ class CookieStore:
             if self._jar is not None:
                 self._jar.set_cookie(cookie)
             else:
-                self._put(_from_cookie(cookie))
+                self._put(from_cookie(cookie))
+
+    def discard(self, cookie: Cookie) -> None:
+        """Forget *cookie*, one of those that iteration gives."""
+        if self._jar is not None:
+            self._jar.clear(cookie.domain, cookie.path, cookie.name)
+        else:
+            self._remove(self._hosts[host_of(cookie)][cookie.path, cookie.name])
 
     def clear(self) -> None:
         """Forget all cookies."""
         if self._jar is not None:
             self._jar.clear()
         self._hosts.clear()
+        self._secured.clear()
         self._wide = False
         self._size = 0
 
     def _header(self, url: SplitURL) -> str:
         now = _now()
-        secure = url.scheme == "https"
+        secure = is_trustworthy(url)
         path = url.target.partition("?")[0]
         found: list[StoredCookie] = []
         expired: list[StoredCookie] = []
@@ -218,12 +244,17 @@ class CookieStore:
         found.sort(key=StoredCookie.place)
         header = "; ".join([cookie.pair for cookie in found])
         if (excess := len(header) - MAX_HEADER) > 0:
+            every = len(found)
             # Drop the least specific ones first, and the oldest of these.
             found.sort(key=lambda cookie: (-len(cookie.path), -cookie.created))
             while excess > 0:
                 excess -= len(found.pop().pair) + 2
             found.sort(key=StoredCookie.place)
             header = "; ".join([cookie.pair for cookie in found])
+            logger.info(
+                "%s gets %d of its %d cookies: a Cookie field has at most %d bytes",
+                *(url.authority, len(found), every, MAX_HEADER),
+            )
         return header
 
     def _of_host(self, host: str) -> Iterator[_Cookies]:
@@ -232,42 +263,51 @@ class CookieStore:
             # The host of a URL may begin with a dot; it must not be taken for a domain.
             return
         keys = [host]
-        if self._wide and not is_address(host):
-            labels = host.split(".")
-            keys += [f".{'.'.join(labels[at:])}" for at in range(len(labels))]
+        if self._wide:
+            keys += _domains_of(host)
         for key in keys:
             cookies = self._hosts.pop(key, None)
             if cookies is not None:
                 self._hosts[key] = cookies
                 yield cookies
 
-    def _domain_for(self, url: SplitURL, domain: str) -> str | None:
-        """Return the host, or "." and the domain, of a cookie; None if it must not be set."""
-        host = url.host
-        covers = domain in ("", host) or (host.endswith(f".{domain}") and not is_address(host))
-        if host.startswith(".") or not covers:
+    def _domain_for(self, host: str, domain: str) -> str | None:
+        """Return *host*, or "." and *domain*, of a cookie of *host*; None if it must not be set."""
+        if host.startswith(".") or not (domain in ("", host) or host.endswith(f".{domain}")):
             return None
-        if not domain or is_address(host) or "." not in host:
+        if not domain:
             return host
-        if self._is_public_suffix is None:
-            return host if self._jar is None else f".{domain}"
-        if self._is_public_suffix(domain):
+        if is_address(host) or "." not in host:
             return host if domain == host else None
-        # No public suffix list has names that end with a dot.
-        return host if url.scheme != "https" or host.endswith(".") else f".{domain}"
+        if host.endswith("."):
+            # No list of public suffixes has names that end with a dot.
+            return host
+        if "." not in domain or covers_suffix(
+            domain, host, self._is_public_suffix or public_suffix_check()
+        ):
+            return host if domain == host else None
+        return f".{domain}"
 
     def _receive(self, cookie: StoredCookie, url: SplitURL, now: float) -> None:
         """Keep a server's cookie, or remove it if it has expired (RFC 6265bis §5.7)."""
-        # "Leave secure cookies alone": a cookie set over http must not shadow a secure one.
-        if url.scheme != "https" and any(
-            kept.secure and kept.name == cookie.name and path_matches(cookie.path, kept.path)
-            for cookies in self._of_host(url.host)
-            for kept in cookies.values()
-        ):
-            return
+        kept = self._hosts.get(cookie.domain, {})
+        if not is_trustworthy(url):
+            # "Leave secure cookies alone": those set over http neither shadow nor evict them.
+            if any(
+                overlap(domain, cookie.domain) and path_matches(cookie.path, path)
+                for domain, path in self._secured.get(cookie.name, ())
+            ):
+                return
+            if len(kept) >= MAX_PER_HOST and all(each.secure for each in kept.values()):
+                logger.info(
+                    "the cookie %r of %s is not kept: there are %d Secure ones, and it came over "
+                    "http",
+                    *(cookie.name, cookie.domain, len(kept)),
+                )
+                return
         if cookie.expires > now:
             self._put(cookie)
-        elif old := self._hosts.get(cookie.domain, {}).get((cookie.path, cookie.name)):
+        elif old := kept.get((cookie.path, cookie.name)):
             self._remove(old)
 
     def _put(self, cookie: StoredCookie) -> None:
@@ -277,160 +317,65 @@ class CookieStore:
             self._created += 1
             cookie.created = self._created
         else:
-            self._size -= old.size()
+            self._forget(old)
             cookie.created = old.created
         cookies[cookie.path, cookie.name] = cookie
         self._size += cookie.size()
+        if cookie.secure:
+            self._secured.setdefault(cookie.name, set()).add((cookie.domain, cookie.path))
         self._wide = self._wide or cookie.domain.startswith(".")
         if len(cookies) > MAX_PER_HOST:
-            # Secure ones last: cookies set over http must not evict them.
-            self._remove(min(cookies.values(), key=lambda kept: (kept.secure, kept.created)))
+            self._evict(cookies, cookie)
         if self._size > MAX_SIZE:
             self._shrink()
+
+    def _evict(self, cookies: _Cookies, newest: StoredCookie) -> None:
+        """Remove one of *cookies* for *newest*: an expired, else a not Secure, else the oldest."""
+        now = _now()
+        others = [cookie for cookie in cookies.values() if cookie is not newest]
+        gone = min(others, key=lambda each: (each.expires > now, each.secure, each.created))
+        self._remove(gone)
+        logger.info(
+            "the cookie %r of %s is forgotten, for %r: it has at most %d cookies",
+            *(gone.name, gone.domain, newest.name, MAX_PER_HOST),
+        )
 
     def _remove(self, cookie: StoredCookie) -> None:
         cookies = self._hosts[cookie.domain]
         del cookies[cookie.path, cookie.name]
-        self._size -= cookie.size()
+        self._forget(cookie)
         if not cookies:
             del self._hosts[cookie.domain]
 
+    def _forget(self, cookie: StoredCookie) -> None:
+        """Take *cookie*, which is removed or replaced, out of the counts."""
+        self._size -= cookie.size()
+        if cookie.secure:
+            places = self._secured[cookie.name]
+            places.discard((cookie.domain, cookie.path))
+            if not places:
+                del self._secured[cookie.name]
+
     def _shrink(self) -> None:
         """Remove the least recently used hosts until the size is 10 % below the limit."""
-        for domain in list(self._hosts):
+        before = len(self._hosts)
+        for cookies in list(self._hosts.values()):
             if self._size <= MAX_SIZE * 0.9:
                 break
-            self._size -= sum(cookie.size() for cookie in self._hosts.pop(domain).values())
-
-
-def check_cookie(name: str, value: str, path: str = "/") -> None:
-    """Raise ``ValueError`` unless a caller's cookie can be sent. The value is never shown."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"a cookie's name must have no '=', ';', blank or control character: {name!r}"
+            for cookie in list(cookies.values()):
+                self._remove(cookie)
+        logger.info(
+            "the cookies of the %d hosts that were not used for the longest time are forgotten: "
+            "all cookies have at most %d bytes",
+            *(before - len(self._hosts), MAX_SIZE),
         )
-    if not _VALUE.fullmatch(value) or len(name) + len(value) > MAX_COOKIE:
-        raise ValueError(
-            f"the value of the cookie {name!r} has a ';', a control character, a character outside "
-            f"ISO-8859-1 or a blank at an end, or more than {MAX_COOKIE} bytes: encode it"
-        )
-    if not _PATH.fullmatch(path):
-        raise ValueError(f"a cookie's path must begin with '/' and have no ';': {path!r}")
 
 
-# ----------------------------------------------------------------------- http.cookiejar
-
-
-class _JarResponse:
-    """The interface of a response that ``CookieJar.extract_cookies`` needs."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def info(self) -> _JarResponse:
-        return self
-
-    def get_all(self, name: str, default: Any = None) -> Any:
-        return self._lines if name == "Set-Cookie" else default
-
-
-def _tell_jar(jar: CookieJar, url: SplitURL, lines: list[str]) -> None:
-    from urllib.request import Request
-
-    jar.extract_cookies(_JarResponse(lines), Request(url.text))  # type: ignore[arg-type]
-
-
-def _ask_jar(jar: CookieJar, url: SplitURL) -> str:
-    """Return a jar's Cookie field, without invalid cookies and those beyond ``MAX_HEADER``."""
-    from urllib.request import Request
-
-    request = Request(url.text)
-    jar.add_cookie_header(request)
-    pairs = (request.get_header("Cookie") or "").split("; ")
-    kept = []
-    room = MAX_HEADER + 2
-    for pair in pairs:
-        room -= len(pair) + 2
-        if room >= 0 and FIELD_VALUE.fullmatch(pair):
-            kept.append(pair)
-    return "; ".join(kept)
-
-
-def _to_line(cookie: StoredCookie, host: str, now: float) -> str:
-    """Return a Set-Cookie field that sets exactly *cookie*."""
-    line = f"{cookie.pair}; Path={cookie.path}"
-    if cookie.domain != host:
-        line += f"; Domain={cookie.domain}"
-    if cookie.expires != inf:
-        line += f"; Max-Age={int(max(0, cookie.expires - now))}"
-    if cookie.secure:
-        line += "; Secure"
-    if cookie.http_only:
-        line += "; HttpOnly"
-    return line
-
-
-def _jar_domain(host: str) -> str:
-    """Return the domain under which ``http.cookiejar`` stores the cookies of *host*."""
-    host = bracketed(host)
-    return host if "." in host else f"{host}.local"
-
-
-def _host_of(cookie: Cookie) -> str:
-    """Return the host, or "." and the domain, of *cookie*.
-
-    "x.local" may be x or x.local, a host of the local network. A cookie that did not come from a
-    store is for x.local, except for localhost and IPv6 addresses, where only x is possible.
-    """
-    domain: str = cookie.domain
-    host: str = getattr(cookie, _HOST, "")
-    if host and domain == _jar_domain(host):
-        return host
-    if domain == "localhost.local":
-        return "localhost"
-    return domain.removesuffix(".local")[1:-1] if domain.startswith("[") else domain
-
-
-_HOST = "_aiohttpconn_host"
-"""The attribute with the host of a ``Cookie`` that this module made. No server can set it."""
-
-
-def _to_cookie(cookie: StoredCookie) -> Cookie:
-    from http.cookiejar import Cookie
-
-    wide = cookie.domain.startswith(".")
-    session = cookie.expires == inf
-    made = Cookie(
-        version=0,
-        name=cookie.name,
-        value=cookie.pair[len(cookie.name) + 1 :],
-        port=None,
-        port_specified=False,
-        domain=_jar_domain(cookie.domain),
-        domain_specified=wide,
-        domain_initial_dot=wide,
-        path=cookie.path,
-        path_specified=True,
-        secure=cookie.secure,
-        expires=None if session else int(cookie.expires),
-        discard=session,
-        comment=None,
-        comment_url=None,
-        rest={"HttpOnly": ""} if cookie.http_only else {},
-    )
-    setattr(made, _HOST, cookie.domain)
-    return made
-
-
-def _from_cookie(cookie: Cookie) -> StoredCookie:
-    value = cookie.value or ""
-    check_cookie(cookie.name, value, cookie.path)
-    return StoredCookie(
-        cookie.name,
-        f"{cookie.name}={value}",
-        _host_of(cookie),
-        cookie.path,
-        inf if cookie.expires is None else cookie.expires,
-        cookie.secure,
-        cookie.has_nonstandard_attr("HttpOnly"),
-    )
+def _domains_of(host: str) -> list[str]:
+    """Return each domain that *host* belongs to, with "." in front, *host* itself the first."""
+    domains = [f".{host}"]
+    at = host.find(".")
+    while at >= 0:
+        domains.append(host[at:])
+        at = host.find(".", at + 1)
+    return domains
