@@ -18,6 +18,7 @@ import ssl
 import sys
 from collections.abc import Container, Mapping
 from http.client import HTTP_PORT, HTTPS_PORT
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from .body import SMALL_BODY, Body, make_body
@@ -473,6 +474,8 @@ class HTTPConnection(Endpoint):
             body = make_body(data, self.blocksize)
             limit = None if unsent == _ANY_LENGTH else unsent
             sent = await send_part(upload, body, limit=limit, on_block=self._observe)
+            if self._exchange is not None:
+                self._exchange.sent_at = monotonic()
             if limit is not None:
                 self._unsent = unsent - sent
                 if not self._unsent:

@@ -211,6 +211,20 @@ class Exchange:
         """Whether the whole response, as its framing announced it, has arrived."""
         return self.ended is True and self.failure is None and self.head is not None
 
+    def times(self) -> tuple[float, float, float, float, float | None]:
+        """Return when it was asked for, started, sent, answered by a head, and at its last byte."""
+        started = self.started
+        # An answer may come before the whole request is sent, and ends the sending.
+        head_at = getattr(self, "head_at", started)
+        sent = min(getattr(self, "sent_at", started), head_at)
+        return (
+            getattr(self, "asked", started),
+            started,
+            sent,
+            head_at,
+            getattr(self, "ended_at", None),
+        )
+
     # -------------------------------------------------------------------------- feeding
 
     def feed_data(self, data: bytes | memoryview) -> None:

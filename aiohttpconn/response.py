@@ -182,20 +182,16 @@ class HTTPResponse(Exchange):
     def timings(self) -> Timings:
         """The seconds of each phase, until now. A connection that is no pool's has no ``queue``."""
         phases = self.dialed.durations if self.dialed is not None else {}
-        started = self.started
-        asked = getattr(self, "asked", started)
-        sent = getattr(self, "sent_at", started)
-        head_at = getattr(self, "head_at", sent)
-        ended = getattr(self, "ended_at", None)
+        asked, started, sent, head_at, ended = self.times()
         return Timings(
             max(started - asked - sum(phases.values()), 0.0),
             phases.get("dns"),
             phases.get("connect"),
             phases.get("proxy"),
             phases.get("tls"),
-            min(sent, head_at) - started,
-            max(head_at - sent, 0.0),
-            None if ended is None else ended - head_at,
+            sent - started,
+            head_at - sent,
+            ended - head_at if ended is not None else None,
         )
 
     def isclosed(self) -> bool:

@@ -44,8 +44,10 @@ from aiohttpconn.testing import (
     close,
     close_at,
     expect,
+    send,
     serve,
     stall_at,
+    wait,
 )
 
 if TYPE_CHECKING:
@@ -1191,12 +1193,17 @@ async def test_a_wait_for_a_connection_is_queue():
 
 async def test_receive_is_known_when_a_stream_has_ended():
     for read in READS.values():
-        async with answering(respond(b"hi")) as (client, url):
-            async with client.stream("GET", url) as response:
+        go = asyncio.Event()
+        wire = respond(b"hi")
+        script = [expect(), send(wire[:-1]), wait(go), send(wire[-1:])]
+        async with ScriptedServer(script) as server, Client(trust_env=False) as client:
+            async with client.stream("GET", server.url) as response:
                 assert response.timings.receive is None
+                go.set()
                 await read(response)
                 if read is READS["read"]:
                     assert response.timings.receive is not None
+                    assert response.timings == response.raw.timings
 
 
 async def test_a_body_in_pieces_counts_as_sent_when_its_last_byte_is():

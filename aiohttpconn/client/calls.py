@@ -153,25 +153,24 @@ class Call:
             redirect, again, wait = None, False, None
             try:
                 if first is None:
-                    raw, request, sent = await self._send()
+                    raw, request = await self._send()
                 else:
-                    raw, request, sent = first, None, first.started
+                    raw, request = first, None
                     first = None
                     if self._content is not None:
                         self._content.begin()
-                head_at = monotonic()
                 notable = search_notable(raw.head or b"") is not None
                 if notable and self._cookies is not None:
                     keep_cookies(self._cookies, self._url, raw)
                 try:
                     redirect, refused = self._redirect(raw), None
                 except RedirectRefused as exc:
-                    exc.response = await self._refused(raw, sent, head_at)
+                    exc.response = await self._refused(raw)
                     exc.history = [*self._history, exc.response]
                     raise
                 again = redirect is not None
                 if raw.status == 401 and request is not None and self._may_challenge():
-                    again, refused = await self._challenged(request, raw, sent, head_at, notable)
+                    again, refused = await self._challenged(request, raw, notable)
                 if not again:
                     wait = self._wait_before_retry(raw, attempt)
                 if refused is not None:
@@ -179,9 +178,9 @@ class Call:
                 elif again or wait is not None:
                     # Nobody reads this body, so it is not decoded.
                     abandon(raw)
-                    response = self._received(raw, b"", sent, head_at, head_at)
+                    response = self._received(raw, b"")
                 else:
-                    response = await self._finish(raw, sent, head_at, notable, self._stream)
+                    response = await self._finish(raw, notable, self._stream)
             except BaseException as exc:
                 if raw is not None:
                     give_up(raw, self._shares)
@@ -210,8 +209,8 @@ class Call:
                 await asyncio.sleep(wait)
             self._asked = monotonic()
 
-    async def _send(self) -> tuple[HTTPResponse, Request, float]:
-        """Send one request; return its response, the request, and the time of sending."""
+    async def _send(self) -> tuple[HTTPResponse, Request]:
+        """Send one request; return its response, and the request."""
         settings, connections = self._settings, self._state.connections
         connections.bind()
         auth = self._auth
@@ -230,9 +229,9 @@ class Call:
             await self._call("on_request", settings.on_request, request)
         sending = Sending(request, self._content, auth, origin, self._call)
         send = SendOptions(settings.timeout, self._deadline, settings.resend_stale)
-        raw, sent = await sending.exchange(connections, send, self._shares)
+        raw = await sending.exchange(connections, send, self._shares)
         self._head = sending.head
-        return raw, request, sent
+        return raw, request
 
     async def _call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call *function*, one of the caller's; await its result, if needed, within ``total``."""
@@ -263,34 +262,23 @@ class Call:
             notes=f"total={total:g}",
         )
 
-    async def _finish(
-        self, raw: HTTPResponse, sent: float, head_at: float, notable: bool, stream: bool
-    ) -> Response:
+    async def _finish(self, raw: HTTPResponse, notable: bool, stream: bool) -> Response:
         """Return the call's response: with its whole body, or as a stream."""
         settings, url = self._settings, self._url_text
         codings = codings_of(raw, url) if notable and settings.decompress else []
         options = settings.body_options
         if stream:
-            return self._received(raw, None, sent, head_at, None, options, codings)
+            return self._received(raw, None, options, codings)
         if options.max_body is None and self._stream:
             # The caller wants no body in memory, whatever its size.
             options = options._replace(max_body=MAX_REFUSAL)
-        content, ended, truncated = await read_content(raw, codings, url, options)
-        response = self._received(raw, content, sent, head_at, ended, options)
+        content, truncated = await read_content(raw, codings, url, options)
+        response = self._received(raw, content, options)
         response.truncated = truncated
         return response
 
-    def _received(
-        self,
-        raw: HTTPResponse,
-        content: bytes | None,
-        sent: float,
-        head_at: float,
-        ended: float | None,
-        *options: Any,
-    ) -> Response:
-        url, asked, head = self._whole_url, self._asked, self._head
-        return received(raw, url, content, asked, sent, head_at, ended, head, *options)
+    def _received(self, raw: HTTPResponse, content: bytes | None, *options: Any) -> Response:
+        return received(raw, self._whole_url, content, self._asked, self._head, *options)
 
     # -------------------------------------------------------------------------- cookies
 
@@ -341,10 +329,10 @@ class Call:
             ) from exc.__cause__
         return redirect
 
-    async def _refused(self, raw: HTTPResponse, sent: float, head_at: float) -> Response:
+    async def _refused(self, raw: HTTPResponse) -> Response:
         """Return *raw*, a redirect that is refused, with the body that an error keeps."""
         settings = self._settings
-        response = self._received(raw, None, sent, head_at, None, settings.body_options)
+        response = self._received(raw, None, settings.body_options)
         response.history = tuple(self._history)
         await keep_error_body(response, decode=settings.decompress)
         return response
@@ -376,7 +364,7 @@ class Call:
         return self._challenges <= MAX_CHALLENGES
 
     async def _challenged(
-        self, request: Request, raw: HTTPResponse, sent: float, head_at: float, notable: bool
+        self, request: Request, raw: HTTPResponse, notable: bool
     ) -> tuple[bool, Response | None]:
         """Ask the ``Auth`` about *raw*, a 401; return its answer, and the response if it is read.
 
@@ -386,8 +374,8 @@ class Call:
         assert auth is not None, "the caller has checked"
         whole = None
         if may_wait(auth):
-            whole = await self._finish(raw, sent, head_at, notable, stream=False)
-        response = whole or self._received(raw, None, sent, head_at, None)
+            whole = await self._finish(raw, notable, stream=False)
+        response = whole or self._received(raw, None)
         question = partial(ask, auth, auth.challenged)
         return await self._call("challenged", question, request, response), whole
 

@@ -293,7 +293,6 @@ class Client:
             raw = await exchange_shared(connections, pool, method, target, data, send)
         else:
             raw = await exchange(connections, pool, method, target, data, send)
-        head_at = monotonic()
         # Invariant: each branch below does with the response what Call.run() does. A plain request
         # has no hook, retry or auth that could take part.
         notable = plain.inspected_heads.get(raw.head)  # type: ignore[arg-type]
@@ -305,10 +304,9 @@ class Client:
         whole = raw.ended and len(content) == raw.buffered and raw.failure is None
         if notable or not whole or (plain.max_body is not None and len(content) > plain.max_body):
             at = origin._replace(target=target)
-            return await plain.finish(raw, at, notable, began, head_at, head)
+            return await plain.finish(raw, at, notable, began, head)
         raw.first, raw.buffered = b"", 0
-        now = head_at
-        return received(raw, url, content, began, raw.started, now, now, head, plain.body_options)
+        return received(raw, url, content, began, head, plain.body_options)
 
     def _call(self, method: str, url: str, options: RequestOptions, began: float) -> Call:
         return Call(self._state, method, url, options, stream=False, began=began)

@@ -36,7 +36,7 @@ class Facts(NamedTuple):
     version: int
     trailers: list[tuple[str, str]]
     number: int
-    started: float
+    times: tuple[float, float, float, float, float | None]
     durations: dict[str, float] | None
     informational: tuple[tuple[int, HTTPMessage], ...] = ()
 
@@ -67,7 +67,7 @@ def facts_of(raw: HTTPResponse) -> Facts:
         raw.version,
         [*raw.trailers.items()],
         raw.number,
-        raw.started,
+        raw.times(),
         dict(dialed.durations) if dialed is not None else None,
         raw.informational,
     )
@@ -80,7 +80,10 @@ def from_facts(facts: Facts) -> HTTPResponse:
     raw.head, raw.status, raw.reason = facts.head, facts.status, facts.reason
     raw.version, raw.will_close, raw.chunked = facts.version, True, False
     raw.remaining, raw.ended = 0, True
-    raw.number, raw.started = facts.number, facts.started
+    raw.number = facts.number
+    raw.asked, raw.started, raw.sent_at, raw.head_at, ended_at = facts.times
+    if ended_at is not None:  # it did not fail
+        raw.ended_at = ended_at
     raw.interim = facts.informational
     if facts.trailers:
         raw.chunked, raw.decoder = True, ChunkedDecoder()
@@ -108,7 +111,9 @@ def make_raw(
         raise ValueError(f"a reason has no control character, got {reason!r}")
     lines = [f"HTTP/1.1 {int(status)} {reason}", *(f"{n}: {v}" for n, v in fields.pairs())]
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-    return from_facts(Facts(method, url, "", None, head, int(status), reason, 11, [], 1, 0.0, None))
+    return from_facts(
+        Facts(method, url, "", None, head, int(status), reason, 11, [], 1, (0.0,) * 5, None)
+    )
 
 
 def make_content(

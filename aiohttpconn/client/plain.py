@@ -242,25 +242,21 @@ class PlainRequests:
         url: SplitURL,
         notable: bool,
         began: float,
-        head_at: float,
         request: bytes,
     ) -> Response:
         """Store the cookies of *raw*, read its body, decode it; return the ``Response``.
 
-        *began*, *head_at*: ``monotonic()`` when the call began and when the head arrived.
-        *request*: the head of the request.
+        *began*: ``monotonic()`` when the call began. *request*: the head of the request.
         """
         settings, text = self._state.settings, url.text
         try:
             if notable and self.cookies is not None:
                 keep_cookies(self.cookies, url, raw)
             codings = codings_of(raw, text) if notable and settings.decompress else []
-            content, ended, truncated = await read_content(raw, codings, text, self.body_options)
+            content, truncated = await read_content(raw, codings, text, self.body_options)
         except BaseException:
             give_up(raw, raw.method in self.shared_methods)
             raise
-        response = received(
-            raw, text, content, began, raw.started, head_at, ended, request, self.body_options
-        )
+        response = received(raw, text, content, began, request, self.body_options)
         response.truncated = truncated
         return response

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from codecs import BOM_UTF8
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import (
@@ -23,7 +22,6 @@ from ..exceptions import (
 )
 from ..http11.response_head import split_fields
 from ..pool.requests import abandon
-from ..response import Timings
 from ..types import UNSET
 from .content.charsets import charset_of, header_charset, stated_charset
 from .content.labels import check_label
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from http.client import HTTPMessage
 
-    from ..response import HTTPResponse
+    from ..response import HTTPResponse, Timings
     from ..types import HeadersLike
     from .made import Facts
 
@@ -85,16 +83,12 @@ class Response:
 
     __slots__ = (
         "__weakref__",
-        "_began",
         "_codings",
         "_content",
         "_encoding",
         "_encoding_set",
-        "_ended",
-        "_head_at",
         "_options",
         "_request",
-        "_sent",
         "_text",
         "attempts",
         "history",
@@ -121,11 +115,6 @@ class Response:
     _codings: Sequence[str] | None
     # The head of the request as it went out, until the first use of ``request``.
     _request: bytes | Request
-    # By monotonic(): when the call began, the request was sent, head and body had arrived.
-    _began: float
-    _sent: float
-    _head_at: float
-    _ended: float | None
 
     def __init__(
         self,
@@ -147,7 +136,7 @@ class Response:
         if kind is not None and "content-type" not in fields:
             fields["Content-Type"] = kind
         raw = make_raw(status, reason, fields, request.method, url or request.url)
-        received(raw, url or request.url, body, 0.0, 0.0, 0.0, 0.0, request, made=self)
+        received(raw, url or request.url, body, 0.0, request, made=self)
         self.history = history
 
     def __eq__(self, other: object) -> bool:
@@ -261,19 +250,7 @@ class Response:
     @property
     def timings(self) -> Timings:
         """The seconds of each phase."""
-        dialed = self.raw.dialed
-        phases = dialed.durations if dialed is not None else {}
-        started = self.raw.started
-        return Timings(
-            max(started - self._began - sum(phases.values()), 0.0),
-            phases.get("dns"),
-            phases.get("connect"),
-            phases.get("proxy"),
-            phases.get("tls"),
-            self._sent - started,
-            self._head_at - self._sent,
-            None if self._ended is None else self._ended - self._head_at,
-        )
+        return self.raw.timings
 
     def raise_for_status(self) -> Response:
         """Return the response; raise ``StatusError`` if its status is 400 or more."""
@@ -381,10 +358,8 @@ class Response:
         """
         if self._content is None:
             codings = self._unread_codings()
-            content, self._ended, self.truncated = await read_content(
-                self.raw, codings, self._sent_url(), self._options
-            )
-            self._content = content
+            url, options = self._sent_url(), self._options
+            self._content, self.truncated = await read_content(self.raw, codings, url, options)
         return self._content
 
     async def iter_bytes(self, n: int | None = None) -> AsyncIterator[bytes]:
@@ -425,7 +400,6 @@ class Response:
             if not self._options.keeps_truncated or not is_truncation(exc):
                 raise
             self.truncated = True
-        self._ended = monotonic()
 
     async def iter_lines(self, *, max_line: int = MAX_LINE) -> AsyncIterator[str]:
         r"""Iterate over the lines of the body as text, without their ends: ``\n`` or ``\r\n``.
@@ -496,7 +470,6 @@ async def keep_error_body(response: Response, *, decode: bool = False) -> None:
     except (HTTPException, OSError):
         pass
     response._content = bytes(kept[:ERROR_BODY])
-    response._ended = monotonic()
 
 
 _PICKLED = tuple(name for name in Response.__slots__ if name not in ("__weakref__", "raw"))
@@ -509,9 +482,6 @@ def received(
     url: str,
     content: bytes | None,
     began: float,
-    sent: float,
-    head_at: float,
-    ended: float | None,
     request: bytes | Request,
     options: BodyOptions = DEFAULTS,
     codings: Sequence[str] = (),
@@ -520,10 +490,11 @@ def received(
     """Return the response that a client has received; *made* is filled in, or a new one.
 
     *content*: the decoded body, None for a stream; then *codings* are those of the stream.
-    *began*, *sent*, *head_at*, *ended*: times of ``monotonic()``. *request*: the head of the
-    request, as it was sent.
+    *began*: ``monotonic()`` when the call began. *request*: the head of the request, as it was
+    sent.
     """
     response = _new(Response) if made is None else made
+    raw.asked = began
     response.raw = raw
     response.status = raw.status
     response.url = url
@@ -537,10 +508,6 @@ def received(
     response._options = options
     response._codings = codings
     response._request = request
-    response._began = began
-    response._sent = sent
-    response._head_at = head_at
-    response._ended = ended
     return response
 
 

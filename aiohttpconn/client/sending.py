@@ -69,8 +69,8 @@ class Sending:
 
     async def exchange(
         self, connections: ConnectionManager, send: SendOptions, shares: bool
-    ) -> tuple[HTTPResponse, float]:
-        """Send the request; return its response, whose head is there, and when it was sent.
+    ) -> HTTPResponse:
+        """Send the request; return its response, whose head is there.
 
         *shares*: it may go out on a connection that others use at the same time.
         """
@@ -90,8 +90,7 @@ class Sending:
             data = self._encode(names, fields, body)
             start = exchange_shared if shares and body is None and method in SHARING else exchange
             remake = self._remake if anew else None
-            raw = await start(connections, origin, method, target, data, send, remake=remake)
-            return raw, raw.started
+            return await start(connections, origin, method, target, data, send, remake=remake)
         length = None if content is None else content.length
         prepared = prepare(origin, method, target, names, fields, body, length)
         self.head = prepared.head

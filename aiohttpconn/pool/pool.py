@@ -305,7 +305,7 @@ class ConnectionPool:
             if isinstance(body, (bytes, str)):
                 replay = partial(prepare, origin, method, target, names, fields, body)
             request = prepare(origin, method, target, names, fields, body)
-            response, _ = await exchange_streamed(
+            response = await exchange_streamed(
                 connections, origin, method, target, request, send, replay
             )
         if not response.ended:

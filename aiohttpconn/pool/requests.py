@@ -320,8 +320,8 @@ async def exchange_streamed(
     request: OutgoingRequest,
     send: SendOptions,
     replay: Callable[[], OutgoingRequest | Awaitable[OutgoingRequest]] | None = None,
-) -> tuple[HTTPResponse, float]:
-    """Send *request*; return its response, whose head has arrived, and the time it was sent.
+) -> HTTPResponse:
+    """Send *request*; return its response, whose head has arrived.
 
     *replay* makes *request* again, with its body from the start, for a resend; None if that is not
     possible.
@@ -332,13 +332,13 @@ async def exchange_streamed(
         connection, dialed = await pool.connected(
             origin, send.timeout, send.deadline, method, target, fresh=fresh
         )
-        response, sent = await _exchange_alone(pool, connection, request, send)
+        response = await _exchange_alone(pool, connection, request, send)
         if response.head is not None:
             response.dialed = dialed
             response.asked = asked
             if pool.respects_retry_after:
                 pool.pause_on_retry_after(origin, response)
-            return response, sent
+            return response
         can_replay = request.body is None or replay is not None
         if not (can_replay and _may_resend(response.failure, method, dialed, send)):
             response.raise_failure()
@@ -354,8 +354,8 @@ async def _exchange_alone(
     connection: PooledConnection,
     request: OutgoingRequest,
     send: SendOptions,
-) -> tuple[HTTPResponse, float]:
-    """Send *request* on a connection of its own; return (response, time it was sent).
+) -> HTTPResponse:
+    """Send *request* on a connection of its own; return its response.
 
     Returns after the response's head, or after the failure that came instead.
     """
@@ -367,7 +367,6 @@ async def _exchange_alone(
         response = start_request(connection, request, send.deadline)
         try:
             await send_request(connection, response, request, CONTINUE_TIMEOUT, None)
-            sent = monotonic()
             if response.head is None and not response.ended:
                 waiter = response.head_waiter = connection.loop.create_future()
                 if connection.timed:
@@ -380,7 +379,7 @@ async def _exchange_alone(
                 connection.describe(exc, response)
             response.close()
             raise
-        return response, sent
+        return response
     except BaseException:
         connection.abort()
         raise

@@ -76,11 +76,11 @@ def codings_of(raw: HTTPResponse, url: str) -> list[str]:
 
 async def read_content(
     raw: HTTPResponse, codings: Sequence[str], url: str, options: BodyOptions
-) -> tuple[bytes, float, bool]:
+) -> tuple[bytes, bool]:
     """Read the rest of *raw*, a response for *url*, and decode it.
 
-    Returns the content, ``monotonic()`` at its last byte, and whether it is cut short, which only
-    ``options.keeps_truncated`` allows. An error with ``partial`` has the decoded bytes there.
+    Returns the content, and whether it is cut short, which only ``options.keeps_truncated``
+    allows. An error with ``partial`` has the decoded bytes there.
     """
     truncated = False
     try:
@@ -95,16 +95,15 @@ async def read_content(
                 exc.partial = _decoded_part(partial, codings, options)  # type: ignore[attr-defined]
             raise
         data = partial
-    ended = monotonic()
     if not codings or not data:
-        return data, ended, truncated
+        return data, truncated
     try:
         data = decode(data, codings, max_body=options.max_body, max_ratio=options.max_ratio)
     except _DECODING_ERRORS as exc:
         if options.keeps_truncated and is_truncation(exc):
-            return exc.partial, ended, True  # type: ignore[union-attr]
+            return exc.partial, True  # type: ignore[union-attr]
         raise _with_details(exc, raw, url) from exc.__cause__
-    return data, ended, truncated
+    return data, truncated
 
 
 async def _read(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
