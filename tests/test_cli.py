@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -472,6 +473,57 @@ async def test_the_same_server_gets_secrets_once_more_unless_they_were_elsewhere
     assert "Authorization" in server.requests[2].headers
     assert "Authorization" not in server.requests[3].headers
     assert server.requests[3].headers["Host"] == f"127.0.0.1:{server.port}"
+
+
+# The user and password of the second request, with --location-trusted. "A" is the server that was
+# asked first, "B" another. libcurl 8.23.0 sends the same.
+TRUSTED = [
+    # -u and -H go everywhere, and what a URL has does not count beside them.
+    *[
+        (argv, f"http://{user}A/a", location, "o:o")
+        for argv in (["-u", "o:o"], ["-H", "Authorization: Basic bzpv"])
+        for user in ("", "u:u@")
+        for location in ("/b", "http://A/b", "http://B/b", "http://r:r@A/b", "http://r:r@B/b")
+    ],
+    ([], "http://u:u@A/a", "/b", "u:u"),
+    ([], "http://u:u@A/a", "b?c", "u:u"),
+    ([], "http://u:u@A/a", "http://A/b", None),
+    ([], "http://u:u@A/a", "http://B/b", None),
+    ([], "http://u:u@A/a", "//B/b", None),
+    ([], "http://u:u@A/a", "http://r:r@A/b", "r:r"),
+    ([], "http://u:u@A/a", "http://r:r@B/b", "r:r"),
+    ([], "http://u:u@A/a", "//r%40:r@B/b", "r@:r"),
+    ([], "http://A/a", "/b", None),
+    ([], "http://A/a", "http://B/b", None),
+    ([], "http://A/a", "http://r:r@A/b", "r:r"),
+    ([], "http://A/a", "http://r:r@B/b", "r:r"),
+]
+
+
+@pytest.mark.parametrize(("argv", "url", "location", "user"), TRUSTED)
+async def test_whose_credentials_a_trusted_redirect_sends(cli, argv, url, location, user):
+    async with redirects() as other, redirects() as server:
+
+        def located(text: str) -> str:
+            for name, each in ("A", server), ("B", other):
+                text = text.replace(name, f"127.0.0.1:{each.port}")
+            return text
+
+        moved = Reply("", status=302, headers={"Location": located(location)})
+        server.handler = lambda request: moved if request.path == "/a" else "ok"
+        assert (await cli("--location-trusted", *argv, located(url))).code == 0
+        last = (other.requests or server.requests)[-1]
+    sent = last.headers["Authorization"]
+    assert (sent and b64decode(sent.removeprefix("Basic ")).decode()) == user
+
+
+async def test_credentials_of_a_location_hold_for_what_is_relative_to_it(cli):
+    async with redirects(b="/c", c="d") as other:
+        async with redirects(a=f"http://r:r@127.0.0.1:{other.port}/b") as server:
+            await cli("--location-trusted", f"{server.url}a")
+    assert server.requests[0].headers["Authorization"] is None
+    sent = [(each.path, each.headers["Authorization"]) for each in other.requests]
+    assert sent == [(path, "Basic cjpy") for path in ("/b", "/c", "/d")]
 
 
 async def test_user_and_password_of_a_location_are_not_used(cli):

@@ -40,7 +40,7 @@ from ..net.threads import DaemonThreads
 from ..net.tls import default_context
 from ..pool.pool import forwards
 from ..pool.routes import ConnectionFactory, OriginDialer, Route
-from ..urls import PORTS
+from ..urls import PORTS, join_location, split_url
 from .exits import (
     BAD_CA_FILE,
     HTTP_ERROR,
@@ -51,7 +51,7 @@ from .exits import (
 )
 from .options import Options, parse
 from .output import Notes, Output
-from .urls import check_scheme
+from .urls import basic_of, check_scheme
 
 if TYPE_CHECKING:
     from ..client.redirects import Redirect
@@ -114,6 +114,7 @@ class _Transfer:
         self._method = options.method
         self._body = options.body
         self._fields = _fields(options)
+        self._userinfo = options.userinfo
         self._redirects = 0
 
         # Per request
@@ -130,12 +131,12 @@ class _Transfer:
             self._deadline = loop.time() + options.max_time
         timeout = Timeout(total=options.max_time)
         with Output(options.output, self._deadline) as output:
-            while redirect := await self._exchange(timeout, output):
-                self._follow(redirect)
+            while followed := await self._exchange(timeout, output):
+                self._follow(*followed)
                 timeout = self._left()
 
-    async def _exchange(self, timeout: Timeout, output: Output) -> Redirect | None:
-        """Send one request; return the redirect to follow, or None after the last response."""
+    async def _exchange(self, timeout: Timeout, output: Output) -> tuple[Redirect, str] | None:
+        """Send one request; return the redirect to follow and its Location, or None at the end."""
         async with await self._connection(timeout) as conn:
             await conn.connect()
             # The connect has taken some of the request's time.
@@ -154,7 +155,9 @@ class _Transfer:
                 f"{body}; request sent in {_ms(sent - began)}, head after "
                 f"{_ms(answered - sent)}, body in {_ms(monotonic() - answered)}"
             )
-            return redirect
+            if redirect is None:
+                return None
+            return redirect, response.headers["Location"]
 
     def _left(self) -> Timeout:
         """Return the remaining time of ``--max-time``."""
@@ -295,19 +298,35 @@ class _Transfer:
             )
         return redirect
 
-    def _follow(self, redirect: Redirect) -> None:
-        """Make the next request the one that *redirect* asks for."""
+    def _follow(self, redirect: Redirect, location: str) -> None:
+        """Make the next request the one that *redirect*, made of *location*, asks for."""
         self._redirects += 1
         if not redirect.keeps_body:
             self._body = None
             strip_body(self._fields)
-        if redirect.crosses and self._options.trusted:
-            self._fields.pop("host", None)
+        if self._options.trusted:
+            self._take_credentials(location)
+            if redirect.crosses:
+                self._fields.pop("host", None)
         elif redirect.crosses:
             strip_secrets(self._fields)
         self._method = redirect.method
         self._url = redirect.url
         self._notes.note(f"redirected to {self._url.text}")
+
+    def _take_credentials(self, location: str) -> None:
+        """Take the user and password of *location*, unless the caller has given others.
+
+        As in curl 8, those in a URL go with it and what is relative to it, and no further.
+        """
+        if self._userinfo is None:
+            return
+        url = self._url
+        base = f"{url.scheme}://{self._userinfo}@{url.authority}{url.target}"
+        self._userinfo = split_url(join_location(base, location)).userinfo
+        self._fields.pop("authorization", None)
+        if self._userinfo:
+            self._fields["Authorization"] = basic_of(self._userinfo)
 
 
 class _Dialer(OriginDialer):

@@ -68,11 +68,13 @@ no_proxy names the hosts that need none. -x replaces the former, --noproxy the l
 class Options:
     """The parsed arguments. A field of ``-H`` without a value is one that must not be sent.
 
+    ``userinfo``: user and password in the URL; None if ``-u`` or ``-H`` are in their place.
     ``redirect_schemes``: schemes a redirect may lead to; None leaves it to the client's policy.
     """
 
     url: SplitURL
     authorization: str
+    userinfo: str | None
     proxies: ProxyRules
     proxy_user: tuple[str, str] | None
     resolver: Resolver
@@ -112,9 +114,11 @@ def parse(argv: Sequence[str]) -> Options:
         parser.error("-I asks for the head and -d sends a body: use only one of them")
     method = args.request or ("HEAD" if args.head else "POST" if args.data else "GET")
     url = _url(args.url)
+    given = args.user or any(name.lower() == "authorization" for name, _ in args.header)
     return Options(
         url=url,
         authorization=args.user or (basic_of(url.userinfo) if url.userinfo else ""),
+        userinfo=None if given else url.userinfo,
         proxies=_proxies(args.proxy, args.noproxy),
         proxy_user=args.proxy_user,
         resolver=_resolver(args.resolve),
@@ -199,7 +203,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--location-trusted",
         action="store_true",
-        help="the same, and send user, password and cookies to other servers too",
+        help="the same, and send user, password and cookies to other servers too; those in a "
+        "URL are for that URL alone",
     )
     add(
         "--max-redirs",
