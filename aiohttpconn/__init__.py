@@ -12,10 +12,12 @@ from .connection import HTTP_PORT, HTTPS_PORT, HTTPConnection, HTTPSConnection
 from .exceptions import *  # noqa: F403
 from .exceptions import HTTPException
 from .http11.limits import Limits
-from .net.dial import Destination, DialReport, dial
+from .net.destination import Destination, DialReport
+from .net.dial import dial
 from .net.loops import new_event_loop, run
 from .net.resolver import Resolver
 from .net.timeouts import Timeout
+from .net.tls import TLSInfo
 from .protocol import HTTP1Protocol
 from .response import HTTPResponse, Timings
 from .version import __version__ as __version__
@@ -113,6 +115,7 @@ __all__ = [
     "Resolver",
     "Response",
     "Retry",
+    "TLSInfo",
     "Timeout",
     "Timings",
     "delete",

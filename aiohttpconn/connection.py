@@ -39,14 +39,15 @@ from .http11.grammar import (
 )
 from .http11.request_head import check_single_fields, encode_fields, encode_request_line, host_field
 from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
-from .net.tls import default_context
+from .net.tls import default_context, read_fingerprint
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .upload import prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:
     import os
 
-    from .net.dial import Destination
+    from .net.destination import Destination
+    from .net.tls import FingerprintLike
     from .response import HTTPResponse
     from .types import BodyLike, HeadersLike
 
@@ -601,6 +602,9 @@ class HTTPSConnection(HTTPConnection):
             made once and shared.
         server_hostname: the name to ask the server for, and to verify, instead of *host*.
         cafile: a PEM file of the authorities to trust instead of the system's.
+        fingerprint: the SHA-256 that the server's certificate must have, beside all that *context*
+            verifies: hexadecimal, with or without colons, or 32 bytes. ``CertificateError`` if it
+            has another, before a byte of a request is sent.
     """
 
     default_port = HTTPS_PORT
@@ -615,6 +619,7 @@ class HTTPSConnection(HTTPConnection):
         context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
         cafile: str | os.PathLike[str] | None = None,
+        fingerprint: FingerprintLike | None = None,
         **options: Any,
     ) -> None:
         super().__init__(host, port, **options)
@@ -623,6 +628,7 @@ class HTTPSConnection(HTTPConnection):
         self._context = context
         self._server_hostname = server_hostname
         self._cafile = cafile
+        self._fingerprint = read_fingerprint(fingerprint)
 
     @property
     def session_reused(self) -> bool | None:
@@ -652,6 +658,7 @@ def connection_to(destination: Destination, **options: Any) -> HTTPConnection:
         kind = HTTPSConnection
         options["context"] = destination.context
         options["server_hostname"] = destination.server_hostname
+        options["fingerprint"] = destination.fingerprint
     conn = kind(
         destination.host,
         destination.port,

@@ -21,9 +21,11 @@ from .exceptions import TunnelError
 from .exchange import HIGH_WATER
 from .http11.limits import DEFAULT_LIMITS, Limits
 from .http11.request_head import bracketed, split_host_port
-from .net.dial import Destination, DialReport, dial
+from .net.destination import Destination, DialReport
+from .net.dial import dial
 from .net.handshakes import make_tunnel
 from .net.timeouts import Timeout
+from .net.tls import TLSSocket
 from .opening import Opening
 from .protocol import CLOSED, IDLE, HTTP1Protocol
 from .response import HTTPResponse, make_message
@@ -62,6 +64,7 @@ class Endpoint:
         "_debug",
         "_dial_report",
         "_dialer",
+        "_fingerprint",
         "_high_water",
         "_limits",
         "_on_informational",
@@ -75,6 +78,7 @@ class Endpoint:
         "_socket_options",
         "_timeout",
         "_timeout_given",
+        "_tls_socket",
         "_tunnel",
         "_uds",
         "blocksize",
@@ -132,6 +136,7 @@ class Endpoint:
         self._tunnel: Tunnel | None = None
         self._context: ssl.SSLContext | None = None
         self._server_hostname: str | None = None
+        self._fingerprint: bytes | None = None
         # The text after the URL in the heads of most requests, before the caller's fields.
         self._plain_rest = ""
         self._debug = logger.isEnabledFor(logging.DEBUG)
@@ -143,6 +148,7 @@ class Endpoint:
         # The connect that is under way: close() ends it.
         self._opening: Opening | None = None
         self._dial_report: DialReport | None = None
+        self._tls_socket: TLSSocket | None = None
         self._proxy_fields: list[tuple[str, str]] | None = None
         self._reset()
 
@@ -243,11 +249,21 @@ class Endpoint:
 
     @property
     def sock(self) -> Any:
-        """The transport's socket, or None while not connected."""
+        """The transport's socket, or None while not connected.
+
+        Over TLS it also answers ``getpeercert``, ``cipher``, ``version``,
+        ``selected_alpn_protocol`` and the like, as http.client's ``sock`` does.
+        """
         protocol = self._protocol
         if protocol is None or protocol.state is CLOSED:
             return None
-        return protocol.get_extra_info("socket")
+        sock, ssl_object = (protocol.get_extra_info(name) for name in ("socket", "ssl_object"))
+        if sock is None or ssl_object is None:
+            return sock
+        made = TLSSocket(sock, ssl_object)
+        if made != self._tls_socket:  # the same one, as long as the connection is
+            self._tls_socket = made
+        return self._tls_socket
 
     @property
     def dial_times(self) -> dict[str, float]:
@@ -309,6 +325,7 @@ class Endpoint:
             tunnel=self._tunnel,
             proxy_context=self._proxy_context,
             resume_tls=self._resume_tls,
+            fingerprint=self._fingerprint,
         )
 
     def _make_protocol(self, loop: asyncio.AbstractEventLoop) -> HTTP1Protocol:
@@ -345,7 +362,7 @@ class Endpoint:
         self._closes += 1
         if self._opening is not None:
             self._opening.close()
-        protocol, self._protocol = self._protocol, None
+        protocol, self._protocol, self._tls_socket = self._protocol, None, None
         self._closing = protocol or self._closing
         if protocol is not None and protocol.state is not CLOSED:
             if protocol.state is IDLE:

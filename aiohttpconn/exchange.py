@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from http.client import HTTPMessage
 
     from .http11.chunked import ChunkedDecoder
-    from .net.dial import DialReport
+    from .net.destination import DialReport
+    from .net.tls import TLSInfo
 
 __all__ = ["HIGH_WATER", "Exchange"]
 
@@ -51,6 +52,8 @@ class Source(Protocol):
     origin: str
     peername: Any
 
+    @property
+    def tls(self) -> TLSInfo | None: ...
     def get_extra_info(self, name: str) -> Any: ...
 
     def pause_reading(self) -> None: ...
@@ -200,6 +203,16 @@ class Exchange:
     def peername(self) -> Any:
         """The peer's address on the response's connection, as ``socket.getpeername`` returns it."""
         return self.source.peername if self.source is not None else None
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Facts about TLS to the server, also after the connection has ended; None for http.
+
+        Each fact has the name that ``ssl.SSLSocket`` has for it.
+        """
+        source = self.source
+        # TLS to a proxy that is sent whole URLs is not TLS to the server.
+        return source.tls if source is not None and source.origin.startswith("https:") else None
 
     @property
     def has_head(self) -> bool:

@@ -11,13 +11,14 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from .exceptions import ConnectTimeout, TotalTimeout, describe
-from .net.dial import DialReport
+from .exceptions import CertificateError, ConnectTimeout, TotalTimeout, describe
+from .net.destination import DialReport
+from .net.tls import check_fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .net.dial import Destination
+    from .net.destination import Destination
     from .net.timeouts import Timeout
     from .protocol import HTTP1Protocol
 
@@ -70,10 +71,13 @@ class Opening:
         limit = self._limit = asyncio.timeout_at(when if when < inf else None)
         try:
             async with limit:
-                transport, protocol = await dial(make_protocol, await destination(), self.report)
+                place = await destination()
+                transport, protocol = await dial(make_protocol, place, self.report)
             if self.closed:
                 protocol.abort()
                 raise closed_here()
+            if place.fingerprint is not None:
+                _check_pin(place, transport, protocol)
         except (OSError, ValueError) as exc:
             failed: Exception = exc
             if limit.expired() and self.closed:
@@ -112,6 +116,17 @@ class Opening:
         if self._limit is not None:
             with suppress(RuntimeError):  # the connect has ended already, or the loop does not run
                 self._limit.reschedule(asyncio.get_running_loop().time())
+
+
+def _check_pin(place: Destination, transport: asyncio.Transport, protocol: HTTP1Protocol) -> None:
+    """Check the certificate: a dialer that does TLS in its own way need not have done it."""
+    pin = read_fingerprint(place.fingerprint)
+    assert pin is not None, "there is a fingerprint"
+    try:
+        check_fingerprint(transport.get_extra_info("ssl_object"), pin)
+    except CertificateError:
+        protocol.abort()
+        raise
 
 
 def closed_here() -> ConnectionAbortedError:

@@ -37,7 +37,7 @@ import os
 from collections import deque
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .buffers import SCRATCH_SIZE, TLS_SCRATCH, scratch
 from .exceptions import HTTPException, MalformedResponse, NotProcessed
@@ -117,7 +117,6 @@ class HTTP1Protocol(ResponseSource):
         "_scratch",
         "_slow_path",
         "_strict",
-        "_tls",
         "_upgraded",
         "_view",
         "closed_by_peer",
@@ -161,8 +160,6 @@ class HTTP1Protocol(ResponseSource):
         else:
             self._scratch = bytearray(TLS_SCRATCH)
             self._view = memoryview(self._scratch)[:size]
-        # The ssl_object. Kept, because asyncio's closed transports raise when asked for it.
-        self._tls: Any = None
         # Whether the bytes of this read event go straight to the reader.
         self._landing = False
         self._upgraded = b""
@@ -314,7 +311,8 @@ class HTTP1Protocol(ResponseSource):
             self._watchdog.stop()
             self._watchdog = None  # they refer to each other
         self.writing_paused = False
-        self.transport = self.raw_transport = self._waiting_reader = self._tls = None
+        self._release_tls()
+        self.transport = self.raw_transport = self._waiting_reader = None
         self.write = _not_connected
         if self.upload is not None:
             self.upload.wake()
@@ -375,10 +373,11 @@ class HTTP1Protocol(ResponseSource):
         if self.state is not UPGRADED or transport is None:
             raise HTTPException(f"{self.origin}: only an open, upgraded connection can be detached")
         if self.raw_transport not in (None, transport):
-            # So far TCP is paused: see net.dial. The new owner knows only the TLS transport.
+            # So far TCP is paused: see DialReport. The new owner knows only the TLS transport.
             transport.pause_reading()
             self.resume_reading()
-        self.transport = self.raw_transport = self._tls = None
+        self._release_tls()
+        self.transport = self.raw_transport = None
         self._close(hard=False)  # does not reach the transport
         self._watchdog = self.upload = None  # connection_lost, which does this, never comes
         return transport, self._upgraded

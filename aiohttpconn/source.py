@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .buffers import reads_in_one_go
 from .net.timeouts import NO_TIMEOUT, Timeout, Watchdog
+from .net.tls import TLSInfo
 
 if TYPE_CHECKING:
     from collections import deque
@@ -69,6 +70,8 @@ class ResponseSource(asyncio.BufferedProtocol):
         "_queued",
         "_read_timeout",
         "_response",
+        "_tls",
+        "_tls_info",
         "_waiting_reader",
         "_watchdog",
         "can_land",
@@ -95,9 +98,13 @@ class ResponseSource(asyncio.BufferedProtocol):
         # Per connection
         self.state: State = IDLE
         self.transport: asyncio.Transport | None = None
-        # Reading is paused on this one. A paused TLS transport loses data at a FIN: see net.dial.
+        # Reading is paused on this one. A paused TLS transport loses data at a FIN: see DialReport.
         self.raw_transport: asyncio.Transport | None = None
         self.peername: Any = None
+        # The ssl_object. Kept, because asyncio's closed transports raise when asked for it.
+        self._tls: Any = None
+        # The facts about it, once they were asked for or it has gone: see ``tls``.
+        self._tls_info: TLSInfo | None = None
         self.can_land = self.lands_pieces = reads_in_one_go(loop)
         # libuv reads up to 32 times before anything else runs, even a woken reader.
         self.reads_ahead = not isinstance(loop, asyncio.SelectorEventLoop)
@@ -134,6 +141,20 @@ class ResponseSource(asyncio.BufferedProtocol):
         raw = self.raw_transport or self.transport
         if raw is not None and not raw.is_closing():
             raw.resume_reading()
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Facts about TLS, also when the connection has ended; None without TLS."""
+        if self._tls_info is None and self._tls is not None:
+            self._tls_info = TLSInfo(self._tls)
+        return self._tls_info
+
+    def _release_tls(self) -> None:
+        """Keep the facts of TLS for responses that are kept, and not its state."""
+        if self._tls is not None:
+            with suppress(OSError, ValueError):  # OpenSSL or Python cannot parse the certificate
+                self._tls_info = self._tls_info or TLSInfo(self._tls)
+            self._tls = None
 
     def get_extra_info(self, name: str) -> Any:
         """Return ``transport.get_extra_info(name)``; None after the transport was lost."""

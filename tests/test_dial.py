@@ -22,7 +22,8 @@ from aiohttpconn.exceptions import (
     TunnelError,
 )
 from aiohttpconn.net import sockets
-from aiohttpconn.net.dial import Destination, DialReport, dial
+from aiohttpconn.net.destination import Destination, DialReport
+from aiohttpconn.net.dial import dial
 from aiohttpconn.net.tunnel import Tunnel
 
 from .support import (

@@ -41,6 +41,7 @@ ORDER = [
     "net.tunnel",
     "net.socks",
     "net.handshakes",
+    "net.destination",
     "net.dial",
     # One connection
     "body",
@@ -206,6 +207,7 @@ LONGEST = 760
 """Lines of a module at most."""
 
 ONE_SUBJECT = {
+    "client.client": "the client's interface, its arguments, and the path of its plain requests",
     "client.response": "one response as callers see it: its head, its facts, its body",
     "connection": "http.client's states, one method for each of its names",
     "pool.connections": "making, checking, leasing, keeping and closing the pool's connections",

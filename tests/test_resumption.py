@@ -700,6 +700,7 @@ async def test_a_response_that_is_kept_keeps_no_tls_state(certificates):
     assert protocol._tls is None
     assert state() is None
     assert response.status == 200
+    assert response.tls.version() == "TLSv1.3"
 
 
 async def test_a_stricter_security_level_resumes_nothing_of_a_laxer_one(certificates):

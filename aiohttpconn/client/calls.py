@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -349,6 +350,8 @@ class Call:
             strip_secrets(self._fields)
             self._auth = None
             self._own_cookies = {}
+            # Another server has another name. A pin stays: it fails rather than trusts.
+            self._settings = replace(self._settings, server_hostname=None)
         self._method = redirect.method
         self._url = redirect.url
         self._url_text = redirect.url.text

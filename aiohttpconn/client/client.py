@@ -50,6 +50,7 @@ from .settings import (
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
+    from ..net.tls import FingerprintLike
     from ..pool.stats import PoolStats
     from ..proxies import ProxiesLike
     from ..types import HeadersLike
@@ -99,6 +100,10 @@ class Client:
         proxy: a URL, or a dict by scheme or origin; None is no proxy. By default the proxies of
             the environment.
         trust_env: whether to read proxies and a file of authorities from the environment.
+        server_hostname: the name to ask an https server for, and to verify, instead of the URL's.
+            It is not used for another origin that a redirect leads to.
+        fingerprint: the SHA-256 that the certificates of https servers must have, beside all that
+            the context verifies, also after a redirect: hexadecimal, or 32 bytes.
         on_request, on_response: called with each ``Request`` before it is sent, and with each
             ``Response``, including redirects; an awaitable result is awaited.
         resend_stale, limit, limit_per_host, keepalive_timeout, pipelining, context, cafile,
@@ -127,6 +132,8 @@ class Client:
         retry: Retry | None = None,
         proxy: ProxiesLike | Unset = UNSET,
         trust_env: bool = True,
+        server_hostname: str | None = None,
+        fingerprint: FingerprintLike | None = None,
         on_request: OnRequest | None = None,
         on_response: OnResponse | None = None,
         resend_stale: bool = True,
@@ -159,6 +166,8 @@ class Client:
             json_loads=json_loads,
             retry=retry,
             proxies=rules,
+            server_hostname=server_hostname,
+            fingerprint=fingerprint,
             resend_stale=resend_stale,
             on_request=on_request,
             on_response=on_response,
@@ -252,7 +261,7 @@ class Client:
         ones (None: send and keep none); and, instead of the client's, ``timeout``, ``auth``,
         ``follow_redirects``, ``max_redirects``, ``allow_downgrade``, ``decompress``, ``max_body``,
         ``max_ratio``, ``truncated``, ``default_encoding``, ``retry``, ``proxy``, ``context``,
-        ``resend_stale``, ``on_request``, ``on_response``.
+        ``server_hostname``, ``fingerprint``, ``resend_stale``, ``on_request``, ``on_response``.
 
         Raises ``InvalidURL``, ``ValueError`` and ``TypeError`` before a byte is sent; later
         ``PoolTimeout``, ``PoolClosed``, ``ConnectError``, ``RequestTimeout``, ``HTTPException``

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..http11.chunked import ChunkedDecoder
 from ..http11.grammar import FIELD_VALUE
-from ..net.dial import DialReport
+from ..net.destination import DialReport
 from ..response import HTTPResponse
 from .content.encode import encode_content
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from http.client import HTTPMessage
 
+    from ..net.tls import TLSInfo
     from ..response import HTTPResponse, Timings
     from ..types import HeadersLike
     from .made import Facts
@@ -241,6 +242,14 @@ class Response:
     def informational(self) -> tuple[tuple[int, HTTPMessage], ...]:
         """The 1xx responses that came before this one: (status, headers) of each."""
         return self.raw.informational
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Facts about TLS to the server: its certificate, the cipher, the version; None for http.
+
+        Each fact has the name that ``ssl.SSLSocket`` has for it.
+        """
+        return self.raw.tls
 
     @property
     def reused(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ..net.timeouts import Timeout
+from ..net.tls import read_fingerprint
 from ..pool.pool import forwards
 from ..pool.routes import Route
 from ..proxies import ProxyRules
@@ -22,6 +23,7 @@ from .retries import Retry
 if TYPE_CHECKING:
     import ssl
 
+    from ..net.tls import FingerprintLike
     from ..pool.connections import ConnectionManager
     from ..proxies import ProxiesLike
     from ..types import BodyLike, HeadersLike
@@ -87,6 +89,8 @@ class RequestOptions(TypedDict, total=False):
     retry: Retry | None
     proxy: ProxiesLike
     context: ssl.SSLContext | None
+    server_hostname: str | None
+    fingerprint: FingerprintLike | None
     resend_stale: bool
     on_request: OnRequest | None
     on_response: OnResponse | None
@@ -111,6 +115,8 @@ class Settings:
     retry: Retry | None = None
     proxies: ProxyRules | None = None
     context: ssl.SSLContext | None = None
+    server_hostname: str | None = None
+    fingerprint: FingerprintLike | None = None
     resend_stale: bool = True
     on_request: OnRequest | None = None
     on_response: OnResponse | None = None
@@ -121,6 +127,7 @@ class Settings:
         _check_count("max_redirects", self.max_redirects, "an int, 0 or more")
         if self.max_body is not None:
             _check_count("max_body", self.max_body, "None or an int, 0 bytes or more")
+        read_fingerprint(self.fingerprint)
         ratio = self.max_ratio
         if ratio is not None:
             if isinstance(ratio, bool) or not isinstance(ratio, (int, float)):
@@ -256,4 +263,7 @@ def route_for(url: SplitURL, settings: Settings) -> Route:
     origin = url.origin
     proxy = settings.proxies.proxy_for(*origin) if settings.proxies is not None else None
     forward = proxy is not None and forwards(proxy, url.scheme)
-    return Route(*origin, proxy, settings.context, None, forward)
+    if url.scheme != "https":
+        return Route(*origin, proxy, settings.context, None, forward)
+    pin = read_fingerprint(settings.fingerprint)
+    return Route(*origin, proxy, settings.context, settings.server_hostname, forward, pin)

@@ -17,27 +17,25 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..exceptions import ResolveError, TLSError, TunnelError, quote
+from ..exceptions import CertificateError, ResolveError, TLSError, TunnelError, quote
+from .destination import Destination, DialReport
 from .handshakes import RESOLVED_HERE, start_handshake
 from .resolver import Resolves, default_resolver
 from .resumption import resuming
 from .sockets import connect_first, connect_unix
-from .tls import handshake_error, tls_name
+from .tls import check_fingerprint, handshake_error, read_fingerprint, tls_name
 
 if TYPE_CHECKING:
-    from ..types import SocketOption
-    from .resolver import Address
     from .tunnel import Handshake, Tunnel, TunnelReply
 
-__all__ = ["Destination", "DialReport", "dial"]
+__all__ = ["dial"]
 
 NO_HANDSHAKE_TIMEOUT = 7 * 86400.0
 """Seconds. asyncio requires a limit, and its default of 60 s could undercut the caller's own."""
@@ -46,88 +44,6 @@ LINK_BUFFER = 16 * 1024
 """Bytes of one read during a handshake; proxies' replies are much shorter."""
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A server to connect to, and the way to it.
-
-    *host*, *port*: the end of the TCP connection: the proxy, if *tunnel* is set. *uds*: the path
-    of a Unix socket to connect to instead. *source_address*: (host, port) to connect from.
-    *context*: TLS to the origin; None means no TLS. *server_hostname*: the name to verify there,
-    by default the tunnel's host or *host*. *proxy_context*: TLS to the proxy itself.
-    *resume_tls*: whether TLS may resume sessions of earlier connections of the same context to
-    the same destination. *resolver*: looks the names up; a pool sets it.
-    """
-
-    host: str
-    port: int
-    uds: str | bytes | None = None
-    source_address: tuple[str, int] | None = None
-    socket_options: tuple[SocketOption, ...] = ()
-    context: ssl.SSLContext | None = None
-    server_hostname: str | None = None
-    tunnel: Tunnel | None = None
-    proxy_context: ssl.SSLContext | None = None
-    resume_tls: bool = True
-    resolver: Resolves | None = field(default=None, compare=False, repr=False)
-
-
-class DialReport:
-    """The progress of ``dial()``, updated while it runs, so that a timeout can name the phase.
-
-    ``phase``: "dns", "connect", "proxy" (tunnel, and TLS to the proxy) or "tls". ``durations``:
-    the seconds of each phase; the last one counts up to its end or failure. ``proxy_reply``: the
-    reply that grants the tunnel. ``raw_transport``: the TCP transport below all TLS, or the
-    transport itself if there is no TLS. ``address``: the address that TCP is connected to.
-    ``skipped``: addresses that failed, or did not answer before the next one was tried.
-
-    Flow control belongs on ``raw_transport``. A paused TLS transport goes on reading records
-    from TCP, and loses them when FIN or RST then arrives: uvloop loses all of them, asyncio those
-    beyond one buffer of a ``BufferedProtocol``. With TCP paused, TLS holds no records, provided
-    that ``get_buffer()`` offers as much as one read of TLS can hold (256 KiB and a record of
-    16 KiB), or the rest of the message. Data that does not fit waits for one turn of the loop,
-    and FIN may be faster.
-    """
-
-    __slots__ = (
-        "_since",
-        "address",
-        "durations",
-        "phase",
-        "proxy_reply",
-        "raw_transport",
-        "skipped",
-    )
-
-    def __init__(self) -> None:
-        self.phase = "dns"
-        self.durations: dict[str, float] = {}
-        self.proxy_reply: TunnelReply | None = None
-        self.raw_transport: asyncio.Transport | None = None
-        self.address: Address | None = None
-        self.skipped: list[Address] = []
-        self._since = 0.0
-
-    def __repr__(self) -> str:
-        spent = ", ".join(f"{name} {taken * 1e3:.1f} ms" for name, taken in self.durations.items())
-        return f"<DialReport {self.phase}{': ' if spent else ''}{spent}>"
-
-    def start(self) -> None:
-        """Begin the first phase."""
-        self.phase = "dns"
-        self._since = time.perf_counter()
-
-    def enter(self, phase: str) -> None:
-        """End the current phase and begin *phase*."""
-        self.finish()
-        self.phase = phase
-
-    def finish(self) -> None:
-        """End the current phase."""
-        now = time.perf_counter()
-        self.durations[self.phase] = self.durations.get(self.phase, 0.0) + now - self._since
-        self._since = now
 
 
 async def dial(
@@ -166,13 +82,22 @@ async def dial(
 class _Plan:
     """Names, session keys and first bytes of a dial, checked before anything is opened."""
 
-    __slots__ = ("handshake", "origin", "origin_name", "proxy", "proxy_name", "request")
+    __slots__ = (
+        "fingerprint",
+        "handshake",
+        "origin",
+        "origin_name",
+        "proxy",
+        "proxy_name",
+        "request",
+    )
 
     def __init__(self, destination: Destination) -> None:
         if not 0 <= destination.port <= 65535:
             raise ValueError(f"a port must be 0 to 65535, got {destination.port!r}")
         if destination.uds is not None and not hasattr(socket, "AF_UNIX"):
             raise ValueError("there are no Unix sockets on this platform")
+        self.fingerprint = read_fingerprint(destination.fingerprint)
         self.origin_name = self.proxy_name = ""
         self.request = b""
         self.handshake: Handshake | None = None
@@ -198,7 +123,8 @@ class _Plan:
                 weakref.ref(proxy_context) if proxy_context is not None else None,
             )
             # The tunnel, not the bytes sent: the first bytes of SOCKS name no target and no user.
-            self.origin = self.proxy, tunnel, self.origin_name
+            # A session that was made without the fingerprint may be an older certificate's.
+            self.origin = self.proxy, tunnel, self.origin_name, self.fingerprint
 
     def ask_for(self, tunnel: Tunnel) -> None:
         """Plan to ask the proxy for *tunnel*."""
@@ -322,7 +248,14 @@ async def _build(
         if context is not None:
             report.enter("tls")
             transport, link = await _start_tls(
-                loop, transport, link, context, plan.origin_name, "the server", plan.origin
+                loop,
+                transport,
+                link,
+                context,
+                plan.origin_name,
+                "the server",
+                plan.origin,
+                plan.fingerprint,
             )
         return transport, _hand_over(transport, link, protocol_factory)
     except BaseException:
@@ -381,10 +314,12 @@ async def _start_tls(
     name: str,
     peer: str,
     origin: Hashable,
+    fingerprint: bytes | None = None,
 ) -> tuple[asyncio.Transport, _Link]:
     """Do TLS on *transport*; return the TLS transport and the protocol that owns it.
 
-    A session that was made for an equal *origin* is resumed; None resumes no session.
+    A session that was made for an equal *origin* is resumed; None resumes no session. The
+    certificate must have the SHA-256 *fingerprint*, if there is one.
     """
     if link.received:
         raise TLSError(
@@ -418,8 +353,16 @@ async def _start_tls(
             resumed.failed()
         reason = upper.error or link.error or ConnectionResetError("connection lost")
         raise handshake_error(reason, name, peer) from upper.error
+    ssl_object = wrapped.get_extra_info("ssl_object")
+    if fingerprint is not None:
+        try:
+            check_fingerprint(ssl_object, fingerprint, peer)
+        except CertificateError:
+            if resumed is not None:
+                resumed.failed()
+            raise
     if resumed is not None:
-        resumed.finished(wrapped.get_extra_info("ssl_object"))
+        resumed.finished(ssl_object)
     return wrapped, upper
 
 

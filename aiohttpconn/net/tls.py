@@ -1,4 +1,4 @@
-"""TLS: the cached default context, the end of a connection, the errors of failed handshakes.
+"""TLS: the cached default context, facts and pins, the end of a connection, failed handshakes.
 
 dial.py does the handshake, and resumption.py resumes an earlier one. Layer: net.
 """
@@ -10,14 +10,29 @@ import os
 import ssl
 import threading
 from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 from ..exceptions import CertificateError, TLSError
 
-__all__ = ["default_context", "handshake_error", "is_clean_eof", "tls_name", "trusted_file"]
+__all__ = [
+    "FingerprintLike",
+    "TLSInfo",
+    "TLSSocket",
+    "check_fingerprint",
+    "default_context",
+    "handshake_error",
+    "is_clean_eof",
+    "read_fingerprint",
+    "tls_name",
+    "trusted_file",
+]
 
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Environment variables with a file of authorities. They win over ``SSL_CERT_FILE`` and
 ``SSL_CERT_DIR``, which OpenSSL reads itself: they are for fewer programs."""
+
+DIGEST_SIZE = 32
+"""Bytes of a SHA-256."""
 
 ALPN = ["http/1.1"]
 """Protocols that the default contexts offer in the handshake."""
@@ -93,6 +108,156 @@ def _make_context(cafile: str | None) -> ssl.SSLContext:
         context.post_handshake_auth = True
         _contexts[cafile] = context
         return context
+
+
+class TLSInfo:
+    """Facts about TLS to a server, with the names that ``ssl.SSLSocket`` has for them.
+
+    They stay when the connection has ended. ``session_reused``: whether an earlier session was
+    resumed. ``server_hostname``: the name that was verified, or would have been.
+    """
+
+    __slots__ = (
+        "_alpn",
+        "_cert",
+        "_cipher",
+        "_der",
+        "_version",
+        "server_hostname",
+        "session_reused",
+    )
+
+    def __init__(self, ssl_object: Any) -> None:
+        self._version: str | None = ssl_object.version()
+        self._cipher: tuple[str, str, int] | None = ssl_object.cipher()
+        self._alpn: str | None = ssl_object.selected_alpn_protocol()
+        self._cert: dict[str, Any] | None = ssl_object.getpeercert()
+        self._der: bytes | None = ssl_object.getpeercert(True)
+        self.server_hostname: str | None = ssl_object.server_hostname
+        self.session_reused: bool | None = ssl_object.session_reused
+
+    def __repr__(self) -> str:
+        cipher = self._cipher[0] if self._cipher is not None else "no cipher"
+        return f"<TLSInfo {self._version} {cipher} {self.server_hostname}>"
+
+    def version(self) -> str | None:
+        """Return the protocol: "TLSv1.3"."""
+        return self._version
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """Return the cipher: its name, the protocol that defines it, its secret bits."""
+        return self._cipher
+
+    def selected_alpn_protocol(self) -> str | None:
+        """Return the protocol that ALPN has chosen, "http/1.1"; None without ALPN."""
+        return self._alpn
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """Return the server's certificate as a dict, {} if it was not verified; or as DER bytes.
+
+        Mirrors ``ssl.SSLSocket.getpeercert``.
+        """
+        return self._der if binary_form else self._cert
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the server's certificate in hexadecimal, as ``fingerprint=`` takes it."""
+        return _sha256(self._der or b"").hex()
+
+
+# The questions of ssl.SSLSocket about TLS. Not those that read, write or end it: only the transport
+# may do that.
+_ASKED_OF_TLS = frozenset(
+    {
+        "cipher",
+        "compression",
+        "context",
+        "get_channel_binding",
+        "get_unverified_chain",
+        "get_verified_chain",
+        "getpeercert",
+        "pending",
+        "selected_alpn_protocol",
+        "selected_npn_protocol",
+        "server_hostname",
+        "server_side",
+        "session",
+        "session_reused",
+        "shared_ciphers",
+        "version",
+    }
+)
+
+
+class TLSSocket:
+    """The socket of a TLS connection: answers for TLS, like ``ssl.SSLSocket``, and for TCP.
+
+    ``getpeercert``, ``cipher``, ``version`` and the like are those of the ``ssl.SSLObject``, all
+    other names those of the transport's socket. It neither reads nor writes.
+    """
+
+    __slots__ = ("_sock", "_tls")
+
+    def __init__(self, sock: Any, ssl_object: Any) -> None:
+        self._sock = sock
+        self._tls = ssl_object
+
+    def __repr__(self) -> str:
+        return f"<TLSSocket {self._tls.version()} {self._sock!r}>"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tls if name in _ASKED_OF_TLS else self._sock, name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TLSSocket) and self._tls is other._tls
+
+    def __hash__(self) -> int:
+        return hash(self._tls)
+
+
+FingerprintLike: TypeAlias = str | bytes
+"""The SHA-256 of a certificate in DER: hexadecimal, with or without colons, or its 32 bytes."""
+
+
+def _sha256(der: bytes) -> bytes:
+    import hashlib  # only for those who ask
+
+    return hashlib.sha256(der).digest()
+
+
+def read_fingerprint(given: FingerprintLike | None) -> bytes | None:
+    """Return the 32 bytes of *given*; raise ``TypeError`` or ``ValueError`` if it is no SHA-256."""
+    if given is None or (isinstance(given, bytes) and len(given) == DIGEST_SIZE):
+        return given
+    if not isinstance(given, (str, bytes)):
+        raise TypeError(f"fingerprint must be a str or bytes, not {type(given).__name__}")
+    try:
+        digest = bytes.fromhex(given.replace(":", "")) if isinstance(given, str) else b""
+    except ValueError:
+        digest = b""
+    if len(digest) != DIGEST_SIZE:
+        raise ValueError(
+            "fingerprint must be the SHA-256 of a certificate: 64 hexadecimal digits, with or "
+            f"without colons, or 32 bytes; got {given!r}"
+        )
+    return digest
+
+
+def check_fingerprint(ssl_object: Any, expected: bytes, peer: str = "the server") -> None:
+    """Raise ``CertificateError`` unless the certificate in *ssl_object* has the SHA-256 *expected*.
+
+    *ssl_object* is ``transport.get_extra_info("ssl_object")``: None has no certificate.
+    """
+    der = ssl_object.getpeercert(True) if ssl_object is not None else None
+    got = _sha256(der) if der else None
+    if got == expected:
+        return
+    found = f"has the fingerprint {got.hex()}" if got is not None else "is missing"
+    error = CertificateError(
+        f"the certificate of {peer} {found}, expected fingerprint={expected.hex()}"
+    )
+    error.hint = "If the server has a new certificate that is right, pin the new fingerprint"
+    raise error
 
 
 def is_clean_eof(ssl_object: object) -> bool:

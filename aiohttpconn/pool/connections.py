@@ -26,7 +26,7 @@ from .wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     from ..connection import HTTPConnection
-    from ..net.dial import Destination, DialReport
+    from ..net.destination import Destination, DialReport
     from ..net.timeouts import Timeout
     from ..response import HTTPResponse
     from .routes import ConnectionFactory, Route

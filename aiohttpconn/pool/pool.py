@@ -16,6 +16,7 @@ from ..net.dial import dial
 from ..net.resolver import Resolver
 from ..net.sockets import keepalive_options
 from ..net.timeouts import Timeout
+from ..net.tls import read_fingerprint
 from ..proxies import Proxy, ProxyRules
 from ..types import UNSET, Unset
 from ..urls import PORTS, SplitURL, encode_host, split_url
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from ..connection import HTTPConnection
     from ..net.resolver import Resolves, StaticLike
+    from ..net.tls import FingerprintLike
     from ..opening import Dialer
     from ..proxies import ProxiesLike
     from ..response import HTTPResponse
@@ -116,6 +118,8 @@ class ConnectionPool:
         timeout: seconds per operation, or a ``Timeout``; None waits for ever.
         context: an ``ssl.SSLContext`` for https; by default one that verifies, shared by all.
         cafile: a PEM file of the authorities to trust instead of the system's.
+        fingerprint: the SHA-256 that the certificates of all https servers must have, beside all
+            that *context* verifies: hexadecimal, or 32 bytes. Not for proxies.
         proxy: the proxy for all requests, a URL or ``Proxy``; or a dict by scheme or origin: see
             ``ProxyRules``.
         proxy_context: an ``ssl.SSLContext`` for https proxies.
@@ -150,6 +154,7 @@ class ConnectionPool:
         timeout: float | Timeout | None = None,
         context: ssl.SSLContext | None = None,
         cafile: str | os.PathLike[str] | None = None,
+        fingerprint: FingerprintLike | None = None,
         proxy: ProxiesLike = None,
         proxy_context: ssl.SSLContext | None = None,
         resolver: Resolves | None = None,
@@ -202,6 +207,7 @@ class ConnectionPool:
                 context=context,
                 cafile=None if cafile is None else str(cafile),
                 proxy_context=proxy_context,
+                fingerprint=read_fingerprint(fingerprint),
                 destination_options={
                     "uds": uds,
                     "source_address": source_address,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Mapping
 
-    from ..net.dial import DialReport
+    from ..net.destination import DialReport
     from ..net.timeouts import Timeout
     from ..response import HTTPResponse
     from .connections import ConnectionManager

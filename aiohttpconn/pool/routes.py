@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..connection import connection_to
 from ..exceptions import ConnectError, ConnectionVetoed, ConnectTimeout, cut_url
 from ..net.addresses import AddressOrder
-from ..net.dial import Destination, dial
+from ..net.destination import Destination
+from ..net.dial import dial
 from ..net.handshakes import make_tunnel
 from ..net.sockets import ATTEMPT_DELAY
 from ..net.tls import default_context
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import ssl
 
     from ..connection import HTTPConnection
-    from ..net.dial import DialReport
+    from ..net.destination import DialReport
     from ..net.resolver import Address, Resolves
     from ..net.timeouts import Timeout
     from ..opening import Dialer
@@ -40,7 +41,8 @@ OnConnect = Callable[[str, str, int], object]
 class Route(NamedTuple):
     """A way to an origin. Connections of one route are interchangeable, others never.
 
-    *forward*: the proxy is sent whole URLs, instead of being asked for a tunnel.
+    *forward*: the proxy is sent whole URLs, instead of being asked for a tunnel. *fingerprint*: the
+    SHA-256 of the certificate that the origin must have.
     """
 
     scheme: str
@@ -50,6 +52,7 @@ class Route(NamedTuple):
     context: ssl.SSLContext | None = None
     server_hostname: str | None = None
     forward: bool = False
+    fingerprint: bytes | None = None
 
     @property
     def authority(self) -> str:
@@ -186,6 +189,7 @@ class ConnectionFactory:
         context: ssl.SSLContext | None,
         cafile: str | None,
         proxy_context: ssl.SSLContext | None,
+        fingerprint: bytes | None = None,
         destination_options: dict[str, Any] | None = None,
         protocol_options: dict[str, Any] | None = None,
     ) -> None:
@@ -195,6 +199,7 @@ class ConnectionFactory:
         self._context = context
         self._cafile = cafile
         self._proxy_context = proxy_context
+        self._fingerprint = fingerprint
         # The file of authorities to trust in place of the system's, where no other is given.
         self.trusted: str | None = None
         self._destination_options = destination_options or {}
@@ -207,8 +212,9 @@ class ConnectionFactory:
     async def destination(self, route: Route) -> Destination:
         """Return the destination of *route*'s connections, with TLS and tunnel."""
         options = self._destination_options
-        context = proxy_context = None
+        context = proxy_context = fingerprint = None
         if route.scheme == "https":
+            fingerprint = route.fingerprint or self._fingerprint
             context = route.context or self._context
             if context is None:
                 context = await default_context(self._cafile or self.trusted)
@@ -219,6 +225,7 @@ class ConnectionFactory:
                 route.port,
                 context=context,
                 server_hostname=route.server_hostname,
+                fingerprint=fingerprint,
                 **options,
             )
         if proxy.scheme == "https":
@@ -234,6 +241,7 @@ class ConnectionFactory:
             proxy.port,
             context=context,
             server_hostname=route.server_hostname,
+            fingerprint=fingerprint,
             tunnel=make_tunnel(route.host, route.port, (), scheme, credentials),
             proxy_context=proxy_context,
             **options,

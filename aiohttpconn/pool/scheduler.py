@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Hashable
 
-    from ..net.dial import Destination, DialReport
+    from ..net.destination import Destination, DialReport
     from ..opening import Opening
     from .rate_limit import RateLimiter
 
