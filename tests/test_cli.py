@@ -7,6 +7,7 @@ servers in the test's own loop; a few start the program.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gzip
 import io
@@ -59,6 +60,9 @@ from .support.proxies import Socks5Proxy
 
 ROOT = Path(__file__).parent.parent
 
+PROGRAM_SECONDS = 60
+"""Seconds after which a program has hung; on a busy machine it may take some to start."""
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi\n"
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n"
 
@@ -104,16 +108,28 @@ def answers(*responses: bytes, **keywords) -> ScriptedServer:
     return ScriptedServer([expect_request(), send(*responses), close()], **keywords)
 
 
+@contextlib.contextmanager
 def start(*argv: str, shell: str = 'exec "$@"', stdout: int = subprocess.PIPE):
-    """Start the program, by a line of shell in which ``"$@"`` is its command."""
+    """Run the program, by a line of shell in which ``"$@"`` is its command; kill it at the end."""
     command = [sys.executable, "-W", "error", "-m", "aiohttpconn", *argv]
     if os.name == "posix":
         command = ["sh", "-c", shell, "sh", *command]
     # Buffered output fails late, which is what a user sees.
     environment = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE
-    )
+    ) as program:
+        try:
+            yield program
+        finally:
+            # A test that ends early must not wait for what it has started.
+            program.kill()
+
+
+def outcome(program: subprocess.Popen) -> tuple[int, bytes, bytes]:
+    """Return exit code, output and errors of *program*, when it has ended by itself."""
+    out, err = program.communicate(timeout=PROGRAM_SECONDS)
+    return program.returncode, out, err
 
 
 # Requests --------------------------------------------------------------------------------
@@ -693,7 +709,7 @@ async def test_max_time_ends_a_name_lookup_that_cannot_be_interrupted(cli, monke
 
     def getaddrinfo(*args, **keywords):
         lookups.append(threading.current_thread())
-        over.wait()
+        over.wait(PROGRAM_SECONDS)
         raise socket.gaierror(socket.EAI_NONAME, "too late")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -1171,8 +1187,8 @@ def test_no_error_shows_a_password():
 async def test_the_program_fetches():
     async with answers(OK) as server:
         with start("-i", server.url) as program:
-            out, err = await asyncio.to_thread(program.communicate)
-    assert (program.returncode, out, err) == (0, OK, b"")
+            ended = await asyncio.to_thread(outcome, program)
+    assert ended == (0, OK, b"")
 
 
 @pytest.fixture
@@ -1190,16 +1206,16 @@ async def test_ctrl_c_is_130(heeding_sigint):
         with start(server.url) as program:
             await asked.wait()
             program.send_signal(signal.SIGINT)
-            out, err = await asyncio.to_thread(program.communicate)
-    assert (program.returncode, out, err) == (130, b"", b"")
+            ended = await asyncio.to_thread(outcome, program)
+    assert ended == (130, b"", b"")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 async def test_a_closed_standard_output_is_23():
     async with answers(OK) as server:
         with start(server.url, shell='exec "$@" >&-') as program:
-            _, err = await asyncio.to_thread(program.communicate)
-    assert (program.returncode, err) == (23, b"aiohttpconn: (23) standard output is closed\n")
+            code, _, err = await asyncio.to_thread(outcome, program)
+    assert (code, err) == (23, b"aiohttpconn: (23) standard output is closed\n")
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
@@ -1207,6 +1223,6 @@ def test_help_that_nobody_reads_is_23_and_quiet(option):
     reading, writing = os.pipe()
     os.close(reading)
     with start(option, stdout=writing) as program:
-        _, err = program.communicate()
+        code, _, err = outcome(program)
     os.close(writing)
-    assert (program.returncode, err) == (23, b"")
+    assert (code, err) == (23, b"")
