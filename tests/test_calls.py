@@ -449,7 +449,7 @@ async def test_a_fragment_is_kept_and_inherited(client):
 
 @pytest.mark.parametrize("target", ["/", "/a{b}|\\^`<>\"'%zz?{c}#d?e", "//x/../%41%7e", "/a?b=c"])
 @pytest.mark.parametrize("url", ["", "elsewhere/%41?q=1#part"])
-async def test_a_target_is_sent_byte_for_byte(target, url, client):
+async def test_a_target_is_sent_byte_for_byte(target, url, client, tmp_path):
     async with serve(echo) as server:
         for method, options in (("GET", {}), ("POST", {"content": b"x"})):
             response = await client.request(method, server.url + url, target=target, **options)
@@ -461,6 +461,9 @@ async def test_a_target_is_sent_byte_for_byte(target, url, client):
             assert (await response.read()).startswith(f"GET {target}\n".encode())
         async for result in client.fetch_many([server.url], target=target):
             assert result.response.text.startswith(f"GET {target}\n")
+        path = tmp_path / "file"
+        await client.download(server.url, path, target=target)
+        assert path.read_text().startswith(f"GET {target}\n")
         async with Client(trust_env=False, base_url=server.url, params={"k": "v"}) as based:
             assert (await based.get("/x", target=target)).text.startswith(f"GET {target}\n")
             with pytest.raises(ValueError, match="params= and target= exclude each other"):

@@ -591,8 +591,12 @@ def is_public_suffix(domain: str) -> bool:
         ("http://www.a.co.uk/", "a.co.uk", {"www.a.co.uk", "a.co.uk", "x.y.a.co.uk"}),
         ("https://127.0.0.1/", "127.0.0.1", {"127.0.0.1"}),
         ("https://127.0.0.1/", "0.0.1", set()),
-        ("https://a.co.uk./", "a.co.uk.", {"a.co.uk."}),
-        ("https://www.a.co.uk./", "co.uk.", {"www.a.co.uk."}),
+        # Names with a dot at their end are others, but suffixes are the same.
+        ("https://a.co.uk./", "a.co.uk.", {"a.co.uk.", "www.a.co.uk.", "x.y.a.co.uk."}),
+        ("https://www.a.co.uk./", "co.uk.", set()),
+        ("https://www.a.co.uk./", "uk.", set()),
+        ("https://co.uk./", "co.uk.", {"co.uk."}),
+        ("https://www.a.co.uk./", "a.co.uk", set()),
     ],
 )
 @pytest.mark.parametrize("check", [None, is_public_suffix, is_known_suffix])

@@ -167,6 +167,7 @@ class Call:
                     redirect, refused = self._redirect(raw), None
                 except RedirectRefused as exc:
                     exc.response = await self._refused(raw)
+                    exc.response.attempts = attempt
                     exc.history = [*self._history, exc.response]
                     raise
                 again = redirect is not None

@@ -256,12 +256,13 @@ class Client:
     async def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Response:
         """Send a request; return its response once the whole body is here, decoded.
 
-        *options*: ``headers`` (a value of None removes one), ``params``; a body as ``content``,
-        ``json``, ``data`` (a form) and ``files`` (multipart); ``cookies`` to send beside the kept
-        ones (None: send and keep none); and, instead of the client's, ``timeout``, ``auth``,
-        ``follow_redirects``, ``max_redirects``, ``allow_downgrade``, ``decompress``, ``max_body``,
-        ``max_ratio``, ``truncated``, ``default_encoding``, ``retry``, ``proxy``, ``context``,
-        ``server_hostname``, ``fingerprint``, ``resend_stale``, ``on_request``, ``on_response``.
+        *options*: ``headers`` (a value of None removes one), ``params``, or ``target`` to send as
+        it is; a body as ``content``, ``json``, ``data`` and ``files``; ``cookies`` to send beside
+        the kept ones (None: send and keep none); and, instead of the client's, ``timeout``,
+        ``auth``, ``follow_redirects``, ``max_redirects``, ``allow_downgrade``, ``decompress``,
+        ``max_body``, ``max_ratio``, ``truncated``, ``default_encoding``, ``retry``, ``proxy``,
+        ``context``, ``server_hostname``, ``fingerprint``, ``resend_stale``, ``on_request``,
+        ``on_response``.
 
         Raises ``InvalidURL``, ``ValueError`` and ``TypeError`` before a byte is sent; later
         ``PoolTimeout``, ``PoolClosed``, ``ConnectError``, ``RequestTimeout``, ``HTTPException``

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ...http11.request_head import bracketed
 from ...urls import SplitURL, split_url
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from http.cookiejar import Cookie
 
 __all__ = ["CookiesByName", "as_url"]
+
+T = TypeVar("T")
 
 _NO_HOST = (
     "the cookie {!r} is kept for no host, or for several: give the client a base_url=, whose host "
@@ -102,6 +104,10 @@ class CookiesByName(ABC):
     def __contains__(self, name: object) -> bool:
         return bool(self._named(name))
 
+    @overload
+    def get(self, name: str, default: None = None, *, url_or_host: str = "") -> str | None: ...
+    @overload
+    def get(self, name: str, default: T, *, url_or_host: str = "") -> str | T: ...
     def get(self, name: str, default: Any = None, *, url_or_host: str = "") -> Any:
         """Return the value of the cookie *name*, *default* without one.
 

@@ -277,14 +277,10 @@ class CookieStore(CookiesByName):
             return None
         if not domain:
             return host
-        if is_address(host) or "." not in host:
-            return host if domain == host else None
-        if host.endswith("."):
-            # No list of public suffixes has names that end with a dot.
-            return host
-        if "." not in domain or covers_suffix(
-            domain, host, self._is_public_suffix or public_suffix_check()
-        ):
+        # No list of public suffixes has names that end with a dot.
+        name, above = host.removesuffix("."), domain.removesuffix(".")
+        single = is_address(host) or "." not in above
+        if single or covers_suffix(above, name, self._is_public_suffix or public_suffix_check()):
             return host if domain == host else None
         return f".{domain}"
 
