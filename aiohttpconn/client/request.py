@@ -77,7 +77,8 @@ class Request:
     def body(self) -> bytes | RequestBody:
         """The body: ``b""`` if there is none, a ``RequestBody`` if it is not in memory as bytes.
 
-        It is always bytes for an ``Auth`` with ``requires_body``.
+        It is always bytes for an ``Auth`` with ``requires_body``. A ``Response.request`` has kept
+        none, whatever was sent.
         """
         content = self._content
         if content is None:
