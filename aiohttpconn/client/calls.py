@@ -379,7 +379,7 @@ class Call:
         whole = None
         if may_wait(auth):
             whole = await self._finish(raw, notable, stream=False)
-        response = whole or self._received(raw, None)
+        response = self._received(raw, None) if whole is None else whole
         question = partial(ask, auth, auth.challenged)
         return await self._call("challenged", question, request, response), whole
 
