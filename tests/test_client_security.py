@@ -904,4 +904,5 @@ async def test_t6_cancelled_requests_leave_nothing():
                 assert (stats.leased, stats.queued) == (0, 0)
             responses = await asyncio.gather(*(client.get(server.url) for _ in range(20)))
             assert {response.status for response in responses} == {200}
-            assert client.stats().open == 4
+            # The fourth is left to other origins.
+            assert client.stats().open == 3
