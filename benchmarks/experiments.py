@@ -1,4 +1,4 @@
-"""The common part of fairness.py, one_server.py and cancellation.py: an experiment with each client.
+"""The common part of fairness.py, one_server.py and cancellation.py: one experiment per client.
 
 Each client is a process of its own with a time limit, because some of them hang. It runs the same
 script with ``--child``, and writes each finding at once, as a line of JSON, to standard output, so

@@ -2,12 +2,12 @@
 
     python benchmarks/fairness.py [--clients 'client,httpx*'] [--loops asyncio,uvloop] [--defaults]
 
-Each client may have 20 connections in all, or its own default. It makes 200 requests to a host that takes 0.5 s for
-each. 0.1 s later it makes one request to another host, which answers at once; then ten more, one
-after the other. A client that keeps to its limit, and gives the slow host all of it, cannot answer
-the one before 0.4 s have passed, when the first connections are free; a pool with one queue for all
-requests takes 5 s. The script prints one table, as Markdown; a cell is ``asyncio / uvloop``.
-"""
+Each client may have 20 connections in all, or its own default. It makes 200 requests to a host that
+takes 0.5 s for each. 0.1 s later it makes one request to another host, which answers at once; then
+ten more, one after the other. A client that keeps to its limit, and gives the slow host all of it,
+cannot answer the one before 0.4 s have passed, when the first connections are free; a pool with one
+queue for all requests takes 5 s. The script prints one table, as Markdown; a cell is ``asyncio /
+uvloop``."""
 
 from __future__ import annotations
 

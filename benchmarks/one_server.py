@@ -1,11 +1,12 @@
-"""How long do 200 requests at once to one server take, that needs 0.1 s for each? With the defaults.
+"""How long do 200 requests at once to a server take that needs 0.1 s for each? With the defaults.
 
     python benchmarks/one_server.py [--clients 'client,httpx*'] [--loops asyncio,uvloop]
 
 Each client has as many connections as it has by default, and each is new: so a service begins.
 Then come 200 more at once, on the connections that are there. With *n* connections no client can
 be done before 0.1 s times 200 / *n*, rounded up. The script prints one table, as Markdown; a cell
-is ``asyncio / uvloop``. fairness.py asks the opposite question: what a slow server leaves to others.
+is ``asyncio / uvloop``. fairness.py asks the opposite question: what a slow server leaves to
+others.
 """
 
 from __future__ import annotations
