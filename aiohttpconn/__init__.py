@@ -17,6 +17,7 @@ from .net.dial import dial
 from .net.loops import new_event_loop, run
 from .net.resolver import Resolver
 from .net.timeouts import Timeout
+from .net.tls import HAS_TLS as _HAS_TLS
 from .net.tls import TLSInfo
 from .protocol import HTTP1Protocol
 from .response import HTTPResponse, Timings
@@ -134,3 +135,8 @@ __all__ = [
     "run",
     *_exceptions.__all__,
 ]
+
+if not _TYPE_CHECKING and not _HAS_TLS:
+    # In http.client, too, the name is missing from a Python without ssl.
+    del HTTPSConnection
+    del __all__[__all__.index("HTTPSConnection")]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import sys
 from collections.abc import Container, Mapping
 from http.client import HTTP_PORT, HTTPS_PORT
@@ -45,6 +44,7 @@ from .upload import prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:
     import os
+    import ssl
 
     from .net.destination import Destination
     from .net.tls import FingerprintLike

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,8 @@ from .response import HTTPResponse, make_message
 from .upload import CONTINUE_TIMEOUT
 
 if TYPE_CHECKING:
+    import ssl
+
     from .net.tunnel import Tunnel
     from .opening import Dialer
     from .types import OnInformational, SocketOption

@@ -59,7 +59,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from http.client import (
     BadStatusLine,
     CannotSendHeader,
@@ -76,7 +75,21 @@ from http.client import (
     UnknownProtocol,
     UnknownTransferEncoding,
 )
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+try:
+    from ssl import SSLCertVerificationError
+    from ssl import SSLError as SSLError
+except ImportError:
+    # A Python without ssl has everything but https. These stand for bases that nobody can catch.
+    if not TYPE_CHECKING:
+
+        class SSLError(OSError):
+            """Stands for ``ssl.SSLError``."""
+
+        class SSLCertVerificationError(SSLError, ValueError):
+            """Stands for ``ssl.SSLCertVerificationError``."""
+
 
 __all__ = [
     "BadStatusLine",
@@ -267,11 +280,11 @@ class ConnectionVetoed(ConnectError, PermissionError):
     """``on_connect`` refused every address that the host's name led to."""
 
 
-class TLSError(ConnectError, ssl.SSLError):
+class TLSError(ConnectError, SSLError):
     """The TLS handshake failed."""
 
 
-class CertificateError(TLSError, ssl.SSLCertVerificationError):
+class CertificateError(TLSError, SSLCertVerificationError):
     """The peer's certificate, or its host name, could not be verified."""
 
 

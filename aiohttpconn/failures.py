@@ -5,7 +5,6 @@ Pure functions; their callers read the clock. Layer: above response, below proto
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING, TypeVar
 
 from .exceptions import (
@@ -15,6 +14,7 @@ from .exceptions import (
     ReadTimeout,
     RemoteDisconnected,
     RequestTimeout,
+    SSLError,
     TLSError,
     TotalTimeout,
     UnknownProtocol,
@@ -59,7 +59,7 @@ def no_response(exc: Exception | None, received: bytes | bytearray, interim: int
 
 
 def _without_head(exc: Exception | None, received: bytes | bytearray) -> BaseException:
-    if isinstance(exc, ssl.SSLError):
+    if isinstance(exc, SSLError):
         return TLSError(f"the TLS connection failed: {exc}")
     if exc is not None:
         return ConnectionResetError(f"connection lost before a response: {exc}")

@@ -10,13 +10,18 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ..net.tls import HAS_TLS, NO_TLS
+
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``python -m aiohttpconn`` with the arguments *argv*; return its exit code."""
     try:
-        if argv[:1] == ["demo"]:
+        if argv[:1] == ["demo"] and not HAS_TLS:
+            print(f"The demo needs https. {NO_TLS}", file=sys.stderr)
+            code = 1
+        elif argv[:1] == ["demo"]:
             from .demo import main as show
 
             code = show(argv[1:])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
@@ -37,7 +36,7 @@ from ..client.redirects import REDIRECTS, redirect_target, strip_body, strip_sec
 from ..connection import connection_to
 from ..http11.semantics import BODY_METHODS
 from ..net.threads import DaemonThreads
-from ..net.tls import default_context
+from ..net.tls import HAS_TLS, NO_TLS, default_context
 from ..pool.pool import forwards
 from ..pool.routes import ConnectionFactory, OriginDialer, Route
 from ..urls import PORTS, join_location, split_url
@@ -54,6 +53,8 @@ from .output import Notes, Output
 from .urls import basic_of, check_scheme
 
 if TYPE_CHECKING:
+    import ssl
+
     from ..client.redirects import Redirect
     from ..net.resolver import Resolves
 
@@ -197,7 +198,11 @@ class _Transfer:
         )
 
     async def _context(self) -> ssl.SSLContext:
+        if not HAS_TLS:
+            raise Failed(UNSUPPORTED_PROTOCOL, f"https is not possible. {NO_TLS}")
         if self._options.insecure:
+            import ssl
+
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -351,7 +356,7 @@ class _Dialer(OriginDialer):
             note(f"tunnel to {tunnel.host}, port {tunnel.port}: {reply.status} {reply.reason}")
         ssl_object = transport.get_extra_info("ssl_object")
         if ssl_object is not None:
-            verified = ssl_object.context.verify_mode == ssl.CERT_REQUIRED
+            verified = ssl_object.context.verify_mode.name == "CERT_REQUIRED"
             cipher = (ssl_object.cipher() or ("no cipher",))[0]
             note(
                 f"{ssl_object.version()}, {cipher}, certificate "

@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import re
-import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -258,6 +257,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _tls() -> str:
+    try:
+        from ssl import OPENSSL_VERSION
+    except ImportError:
+        return "no TLS"
+    return OPENSSL_VERSION
+
+
 def _versions() -> str:
     try:
         from uvloop._version import __version__ as version
@@ -266,7 +273,7 @@ def _versions() -> str:
     except ImportError:
         loop = "uvloop not installed"
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"aiohttpconn {__version__} ({python}, {ssl.OPENSSL_VERSION}, {loop})"
+    return f"aiohttpconn {__version__} ({python}, {_tls()}, {loop})"
 
 
 def _url(text: str) -> SplitURL:

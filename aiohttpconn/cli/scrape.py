@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gzip
-import ssl
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from ..client.client import Client
 from ..response import Timings
 
 if TYPE_CHECKING:
+    import ssl
+
     from ..client.response import Response
 
 __all__ = ["ScrapeError", "page", "scrape"]

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -33,6 +32,8 @@ from .sockets import connect_first, connect_unix
 from .tls import check_fingerprint, handshake_error, read_fingerprint, tls_name
 
 if TYPE_CHECKING:
+    import ssl
+
     from .tunnel import Handshake, Tunnel, TunnelReply
 
 __all__ = ["dial"]

@@ -31,13 +31,16 @@ the same thread. The hot path knows nothing about it. Layer: net.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Any, TypeAlias, cast
+
+with suppress(ImportError):  # nothing here runs in a Python without it
+    import ssl
 
 __all__ = ["drop_session", "keep_session", "resuming"]
 

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import threading
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from ..exceptions import CertificateError, TLSError
 
+try:
+    import ssl
+except ImportError:
+    HAS_TLS = False
+else:
+    HAS_TLS = True
+
 __all__ = [
+    "HAS_TLS",
+    "NO_TLS",
     "FingerprintLike",
     "TLSInfo",
     "TLSSocket",
@@ -59,6 +67,8 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 _WRONG_NAME = frozenset({62, 64})
 
+NO_TLS = "This Python has no ssl module."
+
 HINT_PRIVATE_CA = (
     "If the server's certificate comes from a private CA, pass its file as cafile=, "
     "or an ssl.SSLContext that trusts it as context="
@@ -73,8 +83,11 @@ async def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.S
     files with the names that OpenSSL looks for (``openssl rehash``). A context is
     made once per file, in a thread, and shared by all event loops; a file that changes later
     is not read again. Once made, it is returned without suspending. Raises ``OSError`` that
-    names the file if it cannot be read, and ``TLSError`` if it holds no certificate.
+    names the file if it cannot be read, and ``TLSError`` if it holds no certificate, or if this
+    Python has no ``ssl``.
     """
+    if not HAS_TLS:
+        raise TLSError("https is not possible", hint=NO_TLS)
     key = None if cafile is None else os.fspath(cafile)
     context = _contexts.get(key)
     if context is not None:

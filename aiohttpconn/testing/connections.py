@@ -11,10 +11,12 @@ import asyncio
 import contextlib
 import re
 import socket
-import ssl
 import struct
 
 from .peers import Peer, find_peer, unread_bytes
+
+with contextlib.suppress(ImportError):  # a Python without it: no server does TLS
+    import ssl
 
 __all__ = ["CHUNKED", "ClientGone", "Connection", "shown"]
 
@@ -72,9 +74,9 @@ class Connection:
         self._ended = asyncio.Event()
         self._peer: Peer | None = None
         self._peer_sought = False
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
         if context is not None:
+            self._incoming = ssl.MemoryBIO()
+            self._outgoing = ssl.MemoryBIO()
             self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     # Reading

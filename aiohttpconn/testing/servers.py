@@ -21,13 +21,15 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from .connections import ClientGone, Connection
 from .steps import Step
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Script", "ScriptedServer", "refusing_address"]
 
