@@ -280,15 +280,17 @@ async def test_leaving_a_stream_ends_it_at_once(wire, kind, way):
                 assert (await client.get(server.url)).content == b"hi"
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("wire", ENDLESS.values(), ids=ENDLESS)
-async def test_a_cancelled_iteration_ends_its_stream(wire):
+async def test_a_cancelled_iteration_ends_its_stream(certificates, wire, tls):
     async def leave(server, client) -> None:
         async with client.stream("GET", server.url) as response:
             async for _ in response.iter_bytes():
                 pass
 
-    async with ScriptedServer([expect(), send(wire), read_all()]) as server:
-        async with Client(limit=1, trust_env=False) as client:
+    keywords = {"tls": certificates.server} if tls else {}
+    async with ScriptedServer([expect(), send(wire), read_all()], **keywords) as server:
+        async with Client(limit=1, trust_env=False, context=certificates.client) as client:
             with Clock():
                 task = asyncio.ensure_future(leave(server, client))
                 await received(server, 1)
