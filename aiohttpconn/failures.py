@@ -37,6 +37,7 @@ _TEXTS: dict[type[BaseException], str] = {
     UnknownProtocol: "unknown protocol: %s",
 }
 
+# A status line of which the end completes the beginning of any other.
 _STATUS_LINE = b"HTTP/1.1 200 OK"
 
 _EXPIRED: dict[str, tuple[type[RequestTimeout], str]] = {
@@ -71,7 +72,7 @@ def _without_head(exc: Exception | None, received: bytes | bytearray) -> BaseExc
         try:
             check_status_line(start + _STATUS_LINE[len(start) :] + b"\n")
         except (BadStatusLine, UnknownProtocol):
-            # No beginning of a status line either.
+            # It is no beginning of a status line; as a whole line it tells what it is.
             try:
                 check_status_line(got + b"\n")
             except (BadStatusLine, UnknownProtocol) as bad:

@@ -414,28 +414,33 @@ async def test_no_whole_head_in_time(kind, part):
                 await server.conns[0].wait_ended()
 
 
+@contextlib.asynccontextmanager
+async def two_on_one_connection(server):
+    """Yield the clock and the tasks of two requests, sent on the same connection."""
+    with FakeTime() as clock:
+        async with ConnectionPool(timeout=HEAD_LIMITS, pipelining=2, limit=1) as pool:
+            tasks = [asyncio.ensure_future(pool.request("GET", server.url)) for _ in range(2)]
+            await until(lambda: server.conns and len(server.conns[0].heads) == 2)
+            yield clock, *tasks
+
+
 async def test_on_a_shared_connection_the_wait_for_a_head_begins_at_its_turn():
     go, end = asyncio.Event(), asyncio.Event()
     steps = [expect(), expect(), wait(go), send(OK[:-1]), wait(end), send(b"i"), read_all()]
     async with ScriptedServer(steps) as server:
-        with FakeTime() as clock:
-            async with ConnectionPool(timeout=HEAD_LIMITS, pipelining=2, limit=1) as pool:
-                first, second = (
-                    asyncio.ensure_future(pool.request("GET", server.url)) for _ in range(2)
-                )
-                await until(lambda: server.conns and len(server.conns[0].heads) == 2)
-                clock.advance(119)
-                go.set()
-                response = await first
-                clock.advance(5)
-                end.set()
-                assert await response.read() == b"hi"
-                clock.advance(119)
-                await turns()
-                assert not second.done()
-                clock.advance(2)
-                with pytest.raises(HeadTimeout, match="no response within 120 s"):
-                    await second
+        async with two_on_one_connection(server) as (clock, first, second):
+            clock.advance(119)
+            go.set()
+            response = await first
+            clock.advance(5)
+            end.set()
+            assert await response.read() == b"hi"
+            clock.advance(119)
+            await turns()
+            assert not second.done()
+            clock.advance(2)
+            with pytest.raises(HeadTimeout, match="no response within 120 s"):
+                await second
 
 
 async def test_a_body_that_nobody_reads_holds_up_the_others_for_the_read_limit_only():
@@ -443,18 +448,13 @@ async def test_a_body_that_nobody_reads_holds_up_the_others_for_the_read_limit_o
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     steps = [expect(), expect(), wait(go), send(head), read_all()]
     async with ScriptedServer(steps, [expect(), send(OK)]) as server:
-        with FakeTime() as clock:
-            async with ConnectionPool(timeout=HEAD_LIMITS, pipelining=2, limit=1) as pool:
-                first, second = (
-                    asyncio.ensure_future(pool.request("GET", server.url)) for _ in range(2)
-                )
-                await until(lambda: server.conns and len(server.conns[0].heads) == 2)
-                clock.advance(119)
-                go.set()
-                response = await first
-                clock.advance(11)
-                assert await (await second).read() == b"hi"
-                response.close()
+        async with two_on_one_connection(server) as (clock, first, second):
+            clock.advance(119)
+            go.set()
+            response = await first
+            clock.advance(11)
+            assert await (await second).read() == b"hi"
+            response.close()
 
 
 async def test_a_body_stops_coming(scripted):
