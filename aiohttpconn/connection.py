@@ -18,10 +18,11 @@ import sys
 from collections.abc import Container, Mapping
 from http.client import HTTP_PORT, HTTPS_PORT
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from .arguments import CONTEXT, NAME, PATH, Checks, check_arguments
 from .body import SMALL_BODY, Body, make_body
-from .endpoint import Endpoint
+from .endpoint import ConnectionOptions, Endpoint
 from .exceptions import (
     BodyLengthError,
     CannotSendHeader,
@@ -594,6 +595,9 @@ class HTTPConnection(Endpoint):
         return kept, left
 
 
+_CHECKS: Checks = {"context": CONTEXT, "server_hostname": NAME, "cafile": PATH}
+
+
 class HTTPSConnection(HTTPConnection):
     """A connection to an HTTPS server. Mirrors ``http.client.HTTPSConnection`` of Python 3.12.
 
@@ -620,8 +624,9 @@ class HTTPSConnection(HTTPConnection):
         server_hostname: str | None = None,
         cafile: str | os.PathLike[str] | None = None,
         fingerprint: FingerprintLike | None = None,
-        **options: Any,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
+        check_arguments(_CHECKS, locals())
         super().__init__(host, port, **options)
         if context is not None and cafile is not None:
             raise ValueError("cafile= makes a context: give it, or context=, not both")

@@ -13,8 +13,24 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http.client import HTTP_PORT, HTTPMessage
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+from .arguments import (
+    CALLABLE,
+    CONTEXT,
+    FLAG,
+    FUNCTION,
+    PORT,
+    SOCKET_OPTIONS,
+    SOURCE_ADDRESS,
+    TEXT,
+    UDS,
+    Checks,
+    check_arguments,
+    count,
+    instance,
+    number,
+)
 from .body import BLOCKSIZE
 from .exceptions import TunnelError
 from .exchange import HIGH_WATER
@@ -37,12 +53,50 @@ if TYPE_CHECKING:
     from .opening import Dialer
     from .types import OnInformational, SocketOption
 
-__all__ = ["Endpoint"]
+__all__ = ["ConnectionOptions", "Endpoint"]
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
 
 logger = logging.getLogger("aiohttpconn")
+
+
+_CHECKS: Checks = {
+    "host": TEXT,
+    "port": PORT,
+    "source_address": SOURCE_ADDRESS,
+    "blocksize": count(1, "byte"),
+    "strict": FLAG,
+    "max_response_headers": count(0, "fields", none=True),
+    "limits": instance(Limits, "a Limits"),
+    "uds": UDS,
+    "socket_options": SOCKET_OPTIONS,
+    "dialer": CALLABLE,
+    "high_water": count(1, "byte"),
+    "continue_timeout": number("seconds", least=0),
+    "on_informational": FUNCTION,
+    "proxy_context": CONTEXT,
+    "resume_tls": FLAG,
+}
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """Arguments of ``HTTPConnection`` that ``HTTPSConnection`` passes on."""
+
+    timeout: float | Timeout | None
+    source_address: tuple[str, int] | None
+    blocksize: int
+    strict: bool
+    max_response_headers: int | None
+    limits: Limits
+    uds: str | bytes | None
+    socket_options: Sequence[SocketOption]
+    dialer: Dialer[HTTP1Protocol]
+    high_water: int
+    continue_timeout: float
+    on_informational: OnInformational | None
+    proxy_context: ssl.SSLContext | None
+    resume_tls: bool
 
 
 class Endpoint:
@@ -115,13 +169,12 @@ class Endpoint:
                 f"timeout must be seconds, a Timeout or None, got {timeout}: if that is strict, "
                 f"which came third in Python 2, write strict={timeout}"
             )
+        check_arguments(_CHECKS, locals())
         # Configuration
         self.host, self.port = self._get_hostport(host, port)
         self._timeout = Timeout.of(timeout)
         self._timeout_given = timeout
         self.source_address = source_address
-        if blocksize < 1:
-            raise ValueError(f"blocksize must be 1 byte or more, got {blocksize}")
         self.blocksize = blocksize
         self.strict = strict
         self.max_response_headers = max_response_headers

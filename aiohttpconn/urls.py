@@ -30,6 +30,7 @@ __all__ = [
     "encode_param",
     "join_base",
     "join_location",
+    "param_pairs",
     "split_url",
 ]
 
@@ -398,13 +399,8 @@ def _without_dots(path: str) -> str:
 
 def add_params(url: str, params: ParamsLike) -> str:
     """Return *url* with *params* added to its query, form-encoded."""
-    items: Any = params
-    if isinstance(items, (str, bytes)):
-        raise TypeError(f"params must be a mapping or pairs, not {type(items).__name__}: {items!r}")
-    if isinstance(items, Mapping):
-        items = items.items()
     pairs: list[tuple[str, str | bytes]] = []
-    for name, value in items:
+    for name, value in param_pairs(params):
         values = value if isinstance(value, (list, tuple)) else (value,)
         pairs += [(name, encode_param(name, each)) for each in values if each is not None]
     if not pairs:
@@ -412,6 +408,20 @@ def add_params(url: str, params: ParamsLike) -> str:
     url, hash_sign, fragment = url.partition("#")
     joint = "?" if "?" not in url else "" if url.endswith(("?", "&")) else "&"
     return f"{url}{joint}{urlencode(pairs)}{hash_sign}{fragment}"
+
+
+def param_pairs(params: ParamsLike) -> list[tuple[str, Any]]:
+    """Return *params* as a list of pairs; raise ``TypeError`` if they are none."""
+    items: Any = params
+    if isinstance(items, (str, bytes)):
+        raise TypeError(
+            f"params must be a mapping or pairs, not {items!r:.200}: an encoded query goes into "
+            "the URL"
+        )
+    try:
+        return list(items.items()) if hasattr(items, "items") else [(name, v) for name, v in items]
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"params must be a mapping or pairs, got {items!r:.200}") from exc
 
 
 def encode_param(name: str, value: Any) -> str | bytes:

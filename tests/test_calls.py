@@ -1316,21 +1316,6 @@ async def test_a_cancel_is_not_lost_where_total_ends_a_hook(hook, client):
 # ------------------------------------------------------------------------------ options
 
 REFUSED: list[tuple[str, Any, type[Exception], str]] = [
-    ("retry", 3, TypeError, "retry must be None or a Retry, not int"),
-    ("retry", True, TypeError, "retry must be None or a Retry, not bool"),
-    ("max_redirects", "3", TypeError, "max_redirects must be an int, 0 or more, not str"),
-    ("max_redirects", None, TypeError, "max_redirects must be an int, 0 or more, not NoneType"),
-    ("max_redirects", True, TypeError, "max_redirects must be an int, 0 or more, not bool"),
-    ("max_redirects", -1, ValueError, "max_redirects must be an int, 0 or more, got -1"),
-    ("max_body", "1", TypeError, "max_body must be None or an int, 0 bytes or more, not str"),
-    ("max_body", 1e6, TypeError, "max_body must be None or an int, 0 bytes or more, not float"),
-    ("max_body", -1, ValueError, "max_body must be None or an int, 0 bytes or more, got -1"),
-    ("max_ratio", "9", TypeError, "max_ratio must be None or a number, not str"),
-    ("max_ratio", True, TypeError, "max_ratio must be None or a number, not bool"),
-    ("max_ratio", 0, ValueError, "max_ratio must be above 0, got 0"),
-    ("max_ratio", float("nan"), ValueError, "max_ratio must be above 0, got nan"),
-    ("on_request", "f", TypeError, "on_request must be None or a callable, not str"),
-    ("on_response", 1, TypeError, "on_response must be None or a callable, not int"),
     ("headers", "x", TypeError, "headers must be a mapping or pairs, not str"),
     ("headers", b"A: b", TypeError, "headers must be a mapping or pairs, not bytes"),
     ("headers", 5, TypeError, "headers must be a mapping or pairs, not int"),

@@ -783,13 +783,6 @@ async def test_its_limits_are_for_the_head_of_a_response():
             await client.get(f"{server.url}fields/5")
 
 
-@pytest.mark.parametrize("name", ["verify", "max_connections", "proxies", "http2", "transport"])
-def test_an_argument_that_there_is_not_is_named(name):
-    with pytest.raises(TypeError) as caught:
-        Client(**{name: 1})
-    assert str(caught.value) == f"Client() has no argument {name}: see help(Client)"
-
-
 async def test_an_option_that_there_is_not_is_named(client):
     for made in (
         lambda: client.get("http://h/", allow_redirects=False),

@@ -334,7 +334,7 @@ async def test_json_may_be_read_by_another_function():
         with pytest.raises(KeyError) as caught:
             (await client.get(url)).json()
         assert caught.value.__notes__ == [f"GET {url}: 200, no Content-Type, b'[]'"]
-    with pytest.raises(TypeError, match=r"^json_loads must be None or a callable, not str$"):
+    with pytest.raises(TypeError, match=r"^json_loads must be a callable, or None, not str$"):
         Client(json_loads="orjson")
 
 
@@ -1393,12 +1393,8 @@ def test_a_response_made_by_hand_answers_its_request():
 @pytest.mark.parametrize(
     ("arguments", "options", "error"),
     [
-        (("200",), {}, "TypeError: status must be an int, not str"),
-        ((True,), {}, "TypeError: status must be an int, not bool"),
-        ((99,), {}, "ValueError: status must be from 100 to 999, got 99"),
         ((200,), {"reason": "a\r\nb"}, "ValueError: a reason has no control character"),
         ((200,), {"content": "é"}, "TypeError: content must be bytes, not str: text= takes a str"),
-        ((200,), {"text": b"x"}, "TypeError: text must be a str, not bytes"),
         ((200,), {"text": "a", "json": None}, "TypeError: a response has one body"),
         ((200,), {"headers": 3}, "TypeError: headers must be a mapping or pairs"),
         ((200,), {"headers": {"a": "b\n"}}, "ValueError: Invalid header value"),

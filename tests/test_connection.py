@@ -1200,12 +1200,6 @@ async def test_connection_close_of_the_callers_ends_the_connection_in_any_field(
             await response.read()
 
 
-@pytest.mark.parametrize("blocksize", [0, -1])
-def test_a_blocksize_below_one_byte_is_refused(blocksize):
-    with pytest.raises(ValueError, match=f"blocksize must be 1 byte or more, got {blocksize}"):
-        HTTPConnection("example.org", blocksize=blocksize)
-
-
 async def test_what_is_checked_of_a_header_is_what_is_sent():
     """A subclass of str may format itself as another text: an Enum's member as its name."""
 

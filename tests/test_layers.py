@@ -19,6 +19,7 @@ ORDER = [
     "version",
     "exceptions",
     "types",
+    "arguments",
     # The wire
     "http11",
     "http11.limits",
@@ -70,6 +71,7 @@ ORDER = [
     "pool.connections",
     "pool.requests",
     "pool.stats",
+    "pool.options",
     "pool.pool",
     # What programs ask for
     "client",
@@ -89,6 +91,7 @@ ORDER = [
     "client.content.multipart",
     "client.content.encode",
     "client.request",
+    "client.hints",
     "client.content.labels",
     "client.content.charsets",
     "client.content.text",
@@ -105,6 +108,7 @@ ORDER = [
     "client.notable",
     "client.calls",
     "client.plain",
+    "client.configured",
     "client.fetch_many",
     "client.destination",
     "client.download",
@@ -207,7 +211,6 @@ LONGEST = 760
 """Lines of a module at most."""
 
 ONE_SUBJECT = {
-    "client.client": "the client's interface, its arguments, and the path of its plain requests",
     "client.response": "one response as callers see it: its head, its facts, its body",
     "connection": "http.client's states, one method for each of its names",
     "pool.connections": "making, checking, leasing, keeping and closing the pool's connections",

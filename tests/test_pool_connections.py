@@ -286,30 +286,6 @@ async def test_a_field_with_another_name_is_no_hint():
         assert server.connections == 1
 
 
-# ---------------------------------------------------------------------------- arguments
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"limit": 0}, "limit must be 1 or more, or None, got 0"),
-        ({"limit_per_host": -1}, "limit_per_host must be 1 or more, or None, got -1"),
-        ({"max_idle": -1}, "max_idle must be 0 or more, or None, got -1"),
-        ({"max_requests": 0}, "max_requests must be 1 or more, or None, got 0"),
-        ({"max_age": -1}, "max_age must be 0 or more, or None, got -1"),
-        ({"max_age": float("nan")}, "max_age must be 0 or more, or None, got nan"),
-        ({"keepalive_timeout": -1}, "keepalive_timeout must be 0 or more, or None, got -1"),
-        ({"pipelining": 0}, "pipelining must be 1 exchange or more, got 0"),
-        ({"min_interval": -1}, "min_interval must be 0 seconds or more, got -1"),
-        ({"rate": "x"}, 'rate must be like "10/s", "100/m", "1000/h" or "5/2s", got \'x\''),
-    ],
-)
-def test_settings_that_cannot_be(options, text):
-    with pytest.raises(ValueError, match="must be") as info:
-        ConnectionPool(**options)
-    assert str(info.value) == text
-
-
 # ------------------------------------------------------------------------------ closing
 
 

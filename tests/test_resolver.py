@@ -478,20 +478,6 @@ async def test_a_ttl_too_short_to_count_keeps_nothing(lookups, clock):
     assert not resolver._cache
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"ttl": -1}, "ttl must be at least 0 seconds, got -1"),
-        ({"ttl": float("nan")}, "ttl must be at least 0 seconds, got nan"),
-        ({"max_entries": 0}, "max_entries must be at least 1, got 0"),
-        ({"threads": 0}, "threads must be at least 1, got 0"),
-    ],
-)
-def test_arguments_that_cannot_be(arguments, text):
-    with pytest.raises(ValueError, match=rf"^{text}$"):
-        Resolver(**arguments)
-
-
 # Asking again
 
 

@@ -45,27 +45,6 @@ def test_a_number_holds_per_operation_and_none_never_ends():
     assert Timeout.of(limits) is limits
 
 
-@pytest.mark.parametrize("name", ["total", "connect", "read", "write", "pool", "head"])
-@pytest.mark.parametrize("value", [0, -1, 0.0, float("nan")])
-def test_a_limit_that_is_not_above_zero_is_refused(name, value):
-    with pytest.raises(ValueError, match="above 0") as info:
-        Timeout(**{name: value})
-    assert str(info.value) == f"Timeout({name}=...) must be above 0 seconds, got {value!r}"
-
-
-@pytest.mark.parametrize("value", ["5", True, [1]])
-def test_a_limit_that_is_no_number_is_refused(value):
-    with pytest.raises(TypeError) as info:
-        Timeout(read=value)
-    assert str(info.value) == f"Timeout(read=...) must be seconds or None, got {value!r}"
-
-
-@pytest.mark.parametrize("timeout", [0, -1])
-def test_a_connection_refuses_such_a_limit_when_it_is_made(timeout):
-    with pytest.raises(ValueError, match="must be above 0 seconds"):
-        HTTPConnection("a.test", timeout=timeout)
-
-
 # Watchdog, with a clock that the test owns -----------------------------------------------------
 
 

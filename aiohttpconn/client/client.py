@@ -11,45 +11,43 @@ import os
 from asyncio import get_running_loop
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from copy import copy
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from ..exceptions import InvalidURL, StatusError, redact
+from ..arguments import ANY_PATH, FLAG, FUNCTION, TEXT, Checks, check_arguments
+from ..exceptions import StatusError, redact
 from ..http11.limits import Limits
 from ..http11.semantics import BODILESS_METHODS, BODY_METHODS
-from ..net.timeouts import Timeout
 from ..net.tls import trusted_file
 from ..pool.pool import ConnectionPool, PoolOptions
 from ..pool.requests import exchange, exchange_shared
 from ..proxies import ProxyRules, from_environment
 from ..types import UNSET, Unset
-from ..urls import split_url
-from ..version import __version__
 from .auth.schemes import as_auth
 from .calls import Call
+from .configured import ClientFields, Configured, split_base
 from .content.charsets import DEFAULT_ENCODING
 from .content.decoding import MAX_RATIO
 from .cookies.given import store_of
-from .fields import Fields
-from .plain import PlainRequests, match_target
+from .hints import OF_CLIENT, name_unknown
+from .plain import match_target
 from .response import Response, keep_error_body, received
 from .retries import RetryBudget
 from .settings import (
     DEFAULT_TIMEOUT,
+    SETTING_CHECKS,
     ClientState,
     Settings,
     as_pairs,
     as_timeout,
     check_options,
-    default_coding,
-    merge_params,
 )
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
+    from ..net.timeouts import Timeout
     from ..net.tls import FingerprintLike
     from ..pool.stats import PoolStats
     from ..proxies import ProxiesLike
@@ -69,11 +67,16 @@ CLIENT_LIMITS = Limits(max_fields=1000, max_line=256 * 1024, max_head_bytes=256 
 """Limits of a client's response heads: some sites send hundreds of fields."""
 
 
-class Client:
+_CHECKS: Checks = {**SETTING_CHECKS, "base_url": TEXT, "trust_env": FLAG}
+_DOWNLOAD_CHECKS: Checks = {"path": ANY_PATH, "resume": FLAG, "progress": FUNCTION}
+
+
+class Client(Configured):
     """An HTTP client: follows redirects, keeps cookies, decodes bodies, reuses connections.
 
-    All of it within limits. A client belongs to the event loop in which it is first used. Close
-    it: ``async with``, or ``close()``.
+    All of it within limits. The arguments that are about requests are attributes, too, which may be
+    assigned: ``client.headers["X-A"] = "1"``, ``client.timeout = 5``. A client belongs to the event
+    loop in which it is first used. Close it: ``async with``, or ``close()``.
 
     Arguments, all by keyword; a request takes each one that is about requests, too:
         base_url: the URL below which URLs without a scheme lie.
@@ -110,6 +113,8 @@ class Client:
             resolver and others: as ``ConnectionPool`` has them.
     """
 
+    __slots__ = ("__weakref__", "_connections", "_pool")
+
     def __init__(
         self,
         *,
@@ -141,14 +146,10 @@ class Client:
     ) -> None:
         if unknown := pool.keys() - PoolOptions.__annotations__.keys():
             raise TypeError(
-                f"Client() has no argument {', '.join(sorted(unknown))}: see help(Client)"
+                f"Client() has no argument {name_unknown(unknown, OF_CLIENT)}: see help(Client)"
             )
-        base = split_url(base_url) if base_url else None
-        if base is not None and ("?" in base_url or "#" in base_url):
-            raise InvalidURL(
-                f"base_url must have neither a query nor a fragment, got {redact(base_url)!r}: "
-                "params= are sent with every request"
-            )
+        check_arguments(_CHECKS, locals())
+        base = split_base(base_url)
         environ = os.environ if trust_env else {}
         rules = from_environment(environ) if isinstance(proxy, Unset) else ProxyRules.of(proxy)
         settings = Settings(
@@ -176,16 +177,11 @@ class Client:
         self._pool = ConnectionPool(**pool)
         self._connections = self._pool._connections
         self._connections.factory.trusted = trusted_file(environ)
-        fields = Fields({"Accept-Encoding": default_coding(decompress)})
-        fields["Accept"] = "*/*"
-        fields["User-Agent"] = f"aiohttpconn/{__version__}"
-        if headers:
-            fields.override(headers)
         self._prepare(
             ClientState(
                 connections=self._connections,
                 settings=settings,
-                fields=fields,
+                fields=ClientFields(headers or (), decompress),
                 base_url=base_url.rstrip("/"),
                 params=as_pairs(params),
                 cookies=store_of(cookies, base),
@@ -193,33 +189,6 @@ class Client:
                 pipelining=pool.get("pipelining", 1),
             )
         )
-
-    def _prepare(self, state: ClientState) -> None:
-        self._state = state
-        self._plain = PlainRequests(state)
-
-    def _derived(self, options: RequestOptions) -> Client:
-        """Return a client on the same pool that makes each request with *options*.
-
-        The options are merged once, not for each request. The derived client need not be closed.
-        *options* must not have a body or cookies.
-        """
-        state = self._state
-        settings = state.settings.changed(options)
-        made = copy(self)
-        old, new = state.settings.timeout, settings.timeout
-        # All requests on a shared connection have its limits.
-        shares = (old.read, old.write) == (new.read, new.write)
-        made._prepare(
-            replace(
-                state,
-                settings=settings,
-                pipelining=state.pipelining if shares else 1,
-                fields=state.fields_for(settings, options.get("headers")),
-                params=merge_params(state.params, options.get("params")),
-            )
-        )
-        return made
 
     def __repr__(self) -> str:
         base_url = self._state.base_url
@@ -386,17 +355,15 @@ class Client:
         from .fetch_many import FetchMany
 
         check_options(options)
-        client = self
-        if not isinstance(options.get("timeout"), Timeout):
-            # The requests wait for each other: that is no failure.
-            patience = replace(self._state.settings.timeout, pool=None)
-            client = self._derived({"timeout": patience})
+        timeout = options.get("timeout", replace(self.timeout, pool=None))
+        # The requests wait for each other: that is no failure.
+        options["timeout"] = as_timeout(timeout, None)
         own: Any = {
             name: options.pop(name)
             for name in ("target", "content", "json", "data", "files", "cookies")
             if name in options
         }
-        return FetchMany(client._derived(options), items, concurrency, ordered, own)
+        return FetchMany(self._derived(options), items, concurrency, ordered, own)
 
     async def download(
         self,
@@ -423,6 +390,7 @@ class Client:
         """
         from .download import download
 
+        check_arguments(_DOWNLOAD_CHECKS, locals())
         check_options(options)
         # An iterator can be read once, but each attempt is a request of its own.
         options["params"] = params = as_pairs(options.get("params"))

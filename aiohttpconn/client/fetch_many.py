@@ -15,6 +15,7 @@ from contextlib import suppress
 from inspect import isasyncgen
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, Unpack
 
+from ..arguments import FLAG, Checks, check_arguments, count
 from ..exceptions import PoolClosed
 
 if TYPE_CHECKING:
@@ -190,6 +191,9 @@ class _State:
                 task.cancel()
 
 
+_CHECKS: Checks = {"concurrency": count(1, "request"), "ordered": FLAG}
+
+
 class FetchMany(AsyncIterator[Fetched]):
     """The results of ``Client.fetch_many``: iterate over them, once.
 
@@ -206,10 +210,11 @@ class FetchMany(AsyncIterator[Fetched]):
         ordered: bool,
         options: RequestOptions,
     ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be 1 request or more, got {concurrency!r}")
+        check_arguments(_CHECKS, {"concurrency": concurrency, "ordered": ordered})
         if isinstance(items, (str, bytes)):
             raise TypeError("fetch_many takes an iterable of URLs, not one URL: put it into a list")
+        if not isinstance(items, (Iterable, AsyncIterable)):
+            raise TypeError(f"items must be an iterable of URLs, not {type(items).__name__}")
         self._state = _State(client, items, concurrency, ordered, options)
 
     def __aiter__(self) -> Self:

@@ -76,6 +76,8 @@ class PlainRequests:
     """
 
     __slots__ = (
+        "__weakref__",
+        "_stale",
         "_state",
         "base_url",
         "body_options",
@@ -108,6 +110,8 @@ class PlainRequests:
             or settings.on_response
             or settings.timeout.total is not None
         )
+        # Whether the client's fields have changed since they were encoded.
+        self._stale = False
         # Encoded header lines of a plain request; None if no request can be plain.
         self.fields = None if special else self._encode_fields((), None)
         # The same merged with a request's own fields; the key is those and the body's type.
@@ -191,8 +195,17 @@ class PlainRequests:
         header = self.cookies.header_for(url)
         return f"{fields}Cookie: {header}\r\n" if header else fields
 
+    def forget_fields(self) -> None:
+        """Encode the client's fields anew after the next request: they have changed."""
+        if self.fields is not None:
+            self.fields, self._stale = None, True
+            self.encoded_fields.clear()
+
     def remember_origin(self, url: str) -> None:
         """Make later requests to the origin of *url* plain; call it after a response."""
+        if self._stale:
+            self._stale = False
+            self.fields = self._encode_fields((), None)
         if self.fields is None:
             return
         if self.base_url and url.startswith("/"):

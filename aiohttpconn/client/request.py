@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..arguments import TEXT, Checks, check_arguments
 from ..urls import split_url
 from .fields import Fields
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from .content.encode import Content
 
 __all__ = ["Request"]
+
+
+_CHECKS: Checks = {"method": TEXT, "url": TEXT}
 
 
 class Request:
@@ -44,7 +48,11 @@ class Request:
         self._url = url
         self._target = target
         self._content = content
-        self.headers = headers if isinstance(headers, Fields) else Fields(headers)
+        if not isinstance(headers, Fields):
+            # A program's own request: the client's have fields.
+            check_arguments(_CHECKS, {"method": method, "url": url})
+            headers = Fields(headers)
+        self.headers = headers
 
     def __repr__(self) -> str:
         return f"<Request {self._method} {self._url}>"

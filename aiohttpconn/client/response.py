@@ -11,6 +11,7 @@ import asyncio
 from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import NAME, TEXT, Checks, check_arguments, count, instance, sequence
 from ..exceptions import (
     MAX_SHOWN,
     ContentDecodingError,
@@ -37,6 +38,7 @@ from .content.reading import (
 )
 from .content.text import BOM, TextDecoder
 from .fields import Fields
+from .hints import OF_RESPONSE
 from .made import facts_of, from_facts, make_content, make_raw
 from .request import Request
 
@@ -61,6 +63,16 @@ DEFAULTS = BodyOptions()
 
 MAX_LINE = 16 * 1024 * 1024
 """Default limit of ``iter_lines`` for a line, in characters: a server may never send its end."""
+
+
+_CHECKS: Checks = {
+    "status": count(100),
+    "text": NAME,
+    "reason": NAME,
+    "url": TEXT,
+    "request": instance(Request, "a Request", none=True),
+    "history": sequence("a sequence of responses"),
+}
 
 
 class Response:
@@ -130,6 +142,7 @@ class Response:
         request: Request | None = None,
         history: Sequence[Response] = (),
     ) -> None:
+        check_arguments(_CHECKS, locals())
         if request is None:
             request = Request("GET", url)
         body, kind = make_content(content, text, {} if json is UNSET else {"json": json})
@@ -167,6 +180,15 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response [{self._shown_status()}] {self._context()}>"
+
+    if not TYPE_CHECKING:  # a type checker is to report such names
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": here it is {OF_RESPONSE[name]}" if name in OF_RESPONSE else ""
+            kind = type(self).__name__
+            raise AttributeError(
+                f"{kind!r} object has no attribute {name!r}{hint}", name=name, obj=self
+            )
 
     def _shown_status(self) -> str:
         """Return status and reason for a text, the server's reason cut and escaped."""

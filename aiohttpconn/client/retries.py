@@ -10,6 +10,7 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from ..arguments import FLAG, Checks, check_arguments, collection, count, number
 from ..exceptions import (
     CertificateError,
     ConnectError,
@@ -50,21 +51,21 @@ class Retry:
     budget: float | None = 0.2
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"Retry(attempts=...) counts the first request, got {self.attempts!r}")
-        for name in ("statuses", "methods"):
-            given = getattr(self, name)
-            if isinstance(given, (str, int)):
-                raise TypeError(
-                    f"Retry({name}=...) must be a set or another collection, got {given!r}"
-                )
-        for name in ("backoff", "max_backoff", "max_retry_after"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f"Retry({name}=...) must be 0 seconds or more, got {getattr(self, name)!r}"
-                )
-        if self.budget is not None and not 0 <= self.budget <= 1:
-            raise ValueError(f"Retry(budget=...) must be from 0 to 1, got {self.budget!r}")
+        values = {name: getattr(self, name) for name in _CHECKS}
+        check_arguments(_CHECKS, values, "Retry({}=...)")
+
+
+_SECONDS = number("seconds", least=0)
+_CHECKS: Checks = {
+    "attempts": count(1, "request"),
+    "backoff": _SECONDS,
+    "max_backoff": _SECONDS,
+    "statuses": collection("a set or another collection of ints", int),
+    "methods": collection("a set or another collection of str", str),
+    "respect_retry_after": FLAG,
+    "max_retry_after": _SECONDS,
+    "budget": number("retries per request", least=0, most=1, none=True),
+}
 
 
 class RetryBudget:

@@ -6,16 +6,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from ..arguments import (
+    CONTEXT,
+    FLAG,
+    FUNCTION,
+    NAME,
+    Checks,
+    check_arguments,
+    choice,
+    count,
+    instance,
+    number,
+)
 from ..net.timeouts import Timeout
 from ..net.tls import read_fingerprint
 from ..pool.pool import forwards
 from ..pool.routes import Route
 from ..proxies import ProxyRules
+from ..urls import param_pairs
 from .auth.schemes import as_auth
 from .content.charsets import DEFAULT_ENCODING, check_default
 from .content.codecs import accept_encoding
 from .content.decoding import MAX_RATIO
 from .content.reading import BodyOptions
+from .hints import OF_REQUEST, name_unknown
 from .request import Request
 from .response import Response
 from .retries import Retry
@@ -38,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "SETTING_CHECKS",
     "ClientState",
     "OnRequest",
     "OnResponse",
@@ -121,28 +136,6 @@ class Settings:
     on_request: OnRequest | None = None
     on_response: OnResponse | None = None
 
-    def __post_init__(self) -> None:
-        if self.retry is not None and not isinstance(self.retry, Retry):
-            raise TypeError(f"retry must be None or a Retry, not {type(self.retry).__name__}")
-        _check_count("max_redirects", self.max_redirects, "an int, 0 or more")
-        if self.max_body is not None:
-            _check_count("max_body", self.max_body, "None or an int, 0 bytes or more")
-        read_fingerprint(self.fingerprint)
-        ratio = self.max_ratio
-        if ratio is not None:
-            if isinstance(ratio, bool) or not isinstance(ratio, (int, float)):
-                raise TypeError(f"max_ratio must be None or a number, not {type(ratio).__name__}")
-            if not ratio > 0:
-                raise ValueError(f"max_ratio must be above 0, got {ratio!r}")
-        if self.truncated not in ("error", "keep"):
-            raise ValueError(f"truncated must be 'error' or 'keep', got {self.truncated!r}")
-        if self.default_encoding is not DEFAULT_ENCODING:
-            check_default(self.default_encoding)
-        for name in ("json_dumps", "json_loads", "on_request", "on_response"):
-            hook = getattr(self, name)
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{name} must be None or a callable, not {type(hook).__name__}")
-
     @property
     def body_options(self) -> BodyOptions:
         """The settings that say how the body of a response is read."""
@@ -166,36 +159,40 @@ class Settings:
         return replace(self, **given) if given else self
 
 
-def _check_count(name: str, value: object, expected: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {expected}, not {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{name} must be {expected}, got {value}")
-
-
 _SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
 _KNOWN = frozenset(RequestOptions.__annotations__)
 
-# Names that requests, httpx and aiohttp use.
-_HINTS = {
-    "allow_redirects": "follow_redirects=",
-    "body": "content=",
-    "proxies": "proxy=",
-    "ssl": "context=",
-    "stream": "client.stream(...)",
-    "verify": "context=, or the client's cafile=",
+SETTING_CHECKS: Checks = {
+    "follow_redirects": FLAG,
+    "max_redirects": count(0),
+    "allow_downgrade": FLAG,
+    "decompress": FLAG,
+    "max_body": count(0, "bytes", none=True),
+    "max_ratio": number("bytes", above=0, none=True),
+    "retry": instance(Retry, "a Retry", none=True),
+    "server_hostname": NAME,
+    "fingerprint": lambda name, value: read_fingerprint(value),
+    "resend_stale": FLAG,
+    "on_request": FUNCTION,
+    "on_response": FUNCTION,
+    "truncated": choice("error", "keep"),
+    "default_encoding": lambda name, value: check_default(value),
+    "json_dumps": FUNCTION,
+    "json_loads": FUNCTION,
 }
+"""The other settings (timeout, auth, proxy, headers, ...) are checked by what reads them."""
+
+_OPTION_CHECKS: Checks = {**SETTING_CHECKS, "context": CONTEXT}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ``TypeError`` for unknown options."""
+    """Raise ``TypeError`` for unknown options, and as the checks do for wrong values."""
     if unknown := options.keys() - _KNOWN:
-        named = [
-            f"{name} (here: {_HINTS[name]})" if name in _HINTS else name for name in sorted(unknown)
-        ]
         raise TypeError(
-            f"unknown options: {', '.join(named)}; there are {', '.join(sorted(_KNOWN))}"
+            f"unknown options: {name_unknown(unknown, OF_REQUEST)}; there are "
+            f"{', '.join(sorted(_KNOWN))}"
         )
+    check_arguments(_OPTION_CHECKS, options, names=_OPTION_CHECKS.keys() & options.keys())
 
 
 def as_timeout(value: float | Timeout | None, pool: float | None = POOL_SECONDS) -> Timeout:
@@ -205,16 +202,12 @@ def as_timeout(value: float | Timeout | None, pool: float | None = POOL_SECONDS)
     """
     if isinstance(value, Timeout) or value is None:
         return Timeout.of(value)
-    return Timeout(connect=value, read=value, write=value, pool=pool)
+    return Timeout.each(value, pool)
 
 
 def as_pairs(params: ParamsLike | None) -> list[tuple[str, Any]]:
     """Return query parameters as a list of pairs, which can be read more than once."""
-    if isinstance(params, (str, bytes)):
-        raise TypeError(
-            f"params must be a mapping or pairs, not {params!r}: an encoded query goes into the URL"
-        )
-    return list(params.items() if isinstance(params, Mapping) else params or ())
+    return [] if params is None else param_pairs(params)
 
 
 def merge_params(params: list[tuple[str, Any]], own: ParamsLike | None) -> list[tuple[str, Any]]:

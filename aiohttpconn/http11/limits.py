@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..arguments import check_arguments, count
+
 __all__ = ["CHUNK_OVERHEAD_RATIO", "DEFAULT_LIMITS", "Limits"]
 
 MAX_FIELDS = 100
@@ -51,6 +53,13 @@ class Limits:
     max_trailers: int = MAX_TRAILERS
     max_chunk_line: int = MAX_CHUNK_LINE
     max_chunk_overhead: int = MAX_CHUNK_OVERHEAD
+
+    def __post_init__(self) -> None:
+        values = {name: getattr(self, name) for name in _CHECKS}
+        check_arguments(_CHECKS, values, "Limits({}=...)")
+
+
+_CHECKS = dict.fromkeys(Limits.__annotations__, count(0))
 
 
 DEFAULT_LIMITS = Limits()

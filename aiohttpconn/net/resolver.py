@@ -15,11 +15,12 @@ import re
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
+from ..arguments import Checks, check_arguments, count, mapping, number
 from ..exceptions import InvalidURL, ResolveError
 from ..http11.grammar import check_host
 from .threads import DaemonThreads
@@ -68,6 +69,14 @@ class Resolves(Protocol):
         ...
 
 
+_CHECKS: Checks = {
+    "ttl": number("seconds", least=0),
+    "max_entries": count(1, "name"),
+    "threads": count(1, "thread", none=True),
+    "static": mapping("a mapping of names to addresses", none=True),
+}
+
+
 class Resolver:
     """Resolve names with the system's ``getaddrinfo``.
 
@@ -91,12 +100,7 @@ class Resolver:
         threads: int | None = None,
         static: StaticLike | None = None,
     ) -> None:
-        if not ttl >= 0:
-            raise ValueError(f"ttl must be at least 0 seconds, got {ttl!r}")
-        if max_entries < 1:
-            raise ValueError(f"max_entries must be at least 1, got {max_entries!r}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads!r}")
+        check_arguments(_CHECKS, locals())
         # Configuration
         self.ttl = ttl
         self.max_entries = max_entries
@@ -327,11 +331,13 @@ def _resolve_error(host: str, exc: Exception) -> ResolveError:
     return error
 
 
-def _read_static(static: StaticLike) -> dict[tuple[str, int], list[Address]]:
+def _read_static(static: Mapping[Any, Any]) -> dict[tuple[str, int], list[Address]]:
     """Return addresses by name and port, where 0 is all ports; raise ``ValueError`` if invalid."""
     found: dict[tuple[str, int], list[Address]] = {}
     for key, value in static.items():
         where = f"static {key!r}"
+        if not isinstance(key, str):
+            raise TypeError(f"{where}: a name must be a str, not {type(key).__name__}")
         if _numeric(key):
             raise ValueError(f"{where}: expected a name; an IP address is never looked up")
         host, colon, digits = key.partition(":")
@@ -347,7 +353,8 @@ def _read_static(static: StaticLike) -> dict[tuple[str, int], list[Address]]:
             raise ValueError(f"{where}: '*' stands for all names, not for a part of one")
         if (name, port) in found:
             raise ValueError(f"{where}: this name is given twice")
-        each = [_numeric(text) for text in ([value] if isinstance(value, str) else value)]
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        each = [_numeric(text) for text in (value if several else [value])]
         if not each or not all(each):
             raise ValueError(f"{where}: expected an IP address or a list of them, got {value!r}")
         found[name, port] = list(chain(*each))

@@ -12,7 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from ..arguments import number
+
 __all__ = ["NO_TIMEOUT", "Timeout", "Watchdog"]
+
+_check_seconds = number("seconds", above=0, none=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,9 @@ class Timeout:
     def __post_init__(self) -> None:
         for name in ("total", "connect", "read", "write", "pool", "head"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"Timeout({name}=...) must be seconds or None, got {value!r}")
-            if not value > 0:
-                raise ValueError(f"Timeout({name}=...) must be above 0 seconds, got {value!r}")
+            # Requests make timeouts: most limits are good, and take no call.
+            if value is not None and not (type(value) in (float, int) and value > 0):
+                _check_seconds(f"Timeout({name}=...)", value)
 
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:
@@ -55,7 +56,17 @@ class Timeout:
             return NO_TIMEOUT
         if isinstance(value, Timeout):
             return value
-        return cls(connect=value, read=value, write=value)
+        return cls.each(value)
+
+    @classmethod
+    def each(cls, seconds: float, pool: float | None = None) -> Timeout:
+        """Return the ``Timeout`` of *seconds* per operation; errors name the argument."""
+        try:
+            return cls(connect=seconds, read=seconds, write=seconds, pool=pool)
+        except (TypeError, ValueError) as exc:
+            raise type(exc)(
+                f"timeout must be seconds above 0, a Timeout or None, got {seconds!r:.200}"
+            ) from None
 
 
 NO_TIMEOUT = Timeout()

@@ -40,13 +40,9 @@ MAX_RETRY_AFTER = 3600.0
 """The most seconds for which a server's Retry-After pauses its origin."""
 
 
-def _at_least(least: int, name: str, value: float | None) -> float:
-    """Return *value*, ``inf`` for None; ``ValueError`` if it is below *least*."""
-    if value is None:
-        return inf
-    if not value >= least:
-        raise ValueError(f"{name} must be {least} or more, or None, got {value!r}")
-    return value
+def _most(value: float | None) -> float:
+    """Return a limit as a number: ``inf`` for None."""
+    return inf if value is None else value
 
 
 class LeaseOwner:
@@ -99,25 +95,23 @@ class ConnectionManager:
     ) -> None:
         # Configuration
         RateLimiter(min_interval, rate)  # raises here, and not at the first request
-        idle = _at_least(0, "max_idle", max_idle)
+        idle = _most(max_idle)
         shared_out = isinstance(limit_per_host, Unset)
         per_host = None if isinstance(limit_per_host, Unset) else limit_per_host
-        self._keepalive_timeout = _at_least(0, "keepalive_timeout", keepalive_timeout)
+        self._keepalive_timeout = _most(keepalive_timeout)
         self.scheduler = Scheduler(
             self,
-            _at_least(1, "limit", limit),
-            _at_least(1, "limit_per_host", per_host),
+            _most(limit),
+            _most(per_host),
             # A timer would close connections too late that are kept for no time at all.
             idle if self._keepalive_timeout else 0,
             shared_out=shared_out,
         )
         self.closed = False
-        self._max_requests = _at_least(1, "max_requests", max_requests)
+        self._max_requests = _most(max_requests)
         self._ages = max_age is not None
-        self._check = StaleCheck(_at_least(0, "max_age", max_age))
+        self._check = StaleCheck(_most(max_age))
         self.is_stale = self._check.is_stale
-        if pipelining < 1:
-            raise ValueError(f"pipelining must be 1 exchange or more, got {pipelining!r}")
         self._pipelining = pipelining
         self._min_interval = min_interval
         self._rate = rate

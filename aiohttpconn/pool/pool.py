@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
+from ..arguments import check_arguments
 from ..body import SMALL_BODY
 from ..exceptions import InvalidURL
 from ..http11.limits import DEFAULT_LIMITS, Limits
@@ -21,6 +22,7 @@ from ..proxies import Proxy, ProxyRules
 from ..types import UNSET, Unset
 from ..urls import PORTS, SplitURL, encode_host, split_url
 from .connections import ConnectionManager
+from .options import POOL_CHECKS
 from .requests import (
     SendOptions,
     encode_small_request,
@@ -174,13 +176,12 @@ class ConnectionPool:
         tcp_keepalive: int | None = TCP_KEEPALIVE,
         resume_tls: bool = True,
     ) -> None:
+        check_arguments(POOL_CHECKS, locals())
         if context is not None and cafile is not None:
             raise ValueError("cafile= makes a context: give it, or context=, not both")
         if resolver is not None and resolve is not None:
             raise ValueError("resolve= is for the pool's own resolver: give it, or resolver=")
         probes = keepalive_options(tcp_keepalive) if uds is None else ()
-        if not callable(dialer):
-            raise TypeError(f"dialer must be an async callable, not {type(dialer).__name__}")
         protocol_options: dict[str, Any] = {"strict": strict, "limits": limits}
         if high_water is not None:
             protocol_options["high_water"] = high_water
@@ -202,7 +203,7 @@ class ConnectionPool:
             respect_retry_after=respect_retry_after,
             factory=ConnectionFactory(
                 dialer=dialer,
-                resolver=resolver or Resolver(ttl=dns_ttl, static=resolve),
+                resolver=resolver or _own_resolver(dns_ttl, resolve),
                 on_connect=on_connect,
                 context=context,
                 cafile=None if cafile is None else str(cafile),
@@ -410,6 +411,14 @@ def _split(url: str) -> SplitURL:
     if parts.userinfo:
         raise ValueError("a pool does not send a URL's credentials: send an Authorization field")
     return parts
+
+
+def _own_resolver(ttl: float, resolve: StaticLike | None) -> Resolver:
+    """Return the pool's own resolver; errors name the argument of the pool."""
+    try:
+        return Resolver(ttl=ttl, static=resolve)
+    except (TypeError, ValueError) as exc:
+        raise type(exc)(f"resolve={str(exc).removeprefix('static ')}") from None
 
 
 def forwards(proxy: Proxy, scheme: str) -> bool:

@@ -16,6 +16,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from urllib.parse import unquote
 
+from ...arguments import FLAG, PATH, Checks, check_arguments
 from ...exceptions import InvalidURL
 from ...net.tunnel import encode_basic
 from ...urls import encode_host, split_url
@@ -184,6 +185,9 @@ class _Function(Auth):
             ) from None
 
 
+_NETRC_CHECKS: Checks = {"path": PATH, "default": FLAG}
+
+
 class Netrc(Auth):
     """Basic authentication with the entry of a netrc file for the request's host.
 
@@ -201,6 +205,7 @@ class Netrc(Auth):
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, default: bool = False
     ) -> None:
+        check_arguments(_NETRC_CHECKS, locals())
         hosts = _read_netrc(path)
         fallback = hosts.pop("default", None)
         self._default = fallback if default else None
