@@ -8,6 +8,10 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 export PYTHON
 
+ifneq ($(words $(VENV)),1)
+$(error VENV must be a path without blanks: '$(VENV)')
+endif
+
 .PHONY: help demo test style types bench docs
 
 help:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -48,6 +49,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("long", max_examples=5000, **COMMON)
 hypothesis.settings.load_profile(PROFILE)
+if not os.access(Path(__file__).parent.parent, os.W_OK):
+    # A checkout that is read-only: what hypothesis keeps there stays in memory.
+    hypothesis.settings.register_profile("read-only", hypothesis.settings(), database=None)
+    hypothesis.settings.load_profile("read-only")
 
 
 # Loops -----------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 version() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+# Of a folder, or of the nearest one above it that exists.
+is_writable() { if [ -e "$1" ]; then [ -w "$1" ]; else is_writable "$(dirname "$1")"; fi; }
 has_uv() { uv --version >/dev/null 2>&1; }
 
 # Set $python, or end with one line that says what is wrong.
@@ -80,6 +82,8 @@ ensure_venv() {
             "$venv/bin/python" -m ensurepip >/dev/null
     elif [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
         die "$venv exists, but is not a virtual environment"
+    elif ! is_writable "$(dirname "$venv")"; then
+        die "$venv cannot be made: the folder is read-only; name another place: make VENV=..."
     else
         make_venv
     fi

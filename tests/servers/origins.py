@@ -243,6 +243,7 @@ mimetype.assign = (".txt" => "text/plain", ".html" => "text/html", "" => "applic
 deflate.mimetypes = ("text/plain")
 deflate.allowed-encodings = ("gzip", "deflate")
 ssl.pemfile = "{pem}"
+ssl.openssl.ssl-conf-cmd = ("MinProtocol" => "TLSv1.2")
 $SERVER["socket"] == "127.0.0.1:{tls}" {{
     ssl.engine = "enable"
 }}

@@ -183,9 +183,9 @@ wrong_credentials = pytest.mark.parametrize(
 )
 
 
-def refusal(proxy: Proxy, credentials: str) -> int:
-    """Return the status of a proxy that is not content; 401 is an origin's, really."""
-    return 401 if proxy.name == "tinyproxy" and credentials else 407
+def refusals(proxy: Proxy, credentials: str) -> set[int]:
+    """Return the statuses of a refusal; 401, of old tinyproxies, is an origin's."""
+    return {401, 407} if proxy.name == "tinyproxy" and credentials else {407}
 
 
 @wrong_credentials
@@ -195,13 +195,12 @@ async def test_without_the_right_ones_http_gets_the_refusal(http_proxy, credenti
         client_for(f"http://{credentials}{http_proxy.closed}") as client,
     ):
         response = await client.get(f"{server.url}x")
-        assert response.status == refusal(http_proxy, credentials)
+        assert response.status in refusals(http_proxy, credentials)
         assert server.requests == []
 
 
 @wrong_credentials
 async def test_without_the_right_ones_there_is_no_tunnel(http_proxy, credentials):
-    status = refusal(http_proxy, credentials)
     asked = []
 
     def authorize(request):
@@ -212,9 +211,11 @@ async def test_without_the_right_ones_there_is_no_tunnel(http_proxy, credentials
         client_for(f"http://{credentials}{http_proxy.closed}", auth=authorize) as client,
     ):
         url = f"https://127.0.0.1:{server.port}/x"
-        with pytest.raises(TunnelError, match=f"Tunnel connection failed: {status} ") as info:
+        with pytest.raises(TunnelError) as info:
             await client.get(url)
-        assert info.value.status == status
+        status = info.value.status
+        assert status in refusals(http_proxy, credentials)
+        assert f"Tunnel connection failed: {status} " in str(info.value)
         assert "wrong" not in str(info.value)
         # The origin has challenged nobody, not even with tinyproxy's 401.
         assert asked == [url]

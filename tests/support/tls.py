@@ -71,6 +71,8 @@ class Certificates:
     def client_for(self, **keywords: object) -> ssl.SSLContext:
         """Return a new client context that knows the authority."""
         context = ssl.create_default_context(**keywords)  # type: ignore[arg-type]
+        # As the package's own context: see aiohttpconn/net/tls.py.
+        context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
         self.ca.configure_trust(context)
         return context
 
