@@ -26,7 +26,7 @@ from aiohttpconn.net import sockets
 from aiohttpconn.net.addresses import REST_SECONDS, AddressOrder
 from aiohttpconn.testing import ScriptedServer, close, serve
 
-from .support.clocks import Clock
+from .support.clocks import Clock, Now
 from .support.pooled import fetch
 
 if TYPE_CHECKING:
@@ -95,16 +95,9 @@ def test_of_one_address_nothing_is_kept(addresses):
     assert not order._used
 
 
-class Time:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def time(monkeypatch):
-    time = Time()
+    time = Now()
     monkeypatch.setattr(module, "monotonic", time.monotonic)
     return time
 

@@ -17,6 +17,8 @@ from aiohttpconn.net import resolver as module
 from aiohttpconn.net import threads
 from aiohttpconn.net.resolver import Address, Resolver, Resolves, default_resolver, interleave
 
+from .support.clocks import Now
+
 SOON = 10
 """Seconds until a test that hangs fails."""
 
@@ -86,19 +88,9 @@ def lookups(monkeypatch):
     fake.finish()
 
 
-class Clock:
-    """The resolver's time."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = Now()
     monkeypatch.setattr(module, "monotonic", clock.monotonic)
     return clock
 

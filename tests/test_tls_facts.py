@@ -156,6 +156,7 @@ async def test_a_response_has_the_facts_also_after_the_end(certificates, tls, en
             await raw.read()
         check(raw.tls, digest)
         check(pickle.loads(pickle.dumps(raw.tls)), digest)
+        check(pickle.loads(pickle.dumps(response)).tls, digest)
 
 
 async def test_a_response_says_whether_its_session_was_resumed(certificates):
@@ -185,6 +186,7 @@ async def test_http_has_no_tls_whatever_the_way_to_its_proxy(certificates, tls):
     async with serve({"/": "hi"}) as server, Client(proxy=None) as client:
         response = await client.get(server.url)
         assert response.tls is None
+        assert pickle.loads(pickle.dumps(response)).tls is None
         assert response.raw.tls is None
     proxied = serve(lambda request: "from the proxy", tls=certificates.server)
     async with proxied as proxy:
@@ -250,7 +252,7 @@ async def test_the_right_certificate(certificates, tls, form):
 
 
 @pytest.mark.parametrize("resumes", [False, True])
-async def test_another_certificate_is_an_error_before_a_byte_of_the_request(certificates, resumes):
+async def test_another_certificate_is_an_error_before_a_request_T16(certificates, resumes):
     tls = {"context": certificates.client_for()}
     context = certificates.server_for()
     text = (

@@ -18,6 +18,7 @@ from .content.encode import encode_content
 if TYPE_CHECKING:
     from http.client import HTTPMessage
 
+    from ..net.tls import TLSInfo
     from .fields import Fields
 
 __all__ = ["Facts", "facts_of", "from_facts", "make_content", "make_raw"]
@@ -39,14 +40,16 @@ class Facts(NamedTuple):
     times: tuple[float, float, float, float, float | None]
     durations: dict[str, float] | None
     informational: tuple[tuple[int, HTTPMessage], ...] = ()
+    tls: TLSInfo | None = None
 
 
 class NoConnection:
     """The ``source`` of a response that came over no connection of this process."""
 
-    def __init__(self, origin: str, peername: Any) -> None:
+    def __init__(self, origin: str, peername: Any, tls: TLSInfo | None) -> None:
         self.origin = origin
         self.peername = peername
+        self.tls = tls
 
     def get_extra_info(self, name: str) -> None:
         """Return None: nothing more is known."""
@@ -70,12 +73,13 @@ def facts_of(raw: HTTPResponse) -> Facts:
         raw.times(),
         dict(dialed.durations) if dialed is not None else None,
         raw.informational,
+        raw.tls,
     )
 
 
 def from_facts(facts: Facts) -> HTTPResponse:
     """Return a complete ``HTTPResponse`` with *facts*."""
-    source: Any = NoConnection(facts.origin, facts.peername)
+    source: Any = NoConnection(facts.origin, facts.peername, facts.tls)
     raw = HTTPResponse(source, facts.method, facts.target)
     raw.head, raw.status, raw.reason = facts.head, facts.status, facts.reason
     raw.version, raw.will_close, raw.chunked = facts.version, True, False

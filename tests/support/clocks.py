@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "Now"]
 
 PACKAGE = "aiohttpconn."
 KIT = "aiohttpconn.testing."
@@ -38,6 +38,16 @@ class Timer:
 
     def cancel(self) -> None:
         self.cancelled = True
+
+
+class Now:
+    """A clock for one module, without a loop: its ``monotonic`` replaces the module's."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 class Clock:
