@@ -35,6 +35,7 @@ from aiohttpconn import (
     Timings,
 )
 from aiohttpconn.client import response as response_module
+from aiohttpconn.client.content.codecs import DECODERS
 from aiohttpconn.client.links import parse_links
 from aiohttpconn.client.response import ERROR_BODY
 from aiohttpconn.testing import (
@@ -1110,13 +1111,159 @@ async def test_too_many_codings_are_an_error_that_names_the_url(way):
         assert client.stats().leased == 0
 
 
-async def test_a_coding_that_is_not_known_is_an_error():
-    async with answering(respond(b"x", "Content-Encoding: rot13")) as (client, url):
-        for way in WAYS:
-            with pytest.raises(ContentDecodingError, match="coding 'rot13' is not known") as caught:
-                await fetch(client, url, way)
-            assert str(caught.value).startswith(f"GET {url}: ")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("coding", "wire", "content"),
+    [
+        ("UTF-8", b"x", b"x"),
+        ("none", b"x", b"x"),
+        ("binary", b"x", b"x"),
+        ("aws-chunked", b"x", b"x"),
+        ("aws-chunked, gzip", gzip.compress(b"x"), b"x"),
+        ("rot13", b"x", b"x"),
+        ("compress", b"\x1f\x9d\x90", b"\x1f\x9d\x90"),
+        ("gzip, rot13", b"x", b"x"),
+        ("x\xff, " * 20, b"x", b"x"),
+        ("gzip", gzip.compress(b"x") + b"\r\n<!-- 3 ms -->", b"x"),
+        ("deflate", zlib.compress(b"x") + bytes(4), b"x"),
+    ],
+)
+async def test_a_body_is_delivered_whatever_its_coding_is_called(coding, wire, content, way):
+    async with answering(respond(wire, f"Content-Encoding: {coding}")) as (client, url):
+        assert await fetch(client, url, way) == content
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_coding_that_is_not_installed_is_an_error(monkeypatch, way):
+    def missing():
+        raise ImportError("no brotli here")
+
+    monkeypatch.setitem(DECODERS, "br", missing)
+    async with answering(respond(b"x", "Content-Encoding: br")) as (client, url):
+        with pytest.raises(ContentDecodingError) as caught:
+            await fetch(client, url, way)
+        assert str(caught.value).startswith(
+            f"GET {url}: the content coding 'br' is not installed (no brotli here), installed are "
+        )
+        assert "; pip install 'aiohttpconn[brotli]'" in str(caught.value)
         assert await fetch(client, url, "whole", decompress=False) == b"x"
+
+
+# ------------------------------------------------------------------------ bodies cut short
+
+PLAIN = b"".join(b"%d hello\n" % i for i in range(100))
+CODED = gzip.compress(PLAIN, mtime=0)
+CUT = CODED[:-20]
+PART = zlib.decompressobj(31).decompress(CUT)
+
+# (response, its last bytes that are not sent, content, the type of its error)
+CUT_SHORT = {
+    "length": (respond(PLAIN), 10, PLAIN[:-10], IncompleteRead),
+    "chunked": (
+        OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(PLAIN), PLAIN),
+        12,
+        PLAIN[:-10],
+        IncompleteRead,
+    ),
+    "chunked, before the last chunk": (
+        OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(PLAIN), PLAIN),
+        0,
+        PLAIN,
+        IncompleteRead,
+    ),
+    "coding": (respond(CUT, "Content-Encoding: gzip"), 0, PART, ContentDecodingError),
+    "coding, to the end of the connection": (
+        OK + b"Content-Encoding: gzip\r\n\r\n" + CUT,
+        0,
+        PART,
+        ContentDecodingError,
+    ),
+    "length and coding": (respond(CODED, "Content-Encoding: gzip"), 20, PART, IncompleteRead),
+    "chunked and coding": (
+        OK
+        + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"%x\r\n%b\r\n" % (len(CODED), CODED),
+        22,
+        PART,
+        IncompleteRead,
+    ),
+    "nothing of it": (respond(CODED, "Content-Encoding: gzip"), len(CODED), b"", IncompleteRead),
+}
+
+
+@contextlib.asynccontextmanager
+async def cutting(name: str) -> AsyncIterator[tuple[Client, str]]:
+    """Give a client, and the URL of a server that cuts its answers short."""
+    data, missing, _, _ = CUT_SHORT[name]
+
+    async def script(conn: Any) -> None:
+        await conn.read_request()
+        await conn.send(data[: len(data) - missing])
+        await conn.close()
+
+    async with ScriptedServer(script) as server, Client(trust_env=False) as client:
+        yield client, server.url
+
+
+@pytest.mark.parametrize("most", [None, 10_000])
+@pytest.mark.parametrize("name", CUT_SHORT)
+async def test_the_error_of_a_body_cut_short_has_its_decoded_part(name, most):
+    _, _, content, kind = CUT_SHORT[name]
+    async with cutting(name) as (client, url):
+        with pytest.raises(kind) as caught:
+            await client.get(url, max_body=most)
+        assert caught.value.partial == content
+        assert str(caught.value).startswith(f"GET {url}: ")
+        async with client.stream("GET", url, max_body=most) as response:
+            with pytest.raises(kind) as caught:
+                await response.read()
+            assert caught.value.partial == content
+        async with client.stream("GET", url, max_body=most) as response:
+            got = []
+            with pytest.raises(kind) as caught:
+                async for piece in response.iter_bytes():
+                    got.append(piece)  # noqa: PERF401
+            # The pieces have been returned.
+            assert (b"".join(got), caught.value.partial) == (content, b"")
+
+
+@pytest.mark.parametrize("most", [None, 10_000])
+@pytest.mark.parametrize("name", CUT_SHORT)
+async def test_a_body_cut_short_may_be_kept(name, most):
+    _, _, content, _ = CUT_SHORT[name]
+    options: dict[str, Any] = {"truncated": "keep", "max_body": most}
+    async with cutting(name) as (client, url):
+        response = await client.get(url, **options)
+        assert (response.content, response.truncated) == (content, True)
+        async with client.stream("GET", url, **options) as response:
+            assert (await response.read(), response.truncated) == (content, True)
+        async with client.stream("GET", url, **options) as response:
+            assert response.truncated is False
+            assert b"".join([piece async for piece in response.iter_bytes()]) == content
+            assert response.truncated is True
+        async with client.stream("GET", url, **options) as response:
+            lines = await all_lines(response)
+            assert "\n".join(lines) == content.decode().removesuffix("\n")
+
+
+async def test_only_a_body_that_is_cut_short_is_kept():
+    broken = CODED[:-8] + bytes(8)
+    data = respond(broken, "Content-Encoding: gzip")
+    async with answering(data, truncated="keep") as (client, url):
+        for way in WAYS:
+            with pytest.raises(ContentDecodingError, match="incorrect data check"):
+                await fetch(client, url, way)
+    with pytest.raises(ContentDecodingError) as caught:
+        await get(data)
+    assert (caught.value.partial, caught.value.truncated) == (PLAIN, False)
+    async with answering(respond(CODED, "Content-Encoding: gzip"), truncated="keep") as (
+        client,
+        url,
+    ):
+        response = await client.get(url)
+        assert (response.content, response.truncated) == (PLAIN, False)
+    with pytest.raises(ValueError, match=r"^truncated must be 'error' or 'keep', got 'yes'$"):
+        Client(truncated="yes")
 
 
 # ------------------------------------------------------------------------------ timings
@@ -1437,6 +1584,14 @@ async def test_a_stream_is_equal_to_nothing_else_and_cannot_be_pickled_until_it_
             assert pickle.loads(pickle.dumps(error)).response is None
             await response.read()
             assert response == whole == pickle.loads(pickle.dumps(response))
+
+
+async def test_a_pickle_has_the_charset_that_a_function_found():
+    async with answering(
+        respond(b"\x82\xa0"), default_encoding=lambda content: "sjis", json_loads=lambda data: 1
+    ) as (client, url):
+        again = pickle.loads(pickle.dumps(await client.get(url)))
+        assert (again.text, again.encoding) == ("あ", "cp932")
 
 
 async def test_a_response_is_the_same_out_of_a_pickle():

@@ -118,7 +118,8 @@ async def download(
     """
     fields = _own_fields(options)
     decode = options.get("decompress", False)
-    asked: RequestOptions = {**options, "decompress": decode}
+    # A file that is cut short is not complete, whatever the client's requests allow.
+    asked: RequestOptions = {**options, "decompress": decode, "truncated": "error"}
     into = destination_for(path, whole_url)
     transfer = _Transfer(into, progress, max_body, decode)
     try:

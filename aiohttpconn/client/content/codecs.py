@@ -39,6 +39,11 @@ MEMBER_OUTPUT = 4096
 as decoding one or two KiB. Members of bgzip and pigz have 64 KiB and more."""
 
 
+GZIP_BEGINS = (b"\x1f\x8b",)
+ZSTD_BEGINS = (b"\x28\xb5\x2f\xfd", *(b"%c\x2a\x4d\x18" % byte for byte in range(0x50, 0x60)))
+"""The first bytes of a member (RFC 1952 §2.3.1), and of a frame (RFC 8878 §3.1)."""
+
+
 class TooManyMembers(Exception):
     """A stream has so many members in so few bytes that it must be an attack."""
 
@@ -46,7 +51,8 @@ class TooManyMembers(Exception):
 class Decoder(Protocol):
     """The decoder of one coding; ``bz2.BZ2Decompressor`` has the same interface.
 
-    For broken data it may raise any exception; ``EOFError`` is for data after the end.
+    For broken data it may raise any exception. ``EOFError`` is for data after the end, which the
+    caller ignores: servers append stray line ends, zeros and bytes of their own.
     """
 
     @property
@@ -59,7 +65,7 @@ class Decoder(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """The bytes passed after the end of the stream: any is an error."""
+        """The bytes passed after the end of the stream."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """Consume all of *data*, keeping undecoded bytes; return at most *max_length* bytes."""
@@ -68,24 +74,56 @@ class Decoder(Protocol):
 class _Inflate:
     """The formats of zlib: by *wbits* gzip (31), zlib (15) or raw deflate (-15)."""
 
-    __slots__ = ("_inflater", "eof", "needs_input", "unused_data")
+    __slots__ = ("_error", "_inflater", "eof", "needs_input", "unused_data")
 
     def __init__(self, wbits: int) -> None:
         import zlib
 
         self._inflater = zlib.decompressobj(wbits)
+        # The error of broken data, raised after the bytes before it have been returned.
+        self._error: Exception | None = None
         self.needs_input = True
         self.eof = False
         self.unused_data = b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        inflater = self._inflater
+        if self._error is not None:
+            raise self._error
         if self.eof:
             raise EOFError
-        out = inflater.decompress(inflater.unconsumed_tail or data, max_length)
+        inflater = self._inflater
+        data = inflater.unconsumed_tail or data
+        # 2 µs, and the only way back: after an error zlib returns nothing of a call's output.
+        before = inflater.copy()
+        try:
+            out = inflater.decompress(data, max_length)
+        except Exception as exc:
+            out = self._before_error(before, data, max_length)
+            if not out:
+                raise
+            self._error = exc
+            self.needs_input = False
+            return out
         self.eof = inflater.eof
         self.unused_data = inflater.unused_data
         self.needs_input = len(out) < max_length and not inflater.unconsumed_tail
+        return out
+
+    def _before_error(self, inflater: Any, data: bytes, max_length: int) -> bytes:
+        """Return what *data* decodes to before its error: a search for the byte that is wrong.
+
+        Each failed attempt takes half as many bytes as the one before.
+        """
+        out = b""
+        size = len(data)
+        while size and data and len(out) < max_length:
+            attempt = inflater.copy()
+            try:
+                out += attempt.decompress(data[:size], max_length - len(out))
+            except Exception:
+                size //= 2
+            else:
+                inflater, data = attempt, data[size:]
         return out
 
 
@@ -116,13 +154,17 @@ class _Deflate(_Inflate):
 class Members:
     """A sequence of streams, each with its own decoder, and *padding* after them.
 
-    gzip (RFC 1952 §2.2) and zstd (RFC 8878 §3) allow it. gzip files may be padded with zeros.
+    gzip (RFC 1952 §2.2) and zstd (RFC 8878 §3) allow it. gzip files may be padded with zeros. Other
+    bytes after a member, which do not begin one (*begins*), are ignored with all that follows.
     Members are counted, because the limits of size do not bound members that decode to nothing.
     """
 
     __slots__ = (
+        "_begin",
+        "_begins",
         "_count",
         "_decoder",
+        "_ended",
         "_given",
         "_make",
         "_padding",
@@ -134,9 +176,15 @@ class Members:
 
     unused_data = b""
 
-    def __init__(self, make: Callable[[], Decoder], padding: bytes = b"") -> None:
+    def __init__(
+        self, make: Callable[[], Decoder], begins: tuple[bytes, ...], padding: bytes = b""
+    ) -> None:
         self._make = make
+        self._begins = begins
         self._padding = padding
+        # The first bytes after a member, as long as they may begin another; whether they do not.
+        self._begin = b""
+        self._ended = False
         self._decoder = make()
         # Members that have begun, encoded bytes consumed, decoded bytes returned.
         self._count = 1
@@ -148,14 +196,24 @@ class Members:
         self.eof = False
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
+        if self._ended:
+            raise EOFError
         self._taken += len(data)
         rest = self._rest or data
         out = b""
         while True:
             decoder = self._decoder
             if decoder.eof:
-                rest = rest.lstrip(self._padding)
+                rest = (self._begin + rest).lstrip(self._padding)
+                self._begin = b""
                 if not rest:
+                    break
+                if not any(magic.startswith(rest[: len(magic)]) for magic in self._begins):
+                    self._ended = True
+                    rest = b""
+                    break
+                if len(rest) < len(self._begins[0]):
+                    self._begin, rest = rest, b""
                     break
                 self._count_member()
                 decoder = self._decoder = self._make()
@@ -166,8 +224,8 @@ class Members:
                 break
         self._given += len(out)
         self._rest = rest
-        self.eof = decoder.eof and not rest
-        self.needs_input = not rest and decoder.needs_input
+        self.eof = decoder.eof and not rest and not self._begin
+        self.needs_input = bool(self._begin) or (not rest and decoder.needs_input)
         return out
 
     def _count_member(self) -> None:
@@ -227,7 +285,8 @@ class _Brotli(Identity):
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         if self.eof:
-            raise EOFError
+            # The codec refuses such bytes if they come at once, and then returns nothing.
+            raise ValueError("bytes after the end of the stream")
         out = b""
         if not self._held:
             # brotli exceeds the limit to fill its block. Even below the limit more output may be
@@ -241,7 +300,7 @@ class _Brotli(Identity):
 
 
 def _gzip() -> Decoder:
-    return Members(lambda: _Inflate(31), padding=b"\0")
+    return Members(lambda: _Inflate(31), GZIP_BEGINS, padding=b"\0")
 
 
 def _zstd() -> Decoder:
@@ -250,7 +309,7 @@ def _zstd() -> Decoder:
         raise ImportError("there is neither backports.zstd nor, in Python 3.14, compression.zstd")
     module: Any = importlib.import_module(name)
     options = {module.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
-    return Members(lambda: module.ZstdDecompressor(options=options))
+    return Members(lambda: module.ZstdDecompressor(options=options), ZSTD_BEGINS)
 
 
 DECODERS: dict[str, Callable[[], Decoder]] = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ...exceptions import MAX_SHOWN, BodyTooLarge, ContentDecodingError, HTTPException, quote
 from .codecs import ALIASES, DECODERS, OPTIONAL, PIECE, Identity, TooManyMembers, accept_encoding
+from .labels import codec_of
 
 if TYPE_CHECKING:
     from .codecs import Decoder
@@ -36,6 +37,12 @@ zeros a thousand times."""
 RATIO_FREE = 8 * 1024 * 1024
 """Decoded bytes that ``max_ratio`` does not limit: a small body of blanks may have any ratio."""
 
+NO_CODINGS = frozenset(
+    {"identity", "none", "binary", "7bit", "8bit", "plain", "text", "aws-chunked"}
+)
+"""Names that servers write although they have not changed the bytes. ``aws-chunked`` is the framing
+of an upload, which S3 removes and then repeats the name of."""
+
 NESTED_FREE = 1024 * 1024
 """Bytes that may come out of an inner coding, however few went in."""
 
@@ -48,19 +55,26 @@ _QUOTED = 16
 
 
 def split_codings(values: Iterable[str]) -> list[str]:
-    """Return the codings listed in *values*, the Content-Encoding lines, in their order.
+    """Return the codings to decode of a body with *values*, its Content-Encoding lines, in order.
 
-    In lower case, without ``identity``, each by its usual name. Raises ``ContentDecodingError``
-    for more than ``MAX_CODINGS``.
+    In lower case, each by its usual name, without names that say nothing of the body's bytes:
+    ``NO_CODINGS``, and those of charsets. With any other name that is unknown there are none:
+    browsers, too, deliver such a body as it is. Raises ``ContentDecodingError`` for more than
+    ``MAX_CODINGS``.
     """
     listed = [item.strip(" \t").lower() for value in values for item in value.split(",")]
     named = [ALIASES.get(name, name) for name in listed if name]
-    if len(named) > MAX_CODINGS:
+    codings = [name for name in named if name in DECODERS]
+    if len(codings) < len(named):
+        for name in named:
+            if not (name in DECODERS or name in NO_CODINGS or codec_of(name)):
+                return []
+    if len(codings) > MAX_CODINGS:
         raise ContentDecodingError(
-            f"the body has {len(named)} content codings, at most {MAX_CODINGS} are decoded: "
-            + _shown(", ".join(named))
+            f"the body has {len(codings)} content codings, at most {MAX_CODINGS} are decoded: "
+            + _shown(", ".join(codings))
         )
-    return [name for name in named if name != "identity"]
+    return codings
 
 
 def _shown(text: str) -> str:
@@ -226,10 +240,12 @@ class ContentDecoder:
             raise ValueError("finish() was called too early: feed(b'') while pending is True")
         for stage in self._stages:
             if stage.begin and not stage.decoder.eof:
-                raise self._bounds.error(
+                error = self._bounds.error(
                     f"the body is cut short: its {stage.coding} stream has no end "
                     f"(after {self._encoded} bytes, decoded to {stage.given})"
                 )
+                error.truncated = True
+                raise error
 
     def _pull(self, depth: int, max_length: int) -> bytes:
         """Return the next bytes out of the stage *depth*; b"" if it needs more input."""
@@ -258,27 +274,21 @@ class ContentDecoder:
 
     def _decompress(self, stage: _Stage, data: bytes, max_length: int) -> bytes:
         try:
-            out = stage.decoder.decompress(data, max_length)
-            if data := stage.decoder.unused_data:
-                raise EOFError
+            return stage.decoder.decompress(data, max_length)
+        except EOFError:
+            return b""  # browsers ignore bytes after the end of a stream, too
         except MemoryError:
             raise
         except TooManyMembers as exc:
             raise self._bounds.error(
                 f"the body looks like a decompression bomb: its {stage.coding} stream has {exc}"
             ) from None
-        except EOFError as exc:
-            raise self._bounds.error(
-                f"the body goes on after the end of its {stage.coding} stream, "
-                f"with {quote(data[:_QUOTED])}"
-            ) from exc
         except Exception as exc:
             # Each codec raises its own type: zlib.error, brotli.error, ZstdError, OSError.
             raise self._bounds.error(
                 f"the body is not valid {stage.coding}: {exc} "
                 f"(after {stage.given} decoded bytes; it begins with {quote(stage.begin)})"
             ) from exc
-        return out
 
 
 def decode(
@@ -291,7 +301,8 @@ def decode(
 ) -> bytes:
     """Return the whole body *data*, decoded; arguments and errors as of ``ContentDecoder``.
 
-    *max_ratio* applies to the whole; ``ContentDecoder`` applies it as the body arrives.
+    *max_ratio* applies to the whole; ``ContentDecoder`` applies it as the body arrives. A
+    ``ContentDecodingError`` has in ``partial`` the bytes that were decoded before it.
     """
     if len(codings) == 1 and codings[0] == "gzip" and data:
         import zlib
@@ -311,8 +322,13 @@ def decode(
                 return out
             del out
     decoder = ContentDecoder(codings, max_body=max_body, max_ratio=max_ratio, context=context)
-    parts = [decoder.feed(data)]
-    while decoder.pending:
-        parts.append(decoder.feed(b""))
-    decoder.finish()
+    parts: list[bytes] = []
+    try:
+        parts.append(decoder.feed(data))
+        while decoder.pending:
+            parts.append(decoder.feed(b""))
+        decoder.finish()
+    except ContentDecodingError as exc:
+        exc.partial = b"".join(parts)
+        raise
     return b"".join(parts)
