@@ -321,7 +321,9 @@ TABLE = {
     ),
     "bare-crs-as-line-ends": Row(
         b"HTTP/1.1 200 OK\rContent-Length: 2\r\rhi",
-        Refused(RemoteDisconnected, "in the middle of the response's head"),
+        Refused(
+            BadStatusLine, r"not a status line: HTTP/1.1 200 OK\x0dContent-Length: 2\x0d\x0dhi"
+        ),
         end="close",
     ),
     # a fold on Content-Length, Transfer-Encoding or Connection

@@ -58,8 +58,8 @@ def whole(framing: str, k: int, ending: str) -> bool:
     if framing == "close":
         return ending == "fin" and decoded(framing, k) is not None
     if framing == "chunked" and ending == "fin":
-        # The last chunk is here, and trailers that nobody needs are not: taken as http.client does.
-        return k >= wire.index(b"\r\n0\r\n") + 5
+        # Only the last CRLF, or its LF, may be missing: after the last chunk, or after the trailer.
+        return k == wire.index(b"\r\n0\r\n") + 5 or k >= len(wire) - 2
     return k == len(wire)
 
 
