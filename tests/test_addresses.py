@@ -506,5 +506,5 @@ async def test_the_error_of_a_dialer_names_the_request():
 
 @pytest.mark.parametrize("make", [ConnectionPool, Client])
 def test_a_dialer_is_a_callable(make):
-    with pytest.raises(TypeError, match=r"^dialer must be an async callable, not int$"):
+    with pytest.raises(TypeError, match=r"^dialer must be a callable, not int$"):
         make(dialer=3)

@@ -90,14 +90,10 @@ class OriginDialer:
         began = monotonic()
         try:
             return await self._dial(factory, destination, report)
-        except ConnectError as exc:
-            if report.phase != "connect":
+        except ConnectError:
+            # If every address has failed, the name may have moved since it was looked up.
+            if report.phase != "connect" or not await self._has_moved(destination, began, report):
                 raise
-            failed = exc
-        # Every address has failed: the name may have moved since it was looked up.
-        if not await self._has_moved(destination, began, report):
-            report.phase = "connect"
-            raise failed
         return await self._dial(factory, destination, report)
 
     async def _dial(
@@ -129,7 +125,8 @@ class OriginDialer:
         try:
             addresses = await self._renewed(destination.host, destination.port, began)
         except OSError:
-            return False
+            addresses = []
+        report.enter("connect")
         return any(address not in report.skipped for address in addresses)
 
     async def resolve(self, host: str, port: int) -> list[Address]:
