@@ -1312,7 +1312,7 @@ async def test_pool_options_are_the_pools():
             assert server.connections == 4
             assert {response.status for response in responses} == {200}
             assert vetoed == [("127.0.0.1", "name.example", server.port)] * 4
-            with pytest.raises(ValueError, match="resolve= is for the pool's own resolver"):
+            with pytest.raises(ValueError, match="resolve= is for the resolver made here"):
                 Client(resolve={}, resolver=Resolver())
 
 
@@ -1339,14 +1339,19 @@ async def test_a_closed_client_says_so():
         await client.close()
         await client.close()
         assert client.stats().open == 0
+        enter = client.__aenter__
         for made in (
             lambda: client.get(url),
             lambda: client.get(url, resend_stale=True),
             lambda: client.stream("GET", url).__aenter__(),
-            lambda: client.__aenter__(),
+            enter,
         ):
-            with pytest.raises(PoolClosed, match="the pool is closed"):
+            with pytest.raises(PoolClosed, match="the client is closed") as caught:
                 await made()
+            if made is not enter:
+                assert str(caught.value).startswith(f"GET {url}: the client is closed (")
+                assert (caught.value.method, caught.value.url) == ("GET", url)
+                assert (caught.value.attempts, caught.value.request_sent) == (1, False)
 
 
 async def test_closing_ends_what_is_under_way():
@@ -1378,7 +1383,7 @@ async def test_a_client_that_is_not_closed_warns_and_leaves_nothing():
         client = Client(trust_env=False)
         await client.get(server.url)
         gone = weakref.ref(client)
-        with pytest.warns(ResourceWarning, match="unclosed pool, 1 open, 1 idle, 0 queued"):
+        with pytest.warns(ResourceWarning, match="unclosed client, 1 open, 1 idle, 0 queued"):
             del client
         assert gone() is None
         await server.conns[0].wait_ended()
@@ -1454,7 +1459,8 @@ def test_one_client_in_two_loops_at_a_time_is_an_error():
                 thread.start()
                 thread.join()
                 assert [str(exc) for exc in errors] == [
-                    "this pool belongs to another event loop: make one for each"
+                    f"GET {server.url}: this client belongs to another event loop: "
+                    "make one for each"
                 ]
                 assert (await client.get(server.url)).status == 200
 

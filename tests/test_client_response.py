@@ -23,9 +23,12 @@ from hypothesis import strategies as st
 from aiohttpconn import (
     BodyTooLarge,
     Client,
+    ConnectError,
     ContentDecodingError,
+    HTTPException,
     IncompleteRead,
     ReadTimeout,
+    RedirectRefused,
     RemoteDisconnected,
     Request,
     Response,
@@ -33,6 +36,7 @@ from aiohttpconn import (
     StatusError,
     Timeout,
     Timings,
+    TotalTimeout,
 )
 from aiohttpconn.client import response as response_module
 from aiohttpconn.client.content.codecs import DECODERS
@@ -45,6 +49,7 @@ from aiohttpconn.testing import (
     close,
     close_at,
     expect,
+    read_all,
     send,
     serve,
     stall_at,
@@ -1622,3 +1627,48 @@ async def test_a_response_is_the_same_out_of_a_pickle():
     with pytest.raises(StatusError) as caught:
         response.raise_for_status()
     assert pickle.loads(pickle.dumps(caught.value)).response == response
+
+
+# --------------------------------------------------------------- what all errors of a client say
+
+FAILURES: dict[str, tuple[list[Any], type[Exception], dict[str, Any]]] = {
+    "no answer": ([close()], RemoteDisconnected, {}),
+    "cut short": (
+        [send(OK + b"Content-Length: 9\r\n\r\nhi"), close()],
+        IncompleteRead,
+        {},
+    ),
+    "too large": ([send(respond(b"x" * 9))], BodyTooLarge, {"max_body": 3}),
+    "not as it is coded": (
+        [send(respond(b"no gzip", "Content-Encoding: gzip"))],
+        ContentDecodingError,
+        {},
+    ),
+    "a bad status line": ([send(b"SSH-2.0\r\n\r\n"), close()], HTTPException, {}),
+    "a bad redirect": (
+        [send(respond(b"", "Location: gopher://h/", status="302 Found"))],
+        RedirectRefused,
+        {},
+    ),
+    "late": ([read_all()], ReadTimeout, {"timeout": Timeout(read=0.001)}),
+    "late in all": ([read_all()], TotalTimeout, {"timeout": Timeout(total=0.001)}),
+    "no connection": ([], ConnectError, {"proxy": "http://127.0.0.1:1"}),
+}
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["new", "warm"])
+@pytest.mark.parametrize("name", FAILURES)
+async def test_an_error_of_a_client_names_the_request_and_has_its_attempts(name, warm):
+    fails, kind, options = FAILURES[name]
+    answered = [expect(), send(respond(b"hi"))]
+    fresh = [expect(), *fails] if fails else []
+    # A request with a total limit, or through a proxy, takes a connection that may be new.
+    script = [*(answered if warm else []), *fresh]
+    async with ScriptedServer(script, fresh) as server, Client(trust_env=False) as client:
+        if warm:  # then the request is plain, if its options are
+            await client.get(server.url)
+        with pytest.raises(kind) as caught:
+            await client.post(server.url, **options)
+    error: Any = caught.value
+    assert str(error).startswith(f"POST {server.url}: ")
+    assert (error.method, error.url, error.attempts) == ("POST", server.url, 1)

@@ -500,7 +500,7 @@ async def test_a_pool_that_is_closed_ends_it(ordered):
 async def test_a_closed_client_fetches_nothing():
     client = Client(trust_env=False)
     await client.close()
-    with pytest.raises(PoolClosed, match="the pool is closed"):
+    with pytest.raises(PoolClosed, match="the client is closed"):
         await collect(client.fetch_many(["http://h/"] * 10))
 
 

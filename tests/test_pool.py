@@ -965,5 +965,5 @@ async def test_a_unix_socket(tmp_path):
 def test_arguments_that_exclude_each_other():
     with pytest.raises(ValueError, match="cafile= makes a context"):
         ConnectionPool(context=ssl.create_default_context(), cafile="x")
-    with pytest.raises(ValueError, match="resolve= is for the pool's own resolver"):
+    with pytest.raises(ValueError, match="resolve= is for the resolver made here"):
         ConnectionPool(resolver=Resolver(), resolve={"a.test": "127.0.0.1"})

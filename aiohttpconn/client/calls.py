@@ -214,7 +214,7 @@ class Call:
     async def _send(self) -> tuple[HTTPResponse, Request]:
         """Send one request; return its response, and the request."""
         settings, connections = self._settings, self._state.connections
-        connections.bind()
+        connections.bind(self._method, self._url_text)
         auth = self._auth
         if auth is not None and auth.requires_body and self._content is not None:
             await self._call("reading the body", self._content.keep_in_memory)

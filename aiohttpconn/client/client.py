@@ -176,6 +176,7 @@ class Client(Configured):
         pool.setdefault("limits", CLIENT_LIMITS)
         self._pool = ConnectionPool(**pool)
         self._connections = self._pool._connections
+        self._connections.noun = "client"
         self._connections.factory.trusted = trusted_file(environ)
         self._prepare(
             ClientState(

@@ -83,7 +83,8 @@ class Sending:
         fields, names = self._encode_fields()
         if method == "CONNECT" or "upgrade" in names:
             raise ValueError(
-                "CONNECT and Upgrade need their own connection: client.pool.connection(url)"
+                f"{method} {request.url}: CONNECT and Upgrade need their own connection: "
+                "client.pool.connection(url)"
             )
         small = body is None or (type(body) is bytes and len(body) <= SMALL_BODY)
         if small and DECIDING.isdisjoint(names):

@@ -13,7 +13,15 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..exceptions import ConnectError, ConnectTimeout, PoolClosed, RemoteDisconnected, describe
+from ..exceptions import (
+    ConnectError,
+    ConnectTimeout,
+    PoolClosed,
+    RemoteDisconnected,
+    cut_url,
+    describe,
+    redact,
+)
 from ..opening import Opening
 from ..protocol import CLOSED
 from ..types import Unset
@@ -108,6 +116,8 @@ class ConnectionManager:
             shared_out=shared_out,
         )
         self.closed = False
+        # What errors call it: the client, if it is a client's.
+        self.noun = "pool"
         self._max_requests = _most(max_requests)
         self._ages = max_age is not None
         self._check = StaleCheck(_most(max_age))
@@ -151,19 +161,25 @@ class ConnectionManager:
                     origin.proxy_authorization = f"Proxy-Authorization: {authorization}\r\n"
         return origin
 
-    def bind(self) -> asyncio.AbstractEventLoop:
+    def bind(self, method: str = "", url: str = "") -> asyncio.AbstractEventLoop:
         """Bind the pool to the running loop; return the loop.
 
-        Raises ``RuntimeError`` if the pool belongs to another one, and ``PoolClosed``. If that
-        other loop was closed, the pool forgets the connections that it had there.
+        *method* and *url*, of the request that wants it, are for the errors. Raises
+        ``RuntimeError`` if the pool belongs to another one, and ``PoolClosed``. If that other loop
+        was closed, the pool forgets the connections that it had there.
         """
         loop = asyncio.get_running_loop()
         if self.closed:
-            raise PoolClosed("the pool is closed")
+            closed = PoolClosed(f"the {self.noun} is closed")
+            phase = "waiting for a connection"
+            raise describe(closed, method=method, url=url, phase=phase) if url else closed
         if self.loop is not loop:
             if self.loop is not None:
                 if not self.loop.is_closed():
-                    raise RuntimeError("this pool belongs to another event loop: make one for each")
+                    where = f"{method} {cut_url(redact(url))}: " if url else ""
+                    raise RuntimeError(
+                        f"{where}this {self.noun} belongs to another event loop: make one for each"
+                    )
                 self._forget_loop()
             self.loop = loop
         return loop
@@ -220,7 +236,7 @@ class ConnectionManager:
         route: Route = origin.key
         opening = connection.opening = Opening(method, f"{origin.prefix}{target}", origin.url)
         try:
-            loop = self.bind()  # the pool may be closed by now
+            loop = self.bind(method, f"{origin.url}{target}")  # the pool may be closed by now
             await opening.open(
                 origin.dial,
                 lambda: connection,
@@ -447,7 +463,7 @@ class ConnectionManager:
             self._forget_loop()
             return
         self._stop_timers()
-        self._queue.close()
+        self._queue.close(self.noun)
         self.closing.abort_open()
         for connection in list(self.scheduler.connections):
             self._close_at_shutdown(connection)

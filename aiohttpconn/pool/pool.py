@@ -180,7 +180,7 @@ class ConnectionPool:
         if context is not None and cafile is not None:
             raise ValueError("cafile= makes a context: give it, or context=, not both")
         if resolver is not None and resolve is not None:
-            raise ValueError("resolve= is for the pool's own resolver: give it, or resolver=")
+            raise ValueError("resolve= is for the resolver made here: give it, or resolver=")
         probes = keepalive_options(tcp_keepalive) if uds is None else ()
         protocol_options: dict[str, Any] = {"strict": strict, "limits": limits}
         if high_water is not None:
@@ -236,7 +236,7 @@ class ConnectionPool:
             return
         try:
             warnings.warn(
-                f"unclosed pool, {connections!r}: call close() of the client or pool, or use "
+                f"unclosed {connections.noun}, {connections!r}: call its close(), or use "
                 "'async with'",
                 ResourceWarning,
                 stacklevel=2,
@@ -294,7 +294,7 @@ class ConnectionPool:
         ``request`` and ``getresponse`` of ``HTTPConnection``.
         """
         connections = self._connections
-        loop = connections.bind()
+        loop = connections.bind(method, url)
         route, target = self._routed(url, proxy)
         origin = connections.origin(route)
         send = self._sending(timeout, resend_stale, loop)

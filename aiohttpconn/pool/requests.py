@@ -154,7 +154,9 @@ def encode_small_request(
     Raises ``ValueError`` and ``InvalidURL`` for a request that may not be sent.
     """
     if method == "TRACE" and body is not None:
-        raise ValueError("a TRACE request must not have a body (RFC 9110 §9.3.8)")
+        raise ValueError(
+            f"TRACE {origin.url}{target}: a TRACE request must not have a body (RFC 9110 §9.3.8)"
+        )
     framing = ""
     if body is not None:
         framing = f"Content-Length: {len(body)}\r\n"

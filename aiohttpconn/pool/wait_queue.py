@@ -45,7 +45,7 @@ class WaitQueue:
     def __init__(
         self,
         scheduler: Scheduler,
-        bind: Callable[[], asyncio.AbstractEventLoop],
+        bind: Callable[[str, str], asyncio.AbstractEventLoop],
         release: Callable[[PooledConnection], None],
     ) -> None:
         self._scheduler = scheduler
@@ -68,7 +68,8 @@ class WaitQueue:
         *method* and *target* are for errors. Raises ``PoolTimeout``, ``TotalTimeout``,
         ``PoolClosed``. If cancelled, it leaves its connection to others, even one it just got.
         """
-        loop = self._bind()
+        url = f"{origin.url}{target}"
+        loop = self._bind(method, url)
         began = loop.time()
         again = False
         when = inf if timeout.pool is None else began + timeout.pool
@@ -92,7 +93,7 @@ class WaitQueue:
                         exc,
                         str(exc) or f"no connection was free within {max(when - began, 0):.3g} s",
                         method=method,
-                        url=f"{origin.url}{target}",
+                        url=url,
                         phase="waiting for a connection",
                         elapsed=loop.time() - began,
                         notes="" if isinstance(exc, PoolClosed) else self._counts(origin),
@@ -108,7 +109,7 @@ class WaitQueue:
                 return connection
             # The connection ended before the request ran. The request keeps its place.
             again = True
-            self._bind()  # the pool may be closed by now
+            self._bind(method, url)  # the pool may be closed by now
 
     def _counts(self, origin: OriginPool) -> str:
         """Return the numbers of connections and of waiting requests, for the text of an error."""
@@ -125,11 +126,11 @@ class WaitQueue:
             f"{scheduler.queued} more waiting"
         )
 
-    def close(self) -> None:
-        """Fail all waiting requests with ``PoolClosed``."""
+    def close(self, noun: str) -> None:
+        """Fail all waiting requests with ``PoolClosed``, whose text calls the pool *noun*."""
         for waiter in self._waiting:
             if not waiter.future.done():
-                waiter.future.set_exception(PoolClosed("the pool was closed"))
+                waiter.future.set_exception(PoolClosed(f"the {noun} was closed"))
         self.forget()
 
     def forget(self) -> None:
