@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import sys
 import threading
 import tracemalloc
@@ -23,11 +24,14 @@ from aiohttpconn import (
     Timeout,
 )
 from aiohttpconn.client.fetch_many import FetchMany
+from aiohttpconn.client.hosts import Hosts
 from aiohttpconn.testing import Reply, ScriptedServer, answer, reset, serve, stall_at
 from aiohttpconn.testing import Request as ServedRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+ANYWHERE = {"*": "127.0.0.1"}
 
 HI = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -71,11 +75,12 @@ class Answers:
 
 
 class Source:
-    """Items that are counted as they are taken."""
+    """Items that are counted as they are taken: numbers, or URLs of a host each."""
 
-    def __init__(self, n: int, fails_at: int = -1) -> None:
+    def __init__(self, n: int, fails_at: int = -1, hosts: bool = False) -> None:
         self.taken = 0
         self._n = n
+        self._before = "http://host-" if hosts else ""
         self._fails_at = fails_at
         self.ended = False
 
@@ -85,7 +90,7 @@ class Source:
                 if number == self._fails_at:
                     raise KeyError("no more")
                 self.taken += 1
-                yield str(number)
+                yield f"{self._before}{number}"
         finally:
             self.ended = True
 
@@ -297,8 +302,8 @@ async def collect(results: Any) -> list[Fetched]:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 async def test_no_more_is_taken_than_twice_what_is_asked_for(kind, ordered, concurrency):
-    """With a caller of any slowness."""
-    source = Source(100)
+    """With a caller of any slowness, and many hosts."""
+    source = Source(100, hosts=True)
     results = fetch(Answers(), KINDS[kind](source), concurrency, ordered)
     assert source.taken == 0
     given = 0
@@ -411,6 +416,222 @@ async def test_a_source_is_asked_for_one_item_at_a_time():
             return str(self.left)
 
     assert len(await collect(fetch(Answers(), Strict(), 8))) == 20
+
+
+# -------------------------------------------------------------------------------- hosts
+
+
+def urls_of(host: str, count: int) -> list[str]:
+    return [f"http://{host}/{number}" for number in range(count)]
+
+
+def under_way(answers: Answers, host: str) -> int:
+    return sum(url.startswith(f"http://{host}/") for url in answers.waiting)
+
+
+class Held(Answers):
+    """Requests to hosts whose names begin with "slow" end when they are released, others at once.
+
+    ``most_slow``: the most slow ones under way when another one began.
+    """
+
+    most_slow = 0
+    held = True
+
+    def let_go(self) -> None:
+        self.held = False
+        for url in self.waiting:
+            self.release(url)
+
+    async def request(self, method: str, url: str, **options: Any) -> Any:
+        self.at_once = not (self.held and url.startswith("http://slow"))
+        if self.at_once and self.held:
+            slow = sum(other.startswith("http://slow") for other in self.waiting)
+            self.most_slow = max(self.most_slow, slow)
+        return await super().request(method, url, **options)
+
+
+async def asynchronous(items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        await asyncio.sleep(0)
+        yield item
+
+
+@pytest.mark.parametrize("asynchronously", [False, True])
+@pytest.mark.parametrize("concurrency", [2, 5, 20, 64])
+async def test_a_slow_host_delays_no_other(concurrency, asynchronously):
+    """All pages of fast hosts are there while the slow one has answered nothing."""
+    answers = Held()
+    fast = [f"http://fast-{number % 10}/{number}" for number in range(1000)]
+    items: Any = urls_of("slow", 200) + fast
+    results = fetch(answers, asynchronous(items) if asynchronously else items, concurrency)
+    got = {(await anext(results)).item for _ in fast}
+    assert got == set(fast)
+    # It has most of the places, and not all.
+    assert answers.most_slow == concurrency - max(1, concurrency // 8)
+    answers.let_go()
+    assert got | {result.item async for result in results} == {*urls_of("slow", 200), *fast}
+
+
+async def test_slow_pages_of_a_server_delay_no_other_server():
+    """With real requests, and the defaults."""
+    let_go = asyncio.Event()
+
+    async def slow(request: ServedRequest) -> str:
+        await let_go.wait()
+        return "slow"
+
+    async with serve(slow) as busy, serve(echo) as other, Client(trust_env=False) as client:
+        urls = [f"{busy.url}{number}" for number in range(200)]
+        urls += [f"{other.url}{number}" for number in range(1000)]
+        async with client.fetch_many(urls) as results:
+            got = {(await anext(results)).result().url for _ in range(1000)}
+            assert got == set(urls[200:])
+            assert len(busy.heads) == 56
+            let_go.set()
+            assert {result.result().url async for result in results} == set(urls[:200])
+
+
+async def test_a_host_that_is_paused_or_limited_delays_no_other():
+    """A pause of an hour, and a request an hour: the rest of their pages would wait for days."""
+
+    def busy(request: ServedRequest) -> Reply:
+        return Reply("later", status=503, headers={"Retry-After": "3600"})
+
+    async with serve(busy) as paused, serve(echo) as other:
+        async with Client(trust_env=False, respect_retry_after=True) as client:
+            assert (await client.get(paused.url)).status == 503
+            urls = [f"{paused.url}{number}" for number in range(200)]
+            urls += [f"{other.url}{number}" for number in range(1000)]
+            async with client.fetch_many(urls) as results:
+                got = {(await anext(results)).result().url for _ in range(1000)}
+            assert got == set(urls[200:])
+            assert client.stats().queued == 0
+        async with Client(trust_env=False, rate="1/h", resolve=ANYWHERE) as client:
+            urls = [f"http://slow.test:{other.port}/{number}" for number in range(200)]
+            urls += [f"http://{number}.test:{other.port}/" for number in range(100)]
+            async with client.fetch_many(urls, concurrency=8) as results:
+                got = {(await anext(results)).result().url for _ in range(101)}
+            assert got == {urls[0], *urls[200:]}
+
+
+async def test_several_slow_hosts_delay_no_other():
+    answers = Held()
+    slow = [url for name in "abcd" for url in urls_of(f"slow-{name}", 100)]
+    fast = urls_of("fast", 500)
+    async with fetch(answers, slow + fast, 64) as results:
+        assert {(await anext(results)).item for _ in fast} == set(fast)
+        # Those that come late have a quarter of the reserve each.
+        counts = [under_way(answers, f"slow-{name}") for name in "abcd"]
+        assert counts == [56, 2, 2, 2]
+
+
+async def test_hosts_get_as_many_places_each():
+    """The one that came first gives places to the others as its requests end."""
+    answers = Held()
+    items = [url for name in "abc" for url in urls_of(f"slow-{name}", 300)]
+    async with fetch(answers, items, 64) as results:
+        for number in range(300):
+            if number:
+                answers.release(next(url for url in answers.waiting))
+            task = asyncio.ensure_future(anext(results))
+            await turns(5)
+            if number:
+                await task
+            else:
+                task.cancel()
+        counts = [under_way(answers, f"slow-{name}") for name in "abc"]
+        assert sum(counts) == 56
+        assert max(counts) - min(counts) <= 3
+
+
+async def test_the_only_host_has_all_places_when_no_other_can_come():
+    answers = Answers(at_once=False)
+    for count, expected in ((100, 8), (5000, 7)):
+        # Of 5,000 items the last ones are not known yet: they may be of another host.
+        async with fetch(answers, urls_of("one", count), 8) as results:
+            task = asyncio.ensure_future(anext(results))
+            await turns()
+            assert len(answers.waiting) == expected
+            task.cancel()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_items_whose_hosts_have_their_share_are_taken_up_to_a_thousand(kind):
+    answers = Answers(at_once=False)
+    source = Source(3000)
+    async with fetch(answers, KINDS[kind](source), 8) as results:
+        task = asyncio.ensure_future(anext(results))
+        while source.taken < 7 + 1000:
+            await asyncio.sleep(0)
+        await turns(100)
+        assert (source.taken, len(answers.waiting)) == (7 + 1000, 7)
+        task.cancel()
+    # In the order of the items, no more are taken than may begin before the first one ends.
+    source = Source(3000)
+    async with fetch(answers, KINDS[kind](source), 8, ordered=True) as results:
+        task = asyncio.ensure_future(anext(results))
+        await turns(100)
+        assert (source.taken, len(answers.waiting)) == (16, 7)
+        task.cancel()
+
+
+async def test_no_host_gets_more_places_than_it_may_have_connections():
+    let_go = asyncio.Event()
+
+    async def slow(request: ServedRequest) -> str:
+        await let_go.wait()
+        return "slow"
+
+    async with serve(slow) as server:
+        options: dict[str, Any] = {"limit_per_host": 2, "resolve": ANYWHERE}
+        async with Client(trust_env=False, **options) as client:
+            urls = [f"http://{name}.test:{server.port}/" for name in "abcd" for _ in range(20)]
+            async with client.fetch_many(urls, concurrency=20) as results:
+                task = asyncio.ensure_future(collect(results))
+                while len(server.heads) < 8:
+                    await asyncio.sleep(0)
+                await turns()
+                assert client.stats().queued == 0
+                let_go.set()
+                assert len(await task) == 80
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 9])
+async def test_every_item_has_its_result_whatever_the_order_of_the_hosts(ordered, concurrency):
+    for seed in range(30):
+        chance = random.Random(seed)
+        answers = Answers(at_once=False)
+        hosts = [f"host-{number}" for number in range(chance.choice([1, 2, 5]))]
+        urls = [f"http://{chance.choice(hosts)}/{number}" for number in range(60)]
+        items: Any = asynchronous(urls) if seed % 2 else urls
+        task = asyncio.ensure_future(collect(fetch(answers, items, concurrency, ordered)))
+        while not task.done():
+            await turns(chance.randrange(1, 6))
+            assert len(answers.waiting) <= concurrency
+            for url in chance.sample(list(answers.waiting), min(2, len(answers.waiting))):
+                answers.release(url)
+        got = [result.item for result in task.result()]
+        assert (got if ordered else sorted(got)) == (urls if ordered else sorted(urls))
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://example.org/a", "example.org"),
+        ("HTTP://Example.ORG?x=//y", "example.org"),
+        ("http://me:pw@example.org#f", "example.org"),
+        ("https://example.org:8443", "example.org:8443"),
+        ("http://[::1]:80/", "[::1]:80"),
+        ("//example.org/a", "example.org"),
+        ("/relative//path", ""),
+        ("", ""),
+        (5, ""),
+    ],
+)
+def test_the_host_of_a_url(url, name):
+    assert Hosts(1, 1).of(url).name == name
 
 
 # ------------------------------------------------------------------------------- errors
@@ -536,11 +757,12 @@ async def test_what_makes_no_sense_is_an_error_at_once():
 async def test_requests_wait_for_each_other_unless_that_is_limited(timeout):
     go_on = asyncio.Event()
     async with (
-        ScriptedServer([answer(HI, fault=stall_at(0, go_on)), answer(HI), answer(HI)]) as server,
-        Client(trust_env=False, limit=1, timeout=Timeout(pool=0.01)) as client,
+        ScriptedServer([answer(HI, fault=stall_at(0, go_on))], [answer(HI)]) as server,
+        Client(trust_env=False, limit=1, timeout=Timeout(pool=0.01), resolve=ANYWHERE) as client,
     ):
         options = {} if timeout == "not given" else {"timeout": timeout}
-        results = client.fetch_many([server.url] * 3, **options)
+        urls = [f"http://{name}.test:{server.port}/" for name in "abc"]
+        results = client.fetch_many(urls, **options)
         task = asyncio.ensure_future(collect(results))
         loop = asyncio.get_running_loop()
         loop.call_later(0.03, go_on.set)
@@ -559,7 +781,7 @@ async def test_requests_wait_for_each_other_unless_that_is_limited(timeout):
 async def test_leaving_the_loop_ends_all(kind, ordered):
     for after in range(12):
         answers = Answers()
-        source = Source(10_000)
+        source = Source(10_000, hosts=True)
         count = 0
         async for _ in fetch(answers, KINDS[kind](source), 4, ordered):
             count += 1
@@ -691,9 +913,10 @@ async def test_a_cancelled_wait_for_a_result_loses_none():
 async def test_real_requests_that_are_under_way_are_cancelled():
     async with (
         ScriptedServer([answer(HI, fault=stall_at(3))]) as server,
-        Client(trust_env=False, limit_per_host=2) as client,
+        Client(trust_env=False, limit=2, resolve=ANYWHERE) as client,
     ):
-        async with client.fetch_many([server.url] * 10, concurrency=5) as results:
+        urls = [f"http://{name}.test:{server.port}/" for name in "abcdefghij"]
+        async with client.fetch_many(urls, concurrency=5) as results:
             task = asyncio.ensure_future(anext(results))
             await server.wait_connections(2)
             while client.stats().queued < 3:

@@ -109,6 +109,7 @@ ORDER = [
     "client.calls",
     "client.plain",
     "client.configured",
+    "client.hosts",
     "client.fetch_many",
     "client.destination",
     "client.download",

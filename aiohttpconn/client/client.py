@@ -344,8 +344,9 @@ class Client(Configured):
         """Fetch many URLs: ``async for result in client.fetch_many(urls)``.
 
         *items*: an iterable or async iterable of URLs, of (method, URL), or of (method, URL,
-        options). It may be endless: at most 2 × *concurrency* items are taken ahead of their
-        results. Each result is a ``Fetched`` with its ``item`` and its ``response`` or ``error``.
+        options). It may be endless: at most 2 × *concurrency* items, and 1,000 whose hosts have
+        their share, are taken ahead of their results. A host gets most of *concurrency*, never all
+        of it while others may come. Each result is a ``Fetched`` with its ``item`` and its ``response`` or ``error``.
         Results come as they finish, or in the order of the items if *ordered*. *options* are
         those of ``request``, for all items. A request waits for a connection without a limit,
         unless the caller gives a ``Timeout(pool=)``.
@@ -364,7 +365,9 @@ class Client(Configured):
             for name in ("target", "content", "json", "data", "files", "cookies")
             if name in options
         }
-        return FetchMany(self._derived(options), items, concurrency, ordered, own)
+        # More would only wait for a connection, and hold a place that another host could have.
+        per_host = self._connections.scheduler.limit_per_host * self._state.pipelining
+        return FetchMany(self._derived(options), items, concurrency, ordered, own, per_host)
 
     async def download(
         self,

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ..opening import Opening
     from .rate_limit import RateLimiter
 
-__all__ = ["OriginPool", "PooledConnection", "Scheduler"]
+__all__ = ["OriginPool", "PooledConnection", "Scheduler", "reserved"]
 
 STREAK = 8
 """Requests that each of an origin's connections serves until one goes to an origin with one less.
