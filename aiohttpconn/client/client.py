@@ -344,12 +344,12 @@ class Client(Configured):
         """Fetch many URLs: ``async for result in client.fetch_many(urls)``.
 
         *items*: an iterable or async iterable of URLs, of (method, URL), or of (method, URL,
-        options). It may be endless: at most 2 × *concurrency* items, and 1,000 whose hosts have
-        their share, are taken ahead of their results. A host gets most of *concurrency*, never all
-        of it while others may come. Each result is a ``Fetched`` with its ``item`` and its ``response`` or ``error``.
-        Results come as they finish, or in the order of the items if *ordered*. *options* are
-        those of ``request``, for all items. A request waits for a connection without a limit,
-        unless the caller gives a ``Timeout(pool=)``.
+        options). It may be endless: at most 2 × *concurrency* items are taken ahead of their
+        results, and 1,000 that wait because their hosts have their share: a host gets most of
+        *concurrency*, never all of it while others may come. Each result is a ``Fetched`` with its
+        ``item`` and its ``response`` or ``error``. Results come as they finish, or in the order of
+        the items if *ordered*. *options* are those of ``request``, for all items. A request waits
+        for a connection without a limit, unless the caller gives a ``Timeout(pool=)``.
 
         Leaving the loop cancels the requests under way. An error of *items* is raised after the
         results of the items before it.
