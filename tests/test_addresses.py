@@ -401,11 +401,13 @@ async def test_addresses_that_on_connect_refuses_are_not_tried_again(port, monke
         assert (names.calls, server.connections) == (2, 0)
 
 
-async def test_max_age_looks_the_name_up_again(port, monkeypatch):
+@pytest.mark.parametrize("resolver", [None, Resolver(ttl=3600)])
+async def test_max_age_looks_the_name_up_again(port, monkeypatch, resolver):
     names = Moving(monkeypatch, "127.0.0.1")
-    url = f"http://some.test:{port}/"
+    url = f"http://{'own' if resolver else 'some'}-{port}.test:{port}/"
+    options = {"max_age": 10, "keepalive_timeout": 99, "resolver": resolver}
     with Clock() as clock:
-        async with serving(port, 1, 2), ConnectionPool(max_age=10, keepalive_timeout=99) as pool:
+        async with serving(port, 1, 2), ConnectionPool(**options) as pool:
             assert await fetch(pool, url) == b"1"
             names.addresses = ("127.0.0.2",)
             clock.advance(9)

@@ -125,8 +125,9 @@ class ConnectionPool:
         proxy: the proxy for all requests, a URL or ``Proxy``; or a dict by scheme or origin: see
             ``ProxyRules``.
         proxy_context: an ``ssl.SSLContext`` for https proxies.
-        resolver: looks names up; by default a ``Resolver`` that keeps answers for a minute, and no
-            longer than *max_age*. Connections of one origin take turns over its addresses.
+        resolver: looks names up; by default a ``Resolver`` that keeps answers for a minute. A new
+            connection uses no answer older than *max_age*. Connections of one origin take turns
+            over its addresses.
         resolve: names that are not looked up: {"example.org": "192.0.2.1"}; see ``Resolver``.
         on_connect: called with (address, host, port) before a connect. False, or an exception,
             forbids that address. It keeps a program from being led to internal servers.
@@ -185,8 +186,6 @@ class ConnectionPool:
         protocol_options: dict[str, Any] = {"strict": strict, "limits": limits}
         if high_water is not None:
             protocol_options["high_water"] = high_water
-        # A connection that is closed for its age is followed by one to a current address.
-        dns_ttl = DNS_TTL if max_age is None else min(DNS_TTL, max(0.0, max_age))
         self._timeout = Timeout.of(timeout)
         self._send = SendOptions(self._timeout, None, resend_stale)
         self._proxies = ProxyRules.of(proxy)
@@ -203,8 +202,9 @@ class ConnectionPool:
             respect_retry_after=respect_retry_after,
             factory=ConnectionFactory(
                 dialer=dialer,
-                resolver=resolver or _own_resolver(dns_ttl, resolve),
+                resolver=resolver or _own_resolver(DNS_TTL, resolve),
                 on_connect=on_connect,
+                max_answer_age=max_age,
                 context=context,
                 cafile=None if cafile is None else str(cafile),
                 proxy_context=proxy_context,

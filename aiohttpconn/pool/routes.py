@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,14 +72,19 @@ class OriginDialer:
     It makes them with *dialer*, whose ``Destination`` has it as its resolver.
     """
 
-    __slots__ = ("_dialer", "_doubt", "_on_connect", "_order", "_resolver")
+    __slots__ = ("_dialer", "_doubt", "_max_age", "_on_connect", "_order", "_resolver")
 
     def __init__(
-        self, resolver: Resolves, on_connect: OnConnect | None, dialer: Dialer[Any] = dial
+        self,
+        resolver: Resolves,
+        on_connect: OnConnect | None,
+        dialer: Dialer[Any] = dial,
+        max_age: float | None = None,
     ) -> None:
         self._dialer = dialer
         self._resolver = resolver
         self._on_connect = on_connect
+        self._max_age = inf if max_age is None else max_age
         self._order = AddressOrder()
         # (host, since): answers for *host* that are older lead nowhere.
         self._doubt: tuple[str, float] | None = None
@@ -131,10 +137,12 @@ class OriginDialer:
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Return the allowed addresses of *host*, in the order in which to try them."""
-        addresses: list[Address] = []
+        # The connections that are closed for their age are followed by some to current addresses.
+        since = monotonic() - self._max_age
         if self._doubt is not None and self._doubt[0] == host:
-            (_, since), self._doubt = self._doubt, None
-            addresses = await self._renewed(host, port, since)
+            (_, doubted), self._doubt = self._doubt, None
+            since = max(since, doubted)
+        addresses = await self._renewed(host, port, since) if since > -inf else []
         if not addresses:
             addresses = self._vetted(await self._resolver.resolve(host, port), host, port)
         return self._order.order(addresses)
@@ -183,6 +191,7 @@ class ConnectionFactory:
         resolver: Resolves,
         on_connect: OnConnect | None,
         dialer: Dialer[Any] = dial,
+        max_answer_age: float | None = None,
         context: ssl.SSLContext | None,
         cafile: str | None,
         proxy_context: ssl.SSLContext | None,
@@ -193,6 +202,7 @@ class ConnectionFactory:
         self._dialer = dialer
         self._resolver = resolver
         self._on_connect = on_connect
+        self._max_answer_age = max_answer_age
         self._context = context
         self._cafile = cafile
         self._proxy_context = proxy_context
@@ -204,7 +214,7 @@ class ConnectionFactory:
 
     def dialer(self) -> OriginDialer:
         """Return a dialer for one origin."""
-        return OriginDialer(self._resolver, self._on_connect, self._dialer)
+        return OriginDialer(self._resolver, self._on_connect, self._dialer, self._max_answer_age)
 
     async def destination(self, route: Route) -> Destination:
         """Return the destination of *route*'s connections, with TLS and tunnel."""
