@@ -28,6 +28,7 @@ from aiohttpconn.testing import Reply, ScriptedServer, read_all, serve
 
 from .support import ConnectProxy
 from .support.pooled import fetch
+from .support.proxies import Socks5Proxy
 
 if TYPE_CHECKING:
     from .support.tls import Certificates
@@ -331,13 +332,17 @@ async def test_a_pin_is_enough_for_a_context_that_verifies_nothing(certificates)
                 await client.get(url, fingerprint=WRONG)
 
 
-async def test_a_pin_is_for_the_origin_and_not_for_its_proxy(certificates, tls):
-    pin = digest_of(certificates.server)
-    async with serve({"/": "hi"}, tls=certificates.server) as server:
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+async def test_a_pin_is_for_the_origin_and_not_for_its_proxy(certificates, tls, scheme):
+    context = certificates.server_for()
+    pin = digest_of(context)
+    async with serve({"/": "hi"}, tls=context) as server:
         url = f"https://localhost:{server.port}/"
-        async with ConnectProxy() as proxy:
-            through = f"http://127.0.0.1:{proxy.port}"
-            async with Client(proxy=through, fingerprint=pin, **tls) as client:
+        own = {"tls": certificates.server} if scheme == "https" else {}
+        async with (Socks5Proxy if "socks" in scheme else ConnectProxy)(**own) as proxy:
+            through = f"{scheme}://localhost:{proxy.port}"
+            options = {"fingerprint": pin, "proxy_context": tls["context"], **tls}
+            async with Client(proxy=through, **options) as client:
                 assert (await client.get(url)).text == "hi"
                 with pytest.raises(CertificateError, match="expected fingerprint"):
                     await client.get(url, fingerprint=WRONG)
