@@ -18,7 +18,7 @@ help:
 	@echo 'make demo    show what the package does, against servers on this machine'
 	@echo 'make test    run the tests, on asyncio and on uvloop'
 	@echo 'make style   check with ruff, its formatter included, and codespell'
-	@echo 'make types   check with mypy --strict'
+	@echo 'make types   check with mypy --strict and pyright'
 	@echo 'make bench   compare with other clients and with the floor; ARGS=--quick takes 3 minutes'
 	@echo 'make docs    run the examples of the documentation'
 
@@ -35,6 +35,8 @@ style: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(RUN) -m mypy --strict
+	$(RUN) -m mypy --strict tests/typing
+	$(RUN) -m basedpyright
 
 # The tests' environment has none of the other projects' clients.
 bench: $(VENV)-bench/.ready-bench

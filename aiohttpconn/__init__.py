@@ -46,6 +46,7 @@ _LAZY = {
     "Proxy": "proxies",
     "ProxyRules": "proxies",
     "Request": "client.request",
+    "RequestOptions": "client.settings",
     "Response": "client.response",
     "Retry": "client.retries",
     "delete": "client.api",
@@ -69,6 +70,7 @@ if _TYPE_CHECKING:
     from .client.request import Request
     from .client.response import Response
     from .client.retries import Retry
+    from .client.settings import RequestOptions
     from .pool.pool import ConnectionPool
     from .pool.stats import OriginStats, PoolStats
     from .proxies import Proxy, ProxyRules
@@ -113,6 +115,7 @@ __all__ = [
     "Proxy",
     "ProxyRules",
     "Request",
+    "RequestOptions",
     "Resolver",
     "Response",
     "Retry",

@@ -355,7 +355,7 @@ NOT_MADE_BY_CALLERS = {"ProxyRules", "Request", "Response"}
 
 IN_SECTIONS = {
     "Authentication": ["Auth", "Basic", "Bearer", "Digest", "Netrc"],
-    "Client": ["Client", "Fetched", "Fields", "Request"],
+    "Client": ["Client", "Fetched", "Fields", "Request", "RequestOptions"],
     "ConnectionPool": ["ConnectionPool", "OriginStats", "PoolStats"],
     "Cookies": ["CookieStore"],
     "Proxies": ["Proxy", "ProxyRules"],

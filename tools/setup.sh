@@ -5,7 +5,7 @@
 #
 #   demo   installs the package, and uvloop if possible
 #   test   also installs the packages that the tests need
-#   dev    also installs ruff, mypy, codespell and pytest-cov
+#   dev    also installs ruff, mypy, pyright, codespell and pytest-cov
 #   bench  installs the package and as many as possible of the clients that it is compared with;
 #          those of benchmarks/requirements-NAME.txt get an environment of their own, VENV-NAME
 #

@@ -132,7 +132,7 @@ class Client(Configured):
         default_encoding: DefaultEncoding = DEFAULT_ENCODING,
         json_dumps: Callable[[Any], str | bytes] | None = None,
         json_loads: Callable[[Any], Any] | None = None,
-        cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None = UNSET,
+        cookies: Mapping[str, str | int] | CookieJar | CookieStore | Unset | None = UNSET,
         auth: AuthLike = None,
         retry: Retry | None = None,
         proxy: ProxiesLike | Unset = UNSET,

@@ -52,19 +52,42 @@ class Requester(Protocol):
         """Mirrors ``Client.request``."""
 
 
-class Fetched(NamedTuple):
-    """A result of ``fetch_many``: the ``item``, and either ``response`` or ``error``."""
+if TYPE_CHECKING:
+    # For a type checker one of the two is None: a look at one of them tells about the other.
 
-    item: Any
-    response: Response | None
-    error: Exception | None
+    class _Answered(NamedTuple):
+        item: Any
+        response: Response
+        error: None
 
-    def result(self) -> Response:
-        """Return the response, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        assert self.response is not None, "neither a response nor an error"
-        return self.response
+        def result(self) -> Response: ...
+
+    class _Failed(NamedTuple):
+        item: Any
+        response: None
+        error: Exception
+
+        def result(self) -> Response: ...
+
+    Fetched: TypeAlias = _Answered | _Failed
+else:
+
+    class Fetched(NamedTuple):
+        """A result of ``fetch_many``: the ``item``, and either ``response`` or ``error``."""
+
+        item: Any
+        response: Response | None
+        error: Exception | None
+
+        def result(self) -> Response:
+            """Return the response, or raise the error."""
+            if self.error is not None:
+                raise self.error
+            assert self.response is not None, "neither a response nor an error"
+            return self.response
+
+
+_make: Any = Fetched
 
 
 class _State:
@@ -171,7 +194,7 @@ class _State:
                 error = exc
             finally:
                 hosts.end(host)
-            self.put(number, Fetched(item, response, error))
+            self.put(number, _make(item, response, error))
 
     def call_worker(self) -> None:
         """Let one more worker look for work, if there is any; let all end if there will be none."""

@@ -90,7 +90,7 @@ class RequestOptions(TypedDict, total=False):
     json: Any
     data: DataLike | None
     files: FilesLike | None
-    cookies: Mapping[str, str] | None
+    cookies: Mapping[str, str | int] | None
     timeout: float | Timeout | None
     auth: AuthLike
     follow_redirects: bool

@@ -19,7 +19,7 @@ __all__ = ["cookie_pairs_of", "join_cookies", "store_of"]
 
 
 def store_of(
-    cookies: Mapping[str, str] | CookieJar | CookieStore | Unset | None, base: SplitURL | None
+    cookies: Mapping[str, str | int] | CookieJar | CookieStore | Unset | None, base: SplitURL | None
 ) -> CookieStore | None:
     """Return the store for the ``cookies=`` of a client, None if it keeps no cookies."""
     if cookies is None or isinstance(cookies, CookieStore):
@@ -46,7 +46,7 @@ def store_of(
     return CookieStore(cookies, base_url=base_url)
 
 
-def cookie_pairs_of(cookies: Mapping[str, str] | None) -> dict[str, str]:
+def cookie_pairs_of(cookies: Mapping[str, str | int] | None) -> dict[str, str]:
     """Return the ``cookies=`` of a request as "name=value" by name.
 
     Raises ``TypeError`` and ``ValueError``.
