@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import unquote, urlencode
+from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote
 
 from .exceptions import InvalidURL, redact
 from .http11.grammar import check_host, check_target
@@ -22,15 +21,11 @@ __all__ = [
     "PLAIN_TARGET",
     "PORTS",
     "Origin",
-    "ParamsLike",
     "SplitURL",
-    "add_params",
     "check_raw_target",
     "encode_host",
-    "encode_param",
     "join_base",
     "join_location",
-    "param_pairs",
     "split_url",
 ]
 
@@ -48,9 +43,6 @@ PORTS = {"http": 80, "https": 443}
 
 Origin: TypeAlias = tuple[str, str, int]
 """(scheme, host, port), as RFC 6454 compares them: in lower case, always with a port."""
-
-ParamsLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
-"""Query parameters. A list gives several values of one name, None leaves the name out."""
 
 # https://url.spec.whatwg.org/#path-percent-encode-set: the visible ASCII characters that a path may
 # have. A browser turns a backslash into a slash; escaped, it is neither for anyone.
@@ -395,49 +387,3 @@ def _without_dots(path: str) -> str:
     if segments and segments[-1] in (".", ".."):
         kept.append("")
     return "".join(f"/{segment}" for segment in kept)
-
-
-def add_params(url: str, params: ParamsLike) -> str:
-    """Return *url* with *params* added to its query, form-encoded."""
-    pairs: list[tuple[str, str | bytes]] = []
-    for name, value in param_pairs(params):
-        values = value if isinstance(value, (list, tuple)) else (value,)
-        pairs += [(name, encode_param(name, each)) for each in values if each is not None]
-    if not pairs:
-        return url
-    url, hash_sign, fragment = url.partition("#")
-    joint = "?" if "?" not in url else "" if url.endswith(("?", "&")) else "&"
-    return f"{url}{joint}{urlencode(pairs)}{hash_sign}{fragment}"
-
-
-def param_pairs(params: ParamsLike) -> list[tuple[str, Any]]:
-    """Return *params* as a list of pairs; raise ``TypeError`` if they are none."""
-    items: Any = params
-    if isinstance(items, (str, bytes)):
-        raise TypeError(
-            f"params must be a mapping or pairs, not {items!r:.200}: an encoded query goes into "
-            "the URL"
-        )
-    try:
-        return list(items.items()) if hasattr(items, "items") else [(name, v) for name, v in items]
-    except (TypeError, ValueError) as exc:
-        raise TypeError(f"params must be a mapping or pairs, got {items!r:.200}") from exc
-
-
-def encode_param(name: str, value: Any) -> str | bytes:
-    """Return a parameter's value for ``urlencode``; raise ``TypeError`` for other types."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    # Not str(): an Enum formats itself differently from its value.
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
-    raise TypeError(
-        f"the parameter {name!r} must be str, bytes, int, float, bool, None or a list of them, "
-        f"not {type(value).__name__}"
-    )

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from aiohttpconn import HTTPConnection
 from aiohttpconn.client.content.encode import UNSET, encode_content
 from aiohttpconn.exceptions import BodyLengthError
-from aiohttpconn.urls import add_params
+from aiohttpconn.params import PARAM_TYPES, add_params
 
 from .support import ScriptedServer, expect, send
 
@@ -476,6 +476,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
             encode_content(content=content)
 
 
+def test_json_has_a_lone_surrogate_escaped():
+    for dumps in (None, lambda value: json.dumps(value, ensure_ascii=False)):
+        made = encode_content(json=["\ud800", "ä\udfff😀", {"\udc00": "\\"}], dumps=dumps)
+        expected = '["\\ud800","ä\\udfff😀",{"\\udc00":"\\\\"}]'.encode()
+        assert made.body.replace(b", ", b",").replace(b": ", b":") == expected
+        assert json.loads(made.body) == ["\ud800", "ä\udfff😀", {"\udc00": "\\"}]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, [-math.inf]], ids=repr)
 def test_json_has_no_nan(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -485,8 +493,6 @@ def test_json_has_no_nan(value):
 def test_what_json_cannot_say_is_a_type_error():
     with pytest.raises(TypeError, match="Object of type set is not JSON serializable"):
         encode_content(json={1})
-    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
-        encode_content(json="\ud800")
     with pytest.raises(TypeError, match=r"^dumps= must return str or bytes, got NoneType$"):
         encode_content(json=1, dumps=lambda value: None)
 
@@ -507,14 +513,12 @@ def test_what_json_cannot_say_is_a_type_error():
         ({5: "a"}, "a name in data= must be a str, not int: 5"),
         (
             {"a": object()},
-            "the form's field 'a' must be str, bytes, int, float, bool, None or a list of them, "
-            "not object",
+            f"the form's field 'a' must be {PARAM_TYPES}, not object",
         ),
-        ({"a": [["b"]]}, "the form's field 'a' must be str, bytes, int, float, bool, None or a li"),
+        ({"a": [["b"]]}, f"the form's field 'a' must be {PARAM_TYPES}, not list"),
         (
             {"a": io.BytesIO()},
-            "the form's field 'a' must be str, bytes, int, float, bool, None or a list of them, "
-            "not BytesIO; a file goes into files=",
+            f"the form's field 'a' must be {PARAM_TYPES}, not BytesIO; a file goes into files=",
         ),
     ],
 )

@@ -46,6 +46,7 @@ ORDER = [
     "net.dial",
     # One connection
     "body",
+    "params",
     "urls",
     "proxies",
     "exchange",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import enum
 import re
 import sys
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from math import inf
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -15,11 +18,11 @@ from hypothesis import strategies as st
 from aiohttpconn import urls as module
 from aiohttpconn.exceptions import InvalidURL
 from aiohttpconn.http11.grammar import check_host, check_host_field, check_target
+from aiohttpconn.params import add_params
 from aiohttpconn.urls import (
     PLAIN_TARGET,
     PORTS,
     SplitURL,
-    add_params,
     check_raw_target,
     encode_host,
     join_base,
@@ -897,6 +900,12 @@ class Level(int, enum.Enum):
     HIGH = 3
 
 
+class Plain(enum.Enum):
+    ONE = 1.5
+    DAY = date(2026, 2, 3)
+    YES = True
+
+
 class Ratio(float, enum.Enum):
     HALF = 0.5
 
@@ -921,6 +930,17 @@ class Ratio(float, enum.Enum):
         ({"ä": "€", "b": b"\xff\0", "c": bytearray(b"x")}, "?%C3%A4=%E2%82%AC&b=%FF%00&c=x"),
         ({"a": "\r\n#"}, "?a=%0D%0A%23"),
         ({"a": Colour.RED, "b": Level.HIGH, "c": Ratio.HALF}, "?a=red&b=3&c=0.5"),
+        ({"a": Plain.ONE, "b": Plain.DAY, "c": Plain.YES}, "?a=1.5&b=2026-02-03&c=true"),
+        ({"a": Decimal("1.10"), "b": Decimal("1E+3")}, "?a=1.10&b=1E%2B3"),
+        ({"a": UUID(int=10)}, "?a=00000000-0000-0000-0000-00000000000a"),
+        ({"a": date(2026, 2, 3), "b": time(4, 5)}, "?a=2026-02-03&b=04%3A05%3A00"),
+        (
+            {"a": datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)},
+            "?a=2026-02-03T04%3A05%3A06%2B00%3A00",
+        ),
+        ({"a": {"z", "b", "ä"}, "b": frozenset({10, 9, None})}, "?a=b&a=z&a=%C3%A4&b=10&b=9"),
+        ({"a": {}.keys(), "b": {"x": 1}.keys(), "c": range(3)}, "?b=x&c=0&c=1&c=2"),
+        ({"a": [Decimal(1), UUID(int=0), None]}, f"?a=1&a={UUID(int=0)}"),
         (iter([("a", 1)]), "?a=1"),
     ],
 )
@@ -944,19 +964,19 @@ def test_params_stand_behind_those_that_are_there(url, with_params):
     assert add_params(url, {"b": 1}) == with_params
 
 
-@pytest.mark.parametrize("value", [{}, {1}, object(), 1j, [[1]], memoryview(b"x")])
+@pytest.mark.parametrize("value", [{}, {1j}, object(), 1j, [[1]], memoryview(b"x"), timedelta(1)])
 def test_a_parameter_of_another_type_is_refused(value):
-    (shown,) = value if isinstance(value, list) else (value,)
+    (shown,) = value if isinstance(value, (list, set)) else (value,)
     assert refused(TypeError, add_params, "http://a.test", {"a": value}) == (
-        "the parameter 'a' must be str, bytes, int, float, bool, None or a list of them, "
-        f"not {type(shown).__name__}"
+        "the parameter 'a' must be str, bytes, int, float, bool, Decimal, UUID, Enum, date, time, "
+        f"None or a list or set of them, not {type(shown).__name__}"
     )
 
 
 @pytest.mark.parametrize("params", ["a=1", b"a=1"])
 def test_a_query_as_text_is_no_params(params):
     assert refused(TypeError, add_params, "http://a.test", params) == (
-        f"params must be a mapping or pairs, not {type(params).__name__}: {params!r}"
+        f"params must be a mapping or pairs, not {params!r}: an encoded query goes into the URL"
     )
 
 

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import RedirectRefused, TotalTimeout, describe
 from ..http11.semantics import COMMON_METHODS
+from ..params import add_params
 from ..pool.rate_limit import retry_after
 from ..pool.requests import (
     SendOptions,
     abandon,
 )
-from ..urls import SplitURL, add_params, check_raw_target, join_base, split_url
+from ..urls import SplitURL, check_raw_target, join_base, split_url
 from .auth.asking import ask, is_asked, may_wait
 from .auth.schemes import Auth, basic_of
 from .content.encode import Content, encode_content
+from .content.multipart import boundary_of, with_boundary
 from .content.reading import codings_of, read_content
 from .cookies.given import cookie_pairs_of, join_cookies
 from .notable import give_up, keep_cookies, search_notable
@@ -85,10 +87,11 @@ class Call:
         self._fields = state.fields_for(settings, options.get("headers"))
         self._content = self._encode(options)
         self._auth = settings.auth
-        if self._url.userinfo:
-            if "auth" not in options:
-                self._auth = basic_of(self._url.userinfo)
-            self._url = self._url._replace(userinfo="")
+        if "authorization" in self._fields.removed:
+            self._auth = None
+        elif self._url.userinfo and "auth" not in options:
+            self._auth = basic_of(self._url.userinfo)
+        self._url = self._url._replace(userinfo="")
         self._url_text = self._url.text
         self._whole_url = self._url_text + self._url.fragment
         own = options.get("cookies", {})
@@ -126,9 +129,16 @@ class Call:
         given = {name: options[name] for name in _BODIES if options.get(name) is not None}
         if not given:
             return None
+        fields = self._fields
+        own = fields.get("Content-Type") if "files" in given else None
+        if own is not None:
+            given["boundary"] = boundary_of(own)
         content = encode_content(**given, dumps=self._settings.json_dumps)
-        if content.content_type is not None and "content-type" not in self._fields:
-            self._fields["Content-Type"] = content.content_type
+        kind = content.content_type
+        if own is not None and kind is not None:
+            fields["Content-Type"] = with_boundary(own, kind)
+        elif not (kind is None or "content-type" in fields.removed or "content-type" in fields):
+            fields["Content-Type"] = kind
         return content
 
     # -------------------------------------------------------------------------- running
@@ -286,7 +296,7 @@ class Call:
 
     def _add_cookies(self, request: Request) -> None:
         """Add a Cookie field, unless the caller has set one."""
-        if "cookie" in request.headers:
+        if "cookie" in request.headers or "cookie" in request.headers.removed:
             return
         store = self._cookies
         kept = store.header_for(self._url) if store is not None else ""
@@ -346,7 +356,7 @@ class Call:
             strip_body(self._fields)
         if redirect.upgrades:
             # It was for the proxy, and the server would get it now.
-            self._fields.pop("Proxy-Authorization", None)
+            self._fields.discard("Proxy-Authorization")
         elif redirect.crosses:
             strip_secrets(self._fields)
             self._auth = None

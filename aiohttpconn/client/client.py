@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
     from ..net.timeouts import Timeout
     from ..net.tls import FingerprintLike
+    from ..params import ParamsLike
     from ..pool.stats import PoolStats
     from ..proxies import ProxiesLike
     from ..types import HeadersLike
-    from ..urls import ParamsLike
     from .auth.schemes import AuthLike
     from .content.charsets import DefaultEncoding
     from .cookies.store import CookieStore

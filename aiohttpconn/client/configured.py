@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from ..net.timeouts import Timeout
     from ..net.tls import FingerprintLike
+    from ..params import ParamsLike
     from ..proxies import ProxiesLike, ProxyRules
     from ..types import HeadersLike
-    from ..urls import ParamsLike, SplitURL
+    from ..urls import SplitURL
     from .auth.schemes import Auth, AuthLike
     from .content.charsets import DefaultEncoding
     from .retries import Retry
@@ -81,7 +82,7 @@ class ClientFields(Fields):
         made["Accept"] = "*/*"
         made["User-Agent"] = f"aiohttpconn/{__version__}"
         made.override(headers)
-        self._items = made._items
+        self._items, self.removed = made._items, made.removed
         self._changed()
 
     def notify(self, plain: PlainRequests) -> None:
@@ -99,6 +100,10 @@ class ClientFields(Fields):
 
     def __delitem__(self, name: str) -> None:
         super().__delitem__(name)
+        self._changed()
+
+    def discard(self, name: str) -> None:
+        super().discard(name)
         self._changed()
 
     def add(self, name: str | bytes, value: str | bytes | int) -> None:

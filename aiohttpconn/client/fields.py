@@ -22,15 +22,18 @@ class Fields(MutableMapping[str, str]):
 
     Setting a name replaces every field of that name, in the place of the first; ``add`` adds one.
     Reading a repeated name returns its values joined by ``, ``, those of Cookie by ``; ``. Equal
-    to a mapping with the same values, regardless of the order and case of the names. Raises
+    to a mapping with the same values, regardless of the order and case of the names. A name that
+    was deleted is in ``removed``: the client does not add that field either. Raises
     ``ValueError`` or ``TypeError`` for a name or value that must not be sent.
     """
 
-    __slots__ = ("_items",)
+    __slots__ = ("_items", "removed")
 
     def __init__(self, headers: HeadersLike = ()) -> None:
         # (name in lower case, name, value), in the order in which they are sent.
         self._items: list[tuple[str, str, str]] = []
+        # The names, in lower case, of fields that were deleted, or given as None.
+        self.removed: frozenset[str] = frozenset()
         for name, value in field_pairs(headers):
             self.add(name, value)
 
@@ -52,6 +55,7 @@ class Fields(MutableMapping[str, str]):
     def __setitem__(self, name: str, value: Any) -> None:
         name, value = check_field(name, value)
         lower = name.lower()
+        self.removed -= {lower}
         places = [i for i, item in enumerate(self._items) if item[0] == lower]
         if not places:
             self._items.append((lower, name, value))
@@ -66,6 +70,7 @@ class Fields(MutableMapping[str, str]):
         if len(kept) == len(self._items):
             raise KeyError(name)
         self._items = kept
+        self.removed |= {lower}
 
     def __contains__(self, name: object) -> bool:
         lower = name.lower() if isinstance(name, str) else name
@@ -83,10 +88,17 @@ class Fields(MutableMapping[str, str]):
     def __len__(self) -> int:
         return len({item[0] for item in self._items})
 
+    def discard(self, name: str) -> None:
+        """Remove the field *name*, if it is there; it may be added again."""
+        lower = name.lower()
+        self._items = [item for item in self._items if item[0] != lower]
+
     def add(self, name: str | bytes, value: str | bytes | int) -> None:
         """Add a field at the end, in addition to those of the same name."""
         text, value = check_field(name, value)
-        self._items.append((text.lower(), text, value))
+        lower = text.lower()
+        self.removed -= {lower}
+        self._items.append((lower, text, value))
 
     def get_all(self, name: str) -> list[str]:
         """Return the values of every field *name*, in order."""
@@ -101,6 +113,7 @@ class Fields(MutableMapping[str, str]):
         """Return an independent copy."""
         made = Fields.__new__(Fields)
         made._items = self._items.copy()
+        made.removed = self.removed
         return made
 
     __copy__ = copy
@@ -112,9 +125,12 @@ class Fields(MutableMapping[str, str]):
             name, text = check_field(given, "" if value is None else value)
             lower = name.lower()
             if lower not in seen or value is None:
-                self.pop(name, None)
+                self.discard(name)
             seen.add(lower)
-            if value is not None:
+            if value is None:
+                self.removed |= {lower}
+            else:
+                self.removed -= {lower}
                 self._items.append((lower, name, text))
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..body import SMALL_BODY
 from ..http11.request_head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
-from ..pool.requests import KEEP_ALIVE, SendOptions
-from ..urls import PLAIN_TARGET, SplitURL, add_params, split_url
+from ..params import add_params
+from ..pool.requests import ADDED, KEEP_ALIVE, SendOptions
+from ..urls import PLAIN_TARGET, SplitURL, split_url
 from .auth.schemes import is_fixed
 from .content.encode import encode_content
 from .content.reading import codings_of, read_content
@@ -51,6 +52,9 @@ _BODIES = ("json", "content", "data")
 
 # Header fields that have their own place in the head, or decide how a request is sent.
 _SPECIAL_FIELDS = DECIDING | {"host"}
+
+# Fields that a request gets from its body, its auth, the cookies or the pool.
+_FROM_ELSEWHERE = ADDED | {"authorization", "content-type", "cookie"}
 
 _NO_HEADERS: dict[str, str] = {}
 _NO_PARAMS: dict[str, Any] = {}
@@ -181,6 +185,9 @@ class PlainRequests:
                 return None
         state = self._state
         fields = state.fields_for(state.settings, items)
+        # Such a field comes from elsewhere, and a Call knows that it is not wanted.
+        if not fields.removed.isdisjoint(_FROM_ELSEWHERE):
+            return None
         if kind is not None and "content-type" not in fields:
             fields["Content-Type"] = kind
         if (auth := state.settings.auth) is not None:

@@ -108,7 +108,7 @@ def check_redirect(redirect: Redirect, way: list[str], most: int, can_replay: bo
 def strip_secrets(fields: Fields) -> None:
     """Remove the fields that only the first origin may see, for the rest of the chain."""
     for name in FIRST_ORIGIN_ONLY:
-        fields.pop(name, None)
+        fields.discard(name)
 
 
 def strip_body(fields: Fields) -> None:
@@ -116,7 +116,7 @@ def strip_body(fields: Fields) -> None:
     for name in list(fields):
         lower = name.lower()
         if lower.startswith("content-") or lower in OF_THE_BODY:
-            del fields[name]
+            fields.discard(name)
 
 
 def _shown(locations: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..body import SMALL_BODY
 from ..http11.request_head import encode_fields
-from ..http11.semantics import BODY_METHODS, DECIDING, SHARING
+from ..http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SHARING
 from ..pool.requests import (
+    ADDED,
     encode_small_request,
     exchange,
     exchange_shared,
@@ -79,7 +80,10 @@ class Sending:
             await self._authorize()
         request, content, origin = self._request, self._content, self._origin
         method, target = request.method, request.target
-        body = None if content is None else content.begin()
+        if method in BODILESS_METHODS:
+            body = await self._begin_body()
+        else:
+            body = None if content is None else content.begin()
         fields, names = self._encode_fields()
         if method == "CONNECT" or "upgrade" in names:
             raise ValueError(
@@ -92,7 +96,7 @@ class Sending:
             start = exchange_shared if shares and body is None and method in SHARING else exchange
             remake = self._remake if anew else None
             return await start(connections, origin, method, target, data, send, remake=remake)
-        length = None if content is None else content.length
+        length = None if body is None or content is None else content.length
         prepared = prepare(origin, method, target, names, fields, body, length)
         self.head = prepared.head
         again = anew if content is None else content.can_replay
@@ -120,19 +124,39 @@ class Sending:
             implied.append(("Content-Length", str(len(body))))
         return implied
 
+    async def _begin_body(self) -> Any:
+        """Return the body, from its start; None if there is none.
+
+        With a method that usually has no body, one that yields nothing is none: RFC 9112 §6.3
+        would have it framed, and some servers refuse a GET with a Transfer-Encoding.
+        """
+        content, request = self._content, self._request
+        if content is None:
+            return None
+        if request.method not in BODILESS_METHODS or "transfer-encoding" in request.headers:
+            return content.begin()
+        return await self._call("reading the body", content.begin_unless_empty)
+
     def _encode_fields(self) -> tuple[str, dict[str, str]]:
-        pairs = self._request.headers.pairs()
+        """Return the field lines, and {lower-case name: value}, as ``encode_fields`` does.
+
+        A name with the value "" has no line: it was removed, so the head does not have it either.
+        """
+        headers = self._request.headers
+        pairs = headers.pairs()
         if self._auth is not None:
             # The connection adds these, each in its place.
             implied = self._implied()
             pairs = [pair for pair in pairs if pair not in implied]
-        return encode_fields(pairs)
+        fields, names = encode_fields(pairs)
+        if left_out := headers.removed & ADDED:
+            names = dict.fromkeys(left_out, "") | names
+        return fields, names
 
     async def _remake(self) -> bytes:
         """Return the same small request once more."""
         await self._authorize()
-        content = self._content
-        body = None if content is None else content.begin()
+        body = await self._begin_body()
         fields, names = self._encode_fields()
         return self._encode(names, fields, body)
 
@@ -149,7 +173,8 @@ class Sending:
         """Return the same request once more, with its body from the start."""
         await self._authorize()
         request, content = self._request, self._content
-        body, length = (None, None) if content is None else (content.begin(), content.length)
+        body = await self._begin_body()
+        length = None if body is None or content is None else content.length
         fields, names = self._encode_fields()
         made = prepare(self._origin, request.method, request.target, names, fields, body, length)
         self.head = made.head

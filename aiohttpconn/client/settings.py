@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ..arguments import (
@@ -20,10 +20,10 @@ from ..arguments import (
 )
 from ..net.timeouts import Timeout
 from ..net.tls import read_fingerprint
+from ..params import param_pairs
 from ..pool.pool import forwards
 from ..pool.routes import Route
 from ..proxies import ProxyRules
-from ..urls import param_pairs
 from .auth.schemes import as_auth
 from .content.charsets import DEFAULT_ENCODING, check_default
 from .content.codecs import accept_encoding
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     import ssl
 
     from ..net.tls import FingerprintLike
+    from ..params import ParamsLike
     from ..pool.connections import ConnectionManager
     from ..proxies import ProxiesLike
     from ..types import BodyLike, HeadersLike
-    from ..urls import ParamsLike, SplitURL
+    from ..urls import SplitURL
     from .auth.schemes import Auth, AuthLike
     from .content.charsets import DefaultEncoding
     from .content.encode import DataLike
@@ -135,17 +136,18 @@ class Settings:
     resend_stale: bool = True
     on_request: OnRequest | None = None
     on_response: OnResponse | None = None
+    body_options: BodyOptions = field(init=False, repr=False, compare=False)
+    """The settings that say how the body of a response is read."""
 
-    @property
-    def body_options(self) -> BodyOptions:
-        """The settings that say how the body of a response is read."""
-        return BodyOptions(
+    def __post_init__(self) -> None:
+        options = BodyOptions(
             self.max_body,
             self.max_ratio,
             self.truncated == "keep",
             self.default_encoding,
             self.json_loads,
         )
+        object.__setattr__(self, "body_options", options)
 
     def changed(self, options: Mapping[str, Any]) -> Settings:
         """Return these settings with the replacements that *options* has."""
@@ -159,7 +161,7 @@ class Settings:
         return replace(self, **given) if given else self
 
 
-_SETTINGS = tuple(field.name for field in fields(Settings) if field.name != "proxies")
+_SETTINGS = tuple(each.name for each in fields(Settings) if each.init and each.name != "proxies")
 _KNOWN = frozenset(RequestOptions.__annotations__)
 
 SETTING_CHECKS: Checks = {

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .scheduler import OriginPool, PooledConnection
 
 __all__ = [
+    "ADDED",
     "KEEP_ALIVE",
     "SendOptions",
     "abandon",
@@ -53,6 +54,9 @@ __all__ = [
 
 KEEP_ALIVE = "Connection: keep-alive\r\n"
 """Redundant in HTTP/1.1, but Apache sends its Keep-Alive limits only to clients that send it."""
+
+ADDED = frozenset({"accept-encoding", "connection"})
+"""Fields that a head gets unless the request has them, or was told to leave them out."""
 
 DISCARD_BYTES = 64 * 1024
 """Bytes of an abandoned body that are received to keep the connection. More, or a rest whose size

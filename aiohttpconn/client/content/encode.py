@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
-from ...body import Body, byte_view, make_body
+from ...body import BLOCKSIZE, Body, byte_view, make_body
+from ...params import PARAM_TYPES, encode_values
 from ...types import UNSET
 from ...upload import SLICE
-from ...urls import encode_param
 from .multipart import MultipartBody, check_file, encode_multipart, named_values, unread_memory
 
 if TYPE_CHECKING:
@@ -26,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Content", "DataLike", "encode_content"]
 
 DataLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]] | BytesLike | str"
-"""A form: a mapping or pairs, in which a list gives several values of one name and None leaves a
-name out; or an encoded form."""
+"""A form: a mapping or pairs, in which a list or set gives several values of one name, and None
+leaves a name out; or an encoded form."""
 
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain; charset=utf-8"
@@ -116,6 +123,21 @@ class Content:
         """Return the whole body, which can then be sent again only if it ``can_replay``."""
         return b"".join([bytes(block) async for block in self.blocks()])
 
+    async def begin_unless_empty(self) -> Any:
+        """Return ``begin()``, or None for a body of unknown length that has not a single byte.
+
+        Such a body is read up to its first block.
+        """
+        body = self.begin()
+        if self.length is not None or body is None or type(body) is bytes:
+            return body
+        made = body if isinstance(body, Body) else make_body(body, BLOCKSIZE)
+        if made.length is not None:
+            return made
+        blocks = made.blocks()
+        first = await anext(blocks, None)
+        return None if first is None else _with_first(first, blocks)
+
     def replay(self) -> Any:
         """Return the body for sending it again, with files back at their first position.
 
@@ -131,6 +153,15 @@ class Content:
         elif self._start is not None:
             self.body.seek(self._start)
         return self.body
+
+
+async def _with_first(
+    first: bytes | memoryview, blocks: AsyncGenerator[bytes | memoryview, None]
+) -> AsyncIterator[bytes | memoryview]:
+    async with aclosing(blocks):
+        yield first
+        async for block in blocks:
+            yield block
 
 
 def encode_content(
@@ -198,7 +229,8 @@ def _json_encoder() -> Callable[[Any], str]:
 def _encode_json(value: Any, dumps: Callable[[Any], str | bytes] | None) -> bytes:
     text = (dumps or _json_encoder())(value)
     if isinstance(text, str):
-        return text.encode()
+        # The only characters that UTF-8 lacks are lone surrogates, which JSON can escape.
+        return text.encode("utf-8", "backslashreplace")
     if isinstance(text, bytes):
         return text
     raise TypeError(f"dumps= must return str or bytes, got {type(text).__name__}")
@@ -259,19 +291,17 @@ def _form_fields(data: Any) -> list[tuple[str, str | bytes]]:
     """Return the fields of a form: one for each item of a list, none for None."""
     fields: list[tuple[str, str | bytes]] = []
     for name, value in named_values(data, "data="):
-        values = value if isinstance(value, (list, tuple)) else (value,)
-        fields += [(name, _form_value(name, each)) for each in values if each is not None]
+        fields += _form_values(name, value)
     return fields
 
 
-def _form_value(name: str, value: Any) -> str | bytes:
+def _form_values(name: str, value: Any) -> list[tuple[str, str | bytes]]:
     try:
-        return encode_param(name, value)
+        return encode_values(name, value)
     except TypeError:
         hint = ""
         if hasattr(value, "read"):
             hint = "; a file goes into files="
         raise TypeError(
-            f"the form's field {name!r} must be str, bytes, int, float, bool, None or a list of "
-            f"them, not {type(value).__name__}{hint}"
+            f"the form's field {name!r} must be {PARAM_TYPES}, not {type(value).__name__}{hint}"
         ) from None

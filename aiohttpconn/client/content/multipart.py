@@ -25,10 +25,12 @@ from ...upload import SLICE
 __all__ = [
     "FilesLike",
     "MultipartBody",
+    "boundary_of",
     "check_file",
     "encode_multipart",
     "named_values",
     "unread_memory",
+    "with_boundary",
 ]
 
 FilesLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
@@ -48,6 +50,30 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 # The other control characters, but for the tab.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+# RFC 9110 §5.6.6: parameters = *( OWS ";" OWS [ token "=" ( token / quoted-string ) ] )
+_BOUNDARY_PARAM = re.compile(
+    r'(?i)multipart/[^;]*+;(?:.*;)?[\t ]*boundary=(?:"((?:[^"\\]|\\.)*+)"|([^;\t ]++))'
+)
+
+
+def boundary_of(content_type: str) -> str | None:
+    """Return the boundary that a caller's own *content_type* of a form names, or None."""
+    found = _BOUNDARY_PARAM.match(content_type)
+    if found is None:
+        return None
+    return found[2] if found[1] is None else re.sub(r"\\(.)", r"\1", found[1])
+
+
+def with_boundary(own: str, made: str) -> str:
+    """Return a caller's *own* content type with the boundary of *made*, that of the body.
+
+    Unchanged if it names one already, or if it is not that of a multipart body.
+    """
+    if not own.lower().startswith("multipart/") or boundary_of(own) is not None:
+        return own
+    return f"{own.rstrip('; ')}; {made.partition('; ')[2]}"
 
 
 def encode_multipart(
