@@ -52,7 +52,7 @@ _IN_PATH = r"!$-;=@-\[\]_a-z|~"
 _IN_QUERY = r"!$-&(-;=?-~"
 
 # RFC 9112 §3.2.1: origin-form = absolute-path [ "?" query ]
-PLAIN_TARGET = re.compile(rf"/[{_IN_PATH}]*+(?:\?[{_IN_QUERY}]*+)?+")
+PLAIN_TARGET = re.compile(rf"/[{_IN_PATH}]*+(?:\?[{_IN_QUERY}]*+)?")
 
 _NOT_IN_PATH = re.compile(rb"[^%b]" % _IN_PATH.encode())
 _NOT_IN_QUERY = re.compile(rb"[^%b]" % _IN_QUERY.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,17 @@ def test_a_field_value_has_no_control_characters():
     for char in EVERY_CHAR:
         assert bool(grammar.FIELD_VALUE.fullmatch(f"a{char}b")) == (char in VALUE_CHARS), char
     assert grammar.FIELD_VALUE.fullmatch("")
+
+
+PACKAGE = Path(grammar.__file__).parent.parent
+
+
+def test_no_group_repeats_possessively():
+    # CPython before 3.11.5 goes on in the wrong place behind one (gh-106052).
+    for path in PACKAGE.rglob("*.py"):
+        without_sets = re.sub(r"\[(?:\\.|[^\]\\])*\]", "", path.read_text("utf-8"))
+        assert not re.search(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+", without_sets), path
+    assert not re.search(r"(?>(?:(?!ab)[a-z])*)c", "abc")
 
 
 @pytest.mark.parametrize("pattern", ["MESSAGE_HEAD", "PLAIN_HEAD"])

@@ -22,7 +22,7 @@ redirect may have made long."""
 _LINK = re.compile(r"[\t ,]*+<([^<>]*+)>")
 _PARAM = re.compile(
     rf"[\t ]*+;[\t ]*+(?:({TOKEN.pattern})[\t ]*+"
-    r'(?:=[\t ]*+(?:"((?:[^"\\]|\\.)*+)"|([^;,"]*+)))?+)?+'
+    r'(?>(?:=[\t ]*+(?:"((?>(?:[^"\\]|\\.)*))"|([^;,"]*+)))?))?'
 )
 _ESCAPE = re.compile(r"\\(.)")
 

@@ -46,17 +46,19 @@ _STATUS = rf"HTTP/1\.([0-9]) ([1-9][0-9]{{2}})(?: ({_VALUE_CHAR}*+))?"
 STATUS_LINE = re.compile(rf"{_STATUS}\r?\n")
 
 # RFC 9112 §2.1: start-line CRLF *( field-line CRLF ) CRLF, field-line = field-name ":" OWS
-# field-value OWS. Possessive, so that it cannot backtrack: linear on any input.
-MESSAGE_HEAD = re.compile(rf"{_STATUS}\r\n(?:{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*+\r\n")
+# field-value OWS. Nothing in it can backtrack: linear on any input. What repeats a character is
+# possessive. What repeats a group is greedy in an atomic group, (?>(?:...)*), here and elsewhere: a
+# possessive repeat of a group goes on in the wrong place before CPython 3.11.5 (gh-106052).
+MESSAGE_HEAD = re.compile(rf"{_STATUS}\r\n(?>(?:{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*)\r\n")
 
 # The heads that nearly all servers send: HTTP/1.1, a final status, at most one Content-Length or
 # one chunked, and no Connection but one keep-alive. The pattern follows the grammar above, and the
 # same match tells how the body is delimited. It does not match fields that decide this in any other
 # letter case, number or value: a head with such a field is parsed on the slow path.
-# No group captures inside a possessive repeat: CPython's re raises SystemError for some of those.
+# No group captures inside a repeat that cannot backtrack: re raises SystemError for some of those.
 _OTHER_FIELDS = (
-    r"(?:(?![CTct](?i:ontent-length|onnection|ransfer-encoding):)"
-    rf"{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*+"
+    r"(?>(?:(?![CTct](?i:ontent-length|onnection|ransfer-encoding):)"
+    rf"{_TCHAR}++:{_VALUE_CHAR}*+\r\n)*)"
 )
 _KEEP_ALIVE = rf"(?:[Cc]onnection: [Kk]eep-[Aa]live\r\n{_OTHER_FIELDS})?"
 PLAIN_HEAD = re.compile(
@@ -72,9 +74,9 @@ PLAIN_HEAD = re.compile(
 CHUNK_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16}+)([\t ]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?)\r\n")
 
 # RFC 9112 §7.1.1: chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
-_QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_QUOTED = rb'"(?>(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*)"'
 STRICT_CHUNK_EXT = re.compile(
-    rb"(?:[\t ]*+;[\t ]*+%b[\t ]*+(?:=[\t ]*+(?:%b|%b))?+)*+"
+    rb"(?>(?:[\t ]*+;[\t ]*+%b[\t ]*+(?>(?:=[\t ]*+(?:%b|%b))?))*)"
     % (TOKEN.pattern.encode(), TOKEN.pattern.encode(), _QUOTED)
 )
 

@@ -108,7 +108,7 @@ def check_default(default: object) -> None:
 # https://html.spec.whatwg.org/#prescan-a-byte-stream-to-determine-its-encoding
 _TAG = re.compile(rb"</?[A-Za-z][^\t\n\f\r />]*+")
 _ATTRIBUTE = re.compile(
-    rb"[\t\n\f\r /]*+(?:([^\t\n\f\r />][^\t\n\f\r />=]*+)(?:[\t\n\f\r ]*+(=)[\t\n\f\r ]*+)?+)?+"
+    rb"[\t\n\f\r /]*+(?:([^\t\n\f\r />][^\t\n\f\r />=]*+)(?:[\t\n\f\r ]*+(=)[\t\n\f\r ]*+)?)?"
 )
 _VALUE = re.compile(rb"\"([^\"]*+)\"|'([^']*+)'|([^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?=>)")
 
