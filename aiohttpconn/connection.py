@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from asyncio import get_running_loop
 from collections.abc import Container, Mapping
 from http.client import HTTP_PORT, HTTPS_PORT
 from time import monotonic
@@ -260,7 +261,12 @@ class HTTPConnection(Endpoint):
         if body:
             data += body
         protocol = self._protocol
-        if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
+        if (
+            protocol is None
+            or protocol.state not in _READY
+            or self._timeout.total is not None
+            or protocol.loop is not get_running_loop()
+        ):
             await self._begin(method, url, data, names)
             return
         sys.audit("http.client.send", self, data)
@@ -346,6 +352,10 @@ class HTTPConnection(Endpoint):
             request = prepare_request(method, url, head, names, body, chunked, length)
             protocol = self._protocol
             report = None
+            if protocol is not None and protocol.loop is not get_running_loop():
+                if not protocol.loop.is_closed():
+                    raise RuntimeError("this connection belongs to another event loop")
+                protocol.abort()
             if protocol is None or protocol.state not in _READY:
                 protocol = await self._opened(deadline)
                 report = self._dial_report

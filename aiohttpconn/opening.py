@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from .exceptions import CertificateError, ConnectTimeout, TotalTimeout, describe
 from .net.destination import DialReport
+from .net.loops import abort_at_shutdown
 from .net.tls import check_fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Opening:
             self._limit = None
         # There was no await since: the transport always has an owner.
         protocol.raw_transport = self.report.raw_transport or transport
+        abort_at_shutdown(loop, protocol)
         return protocol
 
     def describe(self, exc: E, hint: str = "") -> E:

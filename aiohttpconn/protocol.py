@@ -54,6 +54,7 @@ from .http11.response_head import (
     parse_response_head,
 )
 from .http11.semantics import FRAMED_BY_FIELDS
+from .net.loops import drop_transport
 from .net.resumption import drop_session, keep_session
 from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import is_clean_eof
@@ -679,9 +680,11 @@ class HTTP1Protocol(ResponseSource):
         if self.upload is not None:
             self.upload.stop()
         self._notify_closed()
-        if transport is None or self.loop.is_closed():
+        if transport is not None and self.loop.is_closed():
+            drop_transport(transport, self.raw_transport or transport)
+        elif transport is None:
             return
-        if hard:
+        elif hard:
             transport.abort()
         else:
             if self._tls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import re
 import subprocess
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from aiohttpconn import (
+    Client,
     ConnectionPool,
     HTTPConnection,
+    HTTPSConnection,
     IncompleteRead,
     NotConnected,
     PoolClosed,
@@ -631,6 +634,78 @@ def test_a_pool_goes_on_in_another_loop_when_the_first_one_is_closed(new_loop):
         new_loop().run_until_complete(pool.close())
         gc.collect()
     assert figures(pool) == (0, 0, 0, 0)
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop}
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+
+
+@pytest.mark.parametrize(
+    ("loop", "shut_down"),
+    # uvloop's close() itself warns of what is open, unless the loop was shut down before.
+    [("asyncio", False), *[(loop, True) for loop in LOOPS]],
+)
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("kind", ["Client", "ConnectionPool", "HTTPConnection", "unread", "lease"])
+def test_another_loop_after_the_first_is_closed_without_a_warning(
+    certificates, loop, shut_down, tls, kind
+):
+    """Connections of the loop that was closed are closed, and nobody is told of them."""
+    options = {"context": certificates.client} if tls else {}
+    made: list[Any] = []
+
+    async def use(url: str) -> None:
+        if kind == "Client":
+            client = made[0] if made else Client(trust_env=False, **options)
+            made.append(client)
+            assert (await client.get(url)).text == "hi"
+            assert client.stats().open == 1
+        elif kind == "HTTPConnection":
+            one = HTTPSConnection if tls else HTTPConnection
+            conn = made[0] if made else one("127.0.0.1", server.port, **options)
+            made.append(conn)
+            await conn.request("GET", "/")
+            assert await (await conn.getresponse()).read() == b"hi"
+        else:
+            pool = made[0] if made else ConnectionPool(**options)
+            made.append(pool)
+            if kind == "lease":
+                made.append(pool.connection(url))
+                conn = await made[-1].__aenter__()
+                await conn.request("GET", "/")
+                assert await (await conn.getresponse()).read() == b"hi"
+            elif kind == "unread":
+                made.append(await pool.request("GET", url))
+            else:
+                assert await fetch(pool, url) == b"hi"
+
+    async def end() -> None:
+        if isinstance(made[0], HTTPConnection):
+            made[0].close()
+        else:
+            await made[0].close()
+
+    with in_thread(serve({"/": "hi"}, tls=certificates.server if tls else None)) as server:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                if shut_down:
+                    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+                        runner.run(use(server.url))
+                    del runner
+                else:
+                    new = asyncio.new_event_loop()
+                    new.run_until_complete(use(server.url))
+                    new.close()
+                    del new
+            with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+                runner.run(end())
+            made.clear()
+            gc.collect()
+        assert [str(warning.message) for warning in caught] == []
 
 
 def test_a_loop_that_was_closed_with_requests_under_way(new_loop):

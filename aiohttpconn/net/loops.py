@@ -1,4 +1,4 @@
-"""The event loop: uvloop where it is installed, asyncio's own where it is not.
+"""The event loop: uvloop where it is installed, asyncio's own where it is not; its end.
 
 No event loop policy is touched: a program that has a loop keeps it. Layer: net.
 """
@@ -6,10 +6,12 @@ No event loop policy is touched: a program that has a loop keeps it. Layer: net.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
-__all__ = ["new_event_loop", "run"]
+__all__ = ["abort_at_shutdown", "drop_transport", "new_event_loop", "run"]
 
 T = TypeVar("T")
 
@@ -36,3 +38,60 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         raise RuntimeError("run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
+
+
+class Abortable(Protocol):
+    """A connection that ends with its loop."""
+
+    def abort(self) -> None: ...
+
+
+_OPEN = "_aiohttpconn_open"
+"""The attribute of a loop that has its open connections, and the generator that ends them."""
+
+
+def abort_at_shutdown(loop: asyncio.AbstractEventLoop, connection: Abortable) -> None:
+    """Abort *connection* when *loop*, which runs now, shuts down, if it is still there.
+
+    A program may use a client in one ``asyncio.run()`` after another. A transport that is open
+    when its loop closes can never be closed, and warns of that. A loop that shuts down closes
+    its asynchronous generators: one of them ends the connections.
+    """
+    found = getattr(loop, _OPEN, None)
+    if found is None:
+        connections: WeakSet[Abortable] = WeakSet()
+        generator = _abort_at_end(connections)
+        # It runs to its yield, which registers it with the loop.
+        with suppress(StopIteration):
+            generator.__anext__().__await__().__next__()
+        found = connections, generator
+        with suppress(AttributeError):  # a loop of another kind, which has no place for it
+            setattr(loop, _OPEN, found)
+    found[0].add(connection)
+
+
+async def _abort_at_end(connections: WeakSet[Abortable]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        for connection in list(connections):
+            connection.abort()
+        # Transports close in a later turn of the loop, TLS in the one after that.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+def drop_transport(transport: asyncio.Transport, raw: asyncio.Transport) -> None:
+    """Close *transport* and *raw* below it, whose loop was closed without being shut down.
+
+    A transport of asyncio can do so only through its loop, and would warn that it is unclosed;
+    uvloop has closed its own, and has warned.
+    """
+    for each in (transport, raw):
+        with suppress(RuntimeError):  # the loop is closed
+            each.abort()
+    end = getattr(raw, "_call_connection_lost", None)
+    if end is not None:
+        # The loop is closed, which TLS above it needs; or it was dropped already.
+        with suppress(RuntimeError, AttributeError):
+            end(None)

@@ -511,6 +511,11 @@ class ConnectionManager:
         self._timer = None
         self.closing = ClosingSockets()
         self._queue.forget()
+        for conn in self._leases.values():
+            _, left = conn.hand_over()
+            for protocol in left:
+                with suppress(RuntimeError):
+                    protocol.abort()
         self._leases.clear()
         for origin in self.scheduler.origins.values():
             origin.wake_timer = None
