@@ -54,7 +54,7 @@ from .http11.response_head import (
     parse_response_head,
 )
 from .http11.semantics import FRAMED_BY_FIELDS
-from .net.loops import drop_transport
+from .net.loops import abort_transport
 from .net.resumption import drop_session, keep_session
 from .net.timeouts import NO_TIMEOUT, Timeout
 from .net.tls import is_clean_eof
@@ -367,8 +367,7 @@ class HTTP1Protocol(ResponseSource):
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Give away the transport of an upgraded connection, and the bytes received after the head.
 
-        Reading has been paused since the head, so that no byte is lost before ``set_protocol``,
-        which has to follow without an ``await`` in between.
+        Reading is paused: no byte is lost if ``set_protocol`` follows without an ``await``.
         """
         transport = self.transport
         if self.state is not UPGRADED or transport is None:
@@ -550,6 +549,8 @@ class HTTP1Protocol(ResponseSource):
         if response.will_close or (not queued and (leftover or sending)):
             # RFC 9112 §9.3, §9.6. A leftover is a response that no request asked for.
             response.will_close = response.will_close or sending
+            if self.owner is not None:
+                self.owner.last_exchange_ended(self, response)
             # A peer that takes no more of the request would hold up a graceful close for ever.
             self._close(hard=sending)
             return
@@ -680,12 +681,10 @@ class HTTP1Protocol(ResponseSource):
         if self.upload is not None:
             self.upload.stop()
         self._notify_closed()
-        if transport is not None and self.loop.is_closed():
-            drop_transport(transport, self.raw_transport or transport)
-        elif transport is None:
+        if transport is None:
             return
-        elif hard:
-            transport.abort()
+        if hard or self.loop.is_closed():
+            abort_transport(transport, self.raw_transport or transport)
         else:
             if self._tls:
                 keep_session(self._tls)

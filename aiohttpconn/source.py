@@ -50,6 +50,9 @@ class Owner(Protocol):
     def exchange_ended(self, protocol: Any, response: HTTPResponse, count: int = 1) -> None:
         """Handle the end of *response*, the last of *count*. The next is received, or none is."""
 
+    def last_exchange_ended(self, protocol: Any, response: HTTPResponse) -> None:
+        """Handle the end of *response*, which ends the connection: ``connection_ended`` follows."""
+
     def connection_ended(self, protocol: Any) -> None:
         """Handle the end of the connection: it serves no other exchange. Called once.
 

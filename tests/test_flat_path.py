@@ -248,6 +248,8 @@ class Recorder:
         assert response is self.responses[number]
         self.state = self.protocol.state
 
+    def last_exchange_ended(self, protocol: Any, response: Any) -> None: ...
+
     def connection_ended(self, protocol: Any) -> None:
         assert ("closed",) not in self.told, "told of one end twice"
         self.told.append(("closed",))

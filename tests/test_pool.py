@@ -640,9 +640,7 @@ async def test_each_origin_has_a_rate_of_its_own():
 
 @pytest.mark.parametrize(
     ("how", "closes"),
-    # If the response ends a leased connection, its Retry-After is left to the lease's holder.
-    [(how, closes) for how in ("plain", "shared", "upload") for closes in (False, True)]
-    + [("lease", False)],
+    [(how, closes) for how in ("plain", "shared", "upload", "lease") for closes in (False, True)],
 )
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_pauses_an_origin_when_asked_to(status, how, closes):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
-__all__ = ["abort_at_shutdown", "drop_transport", "new_event_loop", "run"]
+__all__ = ["abort_at_shutdown", "abort_transport", "new_event_loop", "run"]
 
 T = TypeVar("T")
 
@@ -81,17 +81,17 @@ async def _abort_at_end(connections: WeakSet[Abortable]) -> AsyncGenerator[None,
             await asyncio.sleep(0)
 
 
-def drop_transport(transport: asyncio.Transport, raw: asyncio.Transport) -> None:
-    """Close *transport* and *raw* below it, whose loop was closed without being shut down.
+def abort_transport(transport: asyncio.Transport, raw: asyncio.Transport) -> None:
+    """Abort *transport*, and close the socket of *raw* below it if their loop is closed.
 
-    A transport of asyncio can do so only through its loop, and would warn that it is unclosed;
-    uvloop has closed its own, and has warned.
+    A transport of asyncio closes its socket through its loop, and else warns that it is unclosed.
+    uvloop has closed it with the loop, and has warned.
     """
-    for each in (transport, raw):
-        with suppress(RuntimeError):  # the loop is closed
-            each.abort()
-    end = getattr(raw, "_call_connection_lost", None)
-    if end is not None:
-        # The loop is closed, which TLS above it needs; or it was dropped already.
-        with suppress(RuntimeError, AttributeError):
-            end(None)
+    try:
+        transport.abort()
+    except RuntimeError:  # the loop is closed
+        end = getattr(raw, "_call_connection_lost", None)
+        if end is not None:
+            # TLS above it needs the loop, too; or the socket was closed here before.
+            with suppress(RuntimeError, AttributeError):
+                end(None)

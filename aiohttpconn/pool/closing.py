@@ -43,6 +43,9 @@ class ClosingSockets:
     def exchange_ended(self, protocol: HTTP1Protocol, response: Any, count: int = 1) -> None:
         """Do nothing: a last response was received after the connection left the pool."""
 
+    def last_exchange_ended(self, protocol: HTTP1Protocol, response: Any) -> None:
+        """Do nothing: a last response was received after the connection left the pool."""
+
     def connection_ended(self, protocol: HTTP1Protocol) -> None:
         """Do nothing: the connection has left the pool already."""
 

@@ -72,6 +72,11 @@ class LeaseOwner:
         if self._manager.respects_retry_after:
             self._manager.pause_on_retry_after(connection.origin_pool, response)
 
+    def last_exchange_ended(self, connection: PooledConnection, response: HTTPResponse) -> None:
+        """Apply the Retry-After of *response*."""
+        if self._manager.respects_retry_after:
+            self._manager.pause_on_retry_after(connection.origin_pool, response)
+
     def connection_ended(self, connection: PooledConnection) -> None:
         """Hand *connection* over to the closing sockets."""
         self._manager.closing.add(connection)

@@ -219,6 +219,9 @@ class OriginPool:
         else:
             scheduler.delegate.exchange_ended(connection, response, count)
 
+    def last_exchange_ended(self, connection: PooledConnection, response: Any) -> None:
+        """Do nothing: ``connection_ended`` follows."""
+
     def connection_ended(self, connection: PooledConnection) -> None:
         """Tell the delegate, unless the scheduler has removed *connection* itself."""
         if not connection.removed:
