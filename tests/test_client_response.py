@@ -1233,6 +1233,26 @@ async def test_the_error_of_a_body_cut_short_has_its_decoded_part(name, most):
 
 
 @pytest.mark.parametrize("most", [None, 10_000])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_the_error_of_a_slow_body_has_its_decoded_part(framing, most):
+    if framing == "length":
+        data = respond(CODED, "Content-Encoding: gzip")[:-20]
+    else:
+        data = OK + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        data += b"%x\r\n%b" % (len(CODED), CUT)
+    stalled = answer(data + b"x", fault=stall_at(len(data)))
+    # A body cut short may be kept, a slow one is no such body.
+    options: dict[str, Any] = {"max_body": most, "truncated": "keep"}
+    async with (
+        ScriptedServer([stalled]) as server,
+        Client(trust_env=False, timeout=Timeout(head=30, read=0.01), **options) as client,
+    ):
+        with pytest.raises(ReadTimeout) as caught:
+            await client.get(server.url)
+        assert caught.value.partial == PART
+
+
+@pytest.mark.parametrize("most", [None, 10_000])
 @pytest.mark.parametrize("name", CUT_SHORT)
 async def test_a_body_cut_short_may_be_kept(name, most):
     _, _, content, _ = CUT_SHORT[name]
