@@ -157,7 +157,7 @@ async def test_every_setting_is_an_attribute_that_can_be_read(server):
         "on_response": print,
         "proxy": ProxyRules.of("http://p:8080"),
     }
-    assert given.keys() >= set(Settings.__annotations__) - {"proxies", "context"}
+    assert given.keys() >= set(Settings.__annotations__) - {"proxies", "context", "body_options"}
     async with Client(**given, trust_env=False) as made, Client(trust_env=False) as assigned:
         for name, value in given.items():
             assert getattr(made, name) is value
