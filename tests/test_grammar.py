@@ -47,7 +47,7 @@ PACKAGE = Path(grammar.__file__).parent.parent
 def test_no_group_repeats_possessively():
     # CPython before 3.11.5 goes on in the wrong place behind one (gh-106052).
     for path in PACKAGE.rglob("*.py"):
-        without_sets = re.sub(r"\[(?:\\.|[^\]\\])*\]", "", path.read_text("utf-8"))
+        without_sets = re.sub(r"\[(?:\\.|[^\]\\])*\]", "[]", path.read_text("utf-8"))
         assert not re.search(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+", without_sets), path
     assert not re.search(r"(?>(?:(?!ab)[a-z])*)c", "abc")
 

@@ -54,7 +54,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 # RFC 9110 §5.6.6: parameters = *( OWS ";" OWS [ token "=" ( token / quoted-string ) ] )
 _BOUNDARY_PARAM = re.compile(
-    r'(?i)multipart/[^;]*+;(?:.*;)?[\t ]*boundary=(?:"((?:[^"\\]|\\.)*+)"|([^;\t ]++))'
+    r'(?i)multipart/[^;]*+;(?:.*;)?[\t ]*boundary=(?:"((?>(?:[^"\\]|\\.)*))"|([^;\t ]++))'
 )
 
 
