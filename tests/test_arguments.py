@@ -416,7 +416,10 @@ FETCH_MANY: dict[str, list[Wrong]] = {
 }
 DOWNLOAD: dict[str, list[Wrong]] = {
     "url": [(3, TypeError, "a URL must be a str, not int")],
-    "path": [(3, TypeError, "path"), (None, TypeError, "path")],
+    "path": [
+        (3, TypeError, "path must be a path, not int"),
+        (None, TypeError, "path must be a path, not NoneType"),
+    ],
     "resume": FLAG,
     "progress": FUNCTION,
 }

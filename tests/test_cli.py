@@ -323,10 +323,17 @@ async def test_include_writes_the_head_of_a_coded_body_as_it_came(cli):
     assert result == Result(0, response.removesuffix(GZIPPED) + b"hello " * 100, "")
 
 
-async def test_a_coded_body_may_be_empty_or_not_there(cli):
-    async with answers(coded(b"")) as server:
+@pytest.mark.parametrize("coding", ["identity", "none", "identity, NONE", ""])
+async def test_two_names_mean_that_there_is_no_coding(cli, coding):
+    async with answers(coded(GZIPPED, coding)) as server:
+        assert await cli("--compressed", server.url) == Result(0, GZIPPED, "")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "foo"])
+async def test_a_coded_body_may_be_empty_or_not_there(cli, coding):
+    async with answers(coded(b"", coding)) as server:
         assert await cli("--compressed", server.url) == Result(0, b"", "")
-    head = coded(GZIPPED).removesuffix(GZIPPED)
+    head = coded(GZIPPED, coding).removesuffix(GZIPPED)
     async with answers(head) as server:
         assert await cli("--compressed", "-I", server.url) == Result(0, head, "")
 
@@ -336,7 +343,10 @@ async def test_a_coded_body_may_be_empty_or_not_there(cli):
     [
         (coded(b"hello"), b"", "the body is not valid gzip: "),
         (coded(GZIPPED[:-1]), b"hello " * 100, "the body is cut short: its gzip stream has no end"),
+        # A client delivers these as they are; curl refuses them.
         (coded(GZIPPED, "foo"), b"", "the content coding 'foo' is not known"),
+        (coded(GZIPPED, "foo, gzip"), b"", "the content coding 'foo' is not known"),
+        (coded(GZIPPED, "UTF-8"), b"", "the content coding 'utf-8' is not known"),
         (coded(GZIPPED, ",gzip" * 6), b"", "the body has 6 content codings, at most 5 are decoded"),
     ],
 )

@@ -220,13 +220,6 @@ async def test_a_folder_without_permission_is_known_before_a_request(client, ser
     assert server.connections == 0
 
 
-@pytest.mark.parametrize("path", [5, None, b"a"[0]], ids=repr)
-async def test_what_is_no_path_is_a_type_error(path, client, server):
-    with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object"):
-        await client.download(server.url, path)
-    assert server.connections == 0
-
-
 async def test_a_socket_is_refused(client, server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as listening:

@@ -265,8 +265,11 @@ class _Transfer:
         output.open()
         size = 0
         if not options.head_only:
-            decoder = _decoder(response) if options.compressed else None
+            decoder: ContentDecoder | None = None
             async for piece in response.iter_bytes():
+                if options.compressed and decoder is None:
+                    # As in curl, nothing is wrong with the coding of a body that is empty.
+                    decoder = _decoder(response)
                 for data in (piece,) if decoder is None else _decoded(decoder, piece):
                     await output.write(data)
                     size += len(data)
@@ -389,7 +392,7 @@ def _fields(options: Options) -> Fields:
 
 def _decoder(response: HTTPResponse) -> ContentDecoder:
     """Return a decoder for the body. It has no limits, because no byte of the body is kept."""
-    codings = split_codings(response.headers.get_all("Content-Encoding", []))
+    codings = split_codings(response.headers.get_all("Content-Encoding", []), strict=True)
     context = f"{response.method} {response.url}"
     return ContentDecoder(codings, max_body=None, max_ratio=None, context=context)
 

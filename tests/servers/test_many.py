@@ -67,7 +67,8 @@ async def test_a_thousand_urls_are_fetched(origin, ordered):
         found = [(result.item, result.result().content) async for result in results]
         expected = list(zip(urls, NUMBERS, strict=True))
         assert (found if ordered else sorted(found)) == (expected if ordered else sorted(expected))
-        assert client.stats().open <= 8
+        # A host that has the client for itself gets as many connections as requests are under way.
+        assert client.stats().open <= 32
 
 
 async def test_the_urls_of_all_servers_are_fetched_at_once(

@@ -54,21 +54,25 @@ _QUOTED = 16
 """Bytes of a stream's beginning in an error's text."""
 
 
-def split_codings(values: Iterable[str]) -> list[str]:
+def split_codings(values: Iterable[str], *, strict: bool = False) -> list[str]:
     """Return the codings to decode of a body with *values*, its Content-Encoding lines, in order.
 
     In lower case, each by its usual name, without names that say nothing of the body's bytes:
     ``NO_CODINGS``, and those of charsets. With any other name that is unknown there are none:
-    browsers, too, deliver such a body as it is. Raises ``ContentDecodingError`` for more than
-    ``MAX_CODINGS``.
+    browsers, too, deliver such a body as it is. With *strict*, as in curl, every name but
+    ``identity`` and ``none`` is listed, and one that is unknown is an error of ``ContentDecoder``.
+    Raises ``ContentDecodingError`` for more than ``MAX_CODINGS``.
     """
     listed = [item.strip(" \t").lower() for value in values for item in value.split(",")]
     named = [ALIASES.get(name, name) for name in listed if name]
-    codings = [name for name in named if name in DECODERS]
-    if len(codings) < len(named):
-        for name in named:
-            if not (name in DECODERS or name in NO_CODINGS or codec_of(name)):
-                return []
+    if strict:
+        codings = [name for name in named if name not in ("identity", "none")]
+    else:
+        codings = [name for name in named if name in DECODERS]
+        if len(codings) < len(named):
+            for name in named:
+                if not (name in DECODERS or name in NO_CODINGS or codec_of(name)):
+                    return []
     if len(codings) > MAX_CODINGS:
         raise ContentDecodingError(
             f"the body has {len(codings)} content codings, at most {MAX_CODINGS} are decoded: "
