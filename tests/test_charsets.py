@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -377,6 +378,13 @@ def test_what_begins_with_no_tag_is_no_document_without_a_type():
     assert find_charset("", b" <", "koi8-r") is None
     assert find_charset("text/html", b"1\n", "koi8-r") is None
     assert charset_of("", b"1 <meta charset=gbk>", "koi8-r") == "koi8-r"
+
+
+def test_a_header_s_charset_is_searched_in_linear_time():
+    start = time.process_time()
+    assert stated_charset(f"text/html; charset={' ' * 20_000}\xe9", b"") == ""
+    # Less than a millisecond; what is quadratic takes seconds.
+    assert time.process_time() - start < 1
 
 
 def test_a_header_s_charset_may_have_any_quotes():

@@ -32,7 +32,7 @@ DECLARED_WITHIN = 1024
 """Bytes at a document's beginning in which HTML requires the declaration of its charset."""
 
 _LABEL = r"[A-Za-z0-9_.:+\-]{1,40}"
-_HEADER = re.compile(rf"(?i);[\t ]*charset[\t ]*=[\t ]*[\"']?[\t ]*({_LABEL})")
+_HEADER = re.compile(rf"(?i);[\t ]*+charset[\t ]*+=[\t ]*+[\"']?[\t ]*+({_LABEL})")
 _XML = re.compile(
     rb"<\?xml[^>]{1,200}?encoding[\t\n\r ]*=[\t\n\r ]*[\"'](%b)[\"']" % _LABEL.encode()
 )
