@@ -391,3 +391,40 @@ async def test_c12_a_trap_in_place_of_a_part_is_not_written_to(
     else:
         assert victim.read_bytes() == b"mine"
         assert names(tmp_path) == ["a", "victim"]
+
+
+async def test_c12_a_part_that_is_replaced_by_a_link_gives_nothing_away(client, server, tmp_path):
+    """Root would give the file that the link names the owner and the mode of the old file."""
+    path, part, victim = (tmp_path / name for name in ("a", "a.part", "victim"))
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    victim.write_bytes(b"secret")
+    victim.chmod(0o600)
+
+    def progress(there: int, total: int | None) -> None:
+        if there == len(BODY):
+            part.unlink()
+            part.symlink_to(victim)
+
+    with pytest.raises(OSError, match="another program has replaced this part") as caught:
+        await client.download(server.url, path, progress=progress)
+    assert (caught.value.errno, caught.value.filename) == (errno.EBUSY, str(part))
+    assert mode_of(victim) == 0o600
+    assert path.read_bytes() == b"old"
+
+
+async def test_a_part_of_another_download_is_not_taken_for_the_own(client, server, tmp_path):
+    """Two downloads to one path, at the same time: neither may end with a part of the other."""
+    path = tmp_path / "a"
+
+    def begun(there: int, total: int | None) -> None:
+        raise InterruptedError
+
+    async def later(there: int, total: int | None) -> None:
+        if there == len(BODY):
+            with pytest.raises(InterruptedError):
+                await client.download(server.url, path, resume=False, progress=begun)
+
+    with pytest.raises(OSError, match="another program has replaced this part"):
+        await client.download(server.url, path, resume=False, progress=later)
+    assert not path.exists()

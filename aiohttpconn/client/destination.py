@@ -224,7 +224,10 @@ class PartFile(Destination):
 
     def finish(self) -> None:
         """Replace the file by the complete part, with the file's mode and, if allowed, owner."""
-        self.close()
+        file = self._file
+        assert file is not None, "a part that is complete is open"
+        if not _is_at(file, self._part):
+            raise OSError(errno.EBUSY, "another program has replaced this part", self._part)
         try:
             old = os.lstat(self.path)
         except FileNotFoundError:
@@ -232,8 +235,8 @@ class PartFile(Destination):
         else:
             if not stat.S_ISREG(old.st_mode):
                 raise OSError(errno.EEXIST, "this is no regular file any more", self.path)
-            _give(self._part, old)
-            os.chmod(self._part, stat.S_IMODE(old.st_mode) & 0o777)
+            _give(file, old)
+        self.close()
         os.replace(self._part, self.path)
         _remove(self._note)
 
@@ -297,16 +300,28 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _give(path: str, old: os.stat_result) -> None:
-    """Give *path* the owner and the group of *old*, or either, as far as this user may."""
-    if not hasattr(os, "chown"):
-        return
-    now = os.stat(path)
-    for user, group in ((-1, old.st_gid), (old.st_uid, -1)):
-        if user in (-1, now.st_uid) and group in (-1, now.st_gid):
-            continue
-        with contextlib.suppress(PermissionError):
-            os.chown(path, user, group)
+def _is_at(file: FileIO, path: str) -> bool:
+    """Whether *path* still is the name of *file*."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _give(file: FileIO, old: os.stat_result) -> None:
+    """Give *file* the mode of *old*, and the owner and the group, as far as this user may."""
+    # By its descriptor where the system has that: a name may lead elsewhere a moment later, and
+    # root would give that file away.
+    number = file.fileno()
+    if hasattr(os, "chown"):
+        now = os.fstat(number)
+        for user, group in ((-1, old.st_gid), (old.st_uid, -1)):
+            if user in (-1, now.st_uid) and group in (-1, now.st_gid):
+                continue
+            with contextlib.suppress(PermissionError):
+                os.chown(number, user, group)
+    if os.chmod in os.supports_fd:
+        os.chmod(number, stat.S_IMODE(old.st_mode) & 0o777)
 
 
 def _is_socket(path: str) -> bool:
