@@ -1,6 +1,6 @@
 """Every async test runs on asyncio and on uvloop, and no test leaves anything behind.
 
-Fixtures for all: ``scripted``, ``certificates``, ``loop_errors``.
+Fixtures for all: ``scripted``, ``client``, ``certificates``, ``loop_errors``.
 Environment: ``CI`` (uvloop must be there, hypothesis repeats itself), ``HYPOTHESIS_PROFILE``
 (``default``, or ``long``).
 """
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+
+from aiohttpconn import Client
 
 from .support.leaks import LeakCheck, guard
 from .support.scripted import Scripted
@@ -152,13 +154,20 @@ def loop_errors(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     return request.node.stash[LEAK_CHECK].loop_errors
 
 
-# Servers ---------------------------------------------------------------------------------
+# Clients and servers ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Return server and client contexts, right and wrong ones: see ``tests/support/tls.py``."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    """A client with the defaults, whatever the environment says of proxies."""
+    async with Client(trust_env=False) as client:
+        yield client
 
 
 @pytest.fixture

@@ -374,12 +374,6 @@ def test_every_option_is_in_the_table():
     assert RequestOptions.__annotations__.keys() - OPTIONS.keys() == set()
 
 
-@pytest.fixture
-async def client() -> Any:
-    async with Client(trust_env=False) as client:
-        yield client
-
-
 @pytest.mark.parametrize("way", ["request", "stream", "fetch_many", "download"])
 async def test_an_option_of_a_request_is_checked_before_a_byte_is_sent(way, client, tmp_path):
     url = "http://nowhere.invalid/"

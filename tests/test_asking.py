@@ -25,12 +25,6 @@ HI = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 UNAUTHORIZED = Reply("no", status=401, headers={"WWW-Authenticate": "Bearer"})
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client(trust_env=False) as client:
-        yield client
-
-
 # async methods
 
 

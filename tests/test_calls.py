@@ -55,17 +55,11 @@ from aiohttpconn.testing import (
 from aiohttpconn.testing import Request as ServedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HI = OK + b"Content-Length: 2\r\n\r\nhi"
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client(trust_env=False) as client:
-        yield client
 
 
 def to(location: str, status: int = 302, **fields: str) -> Reply:

@@ -564,12 +564,6 @@ async def received(client: Client, method: str, path: str = "/", **options: Any)
     return re.sub(rb"User-Agent: aiohttpconn/[^\r\n]+\r\n", b"", data)
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client(trust_env=False) as client:
-        yield client
-
-
 DEFAULT = CODINGS + b"Accept: */*\r\n"
 
 

@@ -14,7 +14,7 @@ import gzip
 import io
 import tracemalloc
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -38,9 +38,6 @@ from aiohttpconn.testing import Reply, Request, ScriptedServer, answer, expect, 
 
 from .support import ConnectProxy
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 OK = b"HTTP/1.1 200 OK\r\n"
 HI = OK + b"Content-Length: 2\r\n\r\nhi"
 
@@ -59,12 +56,6 @@ def echo(request: Request) -> Reply:
 
 def to(location: str, status: int = 302, **fields: str) -> Reply:
     return Reply(status=status, headers={"Location": location} | fields)
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client(trust_env=False) as client:
-        yield client
 
 
 # -------------------------------------------------------- C1: secrets and other origins

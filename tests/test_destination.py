@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aiohttpconn import Client, HTTPException
+from aiohttpconn import HTTPException
 from aiohttpconn.client import destination
 from aiohttpconn.testing import AppServer, Reply, close_at, serve
 
@@ -29,12 +29,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs the files
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may do this"
 )
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client(trust_env=False) as client:
-        yield client
 
 
 @pytest.fixture

@@ -40,7 +40,6 @@ from aiohttpconn.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 CONTENT = random.Random(1).randbytes(50_000)
@@ -77,12 +76,6 @@ class Files:
             fields["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
             content, status = content[start:end], 206
         return Reply(content, status=status, headers=fields, fault=fault)
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client(trust_env=False) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)
