@@ -666,6 +666,19 @@ def test_codings_are_listed_over_all_lines(values, expected):
 
 
 @pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["x-gzip, identity", "none", "BR"], ["gzip", "br"]),
+        (["rot13, gzip"], ["rot13", "gzip"]),
+        (["UTF-8", "aws-chunked,binary"], ["utf-8", "aws-chunked", "binary"]),
+        (["a,b,c", "identity,none", "d,e"], ["a", "b", "c", "d", "e"]),
+    ],
+)
+def test_with_strict_unknown_codings_are_listed_as_by_curl(values, expected):
+    assert split_codings(values, strict=True) == expected
+
+
+@pytest.mark.parametrize(
     ("values", "count", "shown"),
     [
         (["gzip, gzip, gzip, gzip, gzip, gzip"], 6, "'gzip, gzip, gzip, gzip, gzip, gzip'"),
