@@ -340,9 +340,15 @@ class HTTPConnection(Endpoint):
         more: bool = False,
     ) -> None:
         """Send *head* and *body* on an open connection; on any failure, close it."""
-        if self._protocol is not None and self._protocol.state is UPGRADED:
-            # Not within the try below: the connection's new protocol goes on.
-            raise CannotSendRequest("Upgraded")
+        protocol = self._protocol
+        if protocol is not None:
+            # Not within the try below, which closes: the new protocol or the other loop goes on.
+            if protocol.state is UPGRADED:
+                raise CannotSendRequest("Upgraded")
+            if protocol.loop is not get_running_loop() and not protocol.loop.is_closed():
+                raise RuntimeError(
+                    "this connection belongs to another event loop: make one for each"
+                )
         self._method, self._url = method, url
         self._state = _STARTED
         closes = self._closes
@@ -350,11 +356,8 @@ class HTTPConnection(Endpoint):
         deadline = None if total is None else asyncio.get_running_loop().time() + total
         try:
             request = prepare_request(method, url, head, names, body, chunked, length)
-            protocol = self._protocol
             report = None
-            if protocol is not None and protocol.loop is not get_running_loop():
-                if not protocol.loop.is_closed():
-                    raise RuntimeError("this connection belongs to another event loop")
+            if protocol is not None and protocol.loop.is_closed():
                 protocol.abort()
             if protocol is None or protocol.state not in _READY:
                 protocol = await self._opened(deadline)

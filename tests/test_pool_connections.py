@@ -602,6 +602,23 @@ async def test_another_loop_is_refused_while_the_first_one_lives():
                 await asyncio.to_thread(elsewhere)
 
 
+async def test_a_connection_outlives_its_use_in_another_loop():
+    async with ScriptedServer([answer(OK), answer(OK)]) as server:
+        async with HTTPConnection(*server.address) as conn:
+            await conn.request("GET", "/")
+            await (await conn.getresponse()).read()
+
+            def elsewhere() -> None:
+                asyncio.run(conn.request("GET", "/"))
+
+            text = "this connection belongs to another event loop: make one for each"
+            with pytest.raises(RuntimeError, match=f"^{text}$"):
+                await asyncio.to_thread(elsewhere)
+            await conn.request("GET", "/")
+            assert await (await conn.getresponse()).read() == b"hi"
+        assert server.connections == 1
+
+
 @pytest.fixture
 def new_loop():
     """Return a function that makes a loop; all loops are closed in the end."""
