@@ -1167,6 +1167,36 @@ async def test_a_proxy_of_the_environment_that_cannot_be_used_fails_its_own_requ
             assert [type(each.error) async for each in fetched if each.error] == [InvalidURL]
 
 
+@pytest.mark.parametrize(
+    ("proxy", "url", "text"),
+    [
+        (
+            "socks4://user:s3cret@127.0.0.1:9",
+            "http://[::1]:8/x",
+            "http://[::1]:8 cannot be reached through the proxy socks4://***@127.0.0.1:9: "
+            "a SOCKS4 proxy knows no IPv6 address, got '::1'",
+        ),
+        (
+            "socks4a://127.0.0.1:9",
+            "https://0.0.0.7/",
+            "https://0.0.0.7 cannot be reached through the proxy socks4a://127.0.0.1:9: "
+            "a SOCKS4 proxy cannot be asked for 0.0.0.7: it would expect a name",
+        ),
+        (
+            "socks5h://127.0.0.1:9",
+            "http://[fe80::1%25eth0]/",
+            "http://[fe80::1] cannot be reached through the proxy socks5h://127.0.0.1:9: "
+            "a host for a SOCKS proxy cannot have a zone, or any '%', got 'fe80::1%eth0'",
+        ),
+    ],
+)
+async def test_a_host_that_a_proxy_cannot_be_asked_for_is_an_invalid_url(proxy, url, text):
+    async with Client(proxy=proxy) as client:
+        with pytest.raises(InvalidURL) as caught:
+            await client.get(url)
+        assert str(caught.value) == text
+
+
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 async def test_the_environment_names_authorities_unless_it_is_not_trusted(
     name, certificates, monkeypatch, tmp_path

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..connection import connection_to
-from ..exceptions import ConnectError, ConnectionVetoed, ConnectTimeout, cut_url
+from ..exceptions import ConnectError, ConnectionVetoed, ConnectTimeout, InvalidURL, cut_url
 from ..net.addresses import AddressOrder
 from ..net.destination import Destination
 from ..net.dial import dial
@@ -243,13 +243,20 @@ class ConnectionFactory:
         if proxy.username is not None:
             credentials = proxy.username, proxy.password or ""
         scheme = "http" if proxy.scheme == "https" else proxy.scheme
+        try:
+            tunnel = make_tunnel(route.host, route.port, (), scheme, credentials)
+        except ValueError as exc:
+            # A redirect may lead there: it is no fault of the caller's.
+            raise InvalidURL(
+                f"{route.origin} cannot be reached through the proxy {proxy}: {exc}"
+            ) from None
         return Destination(
             proxy.host,
             proxy.port,
             context=context,
             server_hostname=route.server_hostname,
             fingerprint=fingerprint,
-            tunnel=make_tunnel(route.host, route.port, (), scheme, credentials),
+            tunnel=tunnel,
             proxy_context=proxy_context,
             **options,
         )
