@@ -562,11 +562,40 @@ def test_the_secure_cookies_are_those_that_are_kept(clock, monkeypatch):
         header(store, f"https://h{n % 5}.test/{n % 8}")
     secured = {(c.name, c.domain, c.path) for c in store if c.secure}
     places = store._secured.items()
-    assert {(name, *place) for name, kept in places for place in kept} == secured
+    assert {(name, *place) for (name, _), kept in places for place in kept} == secured
     assert 0 < len(secured) < len(store)
     for cookie in list(store):
         store.discard(cookie)
     assert (store._secured, store._size) == ({}, 0)
+
+
+def test_secure_cookies_of_other_sites_are_not_looked_at(monkeypatch):
+    """A crawler keeps the same name for 100,000 hosts, and each http response may set it."""
+    compared: list[str] = []
+
+    def overlap(one: str, other: str) -> bool:
+        compared.append(one)
+        return original(one, other)
+
+    original = cookies.overlap
+    store = CookieStore()
+    for n in range(500):
+        received(f"https://www.h{n}.test/", f"a=1; Secure; Domain=h{n}.test", store=store)
+    monkeypatch.setattr(cookies, "overlap", overlap)
+    for url in ("http://www.h7.test/", "http://other.test/"):
+        received(url, "a=2", store=store)
+    assert compared == [".h7.test"]
+    assert header(store, "http://www.h7.test/") == ""
+    assert header(store, "http://other.test/") == "a=2"
+
+
+@pytest.mark.parametrize("kept", [".test", ".x.test", "a.x.test", ".a.x.test"])
+@pytest.mark.parametrize("line", ["a=2", "a=2; Domain=x.test", "a=2; Domain=a.x.test"])
+def test_a_secure_cookie_of_the_caller_s_is_not_shadowed_either(kept, line):
+    store = CookieStore()
+    store.set("a", "1", url_or_host=kept, secure=True)
+    received("http://a.x.test/", line, store=store)
+    assert [cookie.value for cookie in store] == ["1"]
 
 
 # Domains, with a public suffix list

@@ -108,8 +108,8 @@ class CookieStore(CookiesByName):
         self._is_public_suffix = is_public_suffix
         # By StoredCookie.domain, the least recently used first.
         self._hosts: dict[str, _Cookies] = {}
-        # The (domain, path) of each Secure cookie, by name.
-        self._secured: dict[str, set[tuple[str, str]]] = {}
+        # The (domain, path) of each Secure cookie, by name and site.
+        self._secured: dict[tuple[str, str], set[tuple[str, str]]] = {}
         # Whether the store may have cookies of a domain.
         self._wide = False
         self._size = 0
@@ -291,7 +291,7 @@ class CookieStore(CookiesByName):
             # "Leave secure cookies alone": those set over http neither shadow nor evict them.
             if any(
                 overlap(domain, cookie.domain) and path_matches(cookie.path, path)
-                for domain, path in self._secured.get(cookie.name, ())
+                for domain, path in self._secured_near(cookie)
             ):
                 return
             if len(kept) >= MAX_PER_HOST and all(each.secure for each in kept.values()):
@@ -306,6 +306,13 @@ class CookieStore(CookiesByName):
         elif old := kept.get((cookie.path, cookie.name)):
             self._remove(old)
 
+    def _secured_near(self, cookie: StoredCookie) -> Iterator[tuple[str, str]]:
+        """Iterate over (domain, path) of the Secure cookies that may overlap with *cookie*."""
+        site = _site(cookie.domain)
+        # A caller's cookie may be one of a whole top-level domain.
+        for each in (site, site.rpartition(".")[2]):
+            yield from self._secured.get((cookie.name, each), ())
+
     def _put(self, cookie: StoredCookie) -> None:
         cookies = self._hosts[cookie.domain] = self._hosts.pop(cookie.domain, {})
         old = cookies.get((cookie.path, cookie.name))
@@ -318,7 +325,8 @@ class CookieStore(CookiesByName):
         cookies[cookie.path, cookie.name] = cookie
         self._size += cookie.size()
         if cookie.secure:
-            self._secured.setdefault(cookie.name, set()).add((cookie.domain, cookie.path))
+            place = cookie.name, _site(cookie.domain)
+            self._secured.setdefault(place, set()).add((cookie.domain, cookie.path))
         self._wide = self._wide or cookie.domain.startswith(".")
         if len(cookies) > MAX_PER_HOST:
             self._evict(cookies, cookie)
@@ -347,10 +355,10 @@ class CookieStore(CookiesByName):
         """Take *cookie*, which is removed or replaced, out of the counts."""
         self._size -= cookie.size()
         if cookie.secure:
-            places = self._secured[cookie.name]
-            places.discard((cookie.domain, cookie.path))
-            if not places:
-                del self._secured[cookie.name]
+            place = cookie.name, _site(cookie.domain)
+            self._secured[place].discard((cookie.domain, cookie.path))
+            if not self._secured[place]:
+                del self._secured[place]
 
     def _shrink(self) -> None:
         """Remove the least recently used hosts until the size is 10 % below the limit."""
@@ -375,3 +383,8 @@ def _domains_of(host: str) -> list[str]:
         domains.append(host[at:])
         at = host.find(".", at + 1)
     return domains
+
+
+def _site(domain: str) -> str:
+    """Return the last two labels of a host or domain: where two overlap, they share these."""
+    return ".".join(domain.removeprefix(".").rsplit(".", 2)[-2:])
