@@ -66,7 +66,7 @@ async def test_redirects_and_their_cookies_are_followed():
         assert "Cookie" not in (await aiohttpconn.get(f"{server.url}b", proxy=None)).text
 
 
-async def test_what_fails_leaves_nothing():
+async def test_what_fails_leaves_nothing(ticking):
     reply = Reply("hi", fault=stall_at(0))
     async with serve({"/": reply}) as server:
         with pytest.raises(aiohttpconn.ReadTimeout):

@@ -118,7 +118,7 @@ async def test_a_subclass_of_a_fixed_scheme_is_asked_for_each_request(client):
             assert texts == ["Bearer 1", "Bearer 2", "Bearer 3"]
 
 
-async def test_an_auth_has_the_calls_total_time(client):
+async def test_an_auth_has_the_calls_total_time(client, ticking):
     class Slow(Auth):
         async def authorize(self, request: Request) -> None:
             await asyncio.Event().wait()

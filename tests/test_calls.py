@@ -969,7 +969,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_failures_that_are_retried(failure, client, sleeps):
+async def test_failures_that_are_retried(failure, client, sleeps, ticking):
     for method, works in (("GET", True), ("POST", False)):
         async with ScriptedServer(FAILURES[failure], [answer(HI)]) as server:
             options: dict[str, Any] = {"retry": Retry(), "timeout": Timeout(read=0.01)}
@@ -1026,7 +1026,7 @@ async def test_a_budget_ends_retries_when_everything_fails(client, sleeps):
         assert len(sleeps.seconds) == 2
 
 
-async def test_the_deadline_comes_before_a_retry(client, sleeps):
+async def test_the_deadline_comes_before_a_retry(client, sleeps, ticking):
     async with serve({"/": Reply("later", status=503, headers={"Retry-After": "20"})}) as server:
         response = await client.get(server.url, retry=Retry(), timeout=Timeout(total=10))
         assert (response.status, response.text, sleeps.seconds) == (503, "later", [])
@@ -1235,7 +1235,7 @@ async def test_a_hook_cannot_change_where_a_request_goes(name, client):
 @pytest.mark.parametrize("hook", ["on_request", "on_response"])
 @pytest.mark.parametrize("way", ["get", "stream"])
 @pytest.mark.parametrize("kind", ["coroutine", "future"])
-async def test_total_is_for_hooks_too(hook, way, kind, client):
+async def test_total_is_for_hooks_too(hook, way, kind, client, ticking):
     async def waits(_: Any) -> None:
         await asyncio.Event().wait()
 
@@ -1268,7 +1268,7 @@ async def test_total_is_for_hooks_too(hook, way, kind, client):
 
 
 @pytest.mark.parametrize("hook", ["on_request", "on_response"])
-async def test_a_timeout_of_a_hooks_own_stays_its_own(hook, client):
+async def test_a_timeout_of_a_hooks_own_stays_its_own(hook, client, ticking):
     own = TimeoutError("the hook's")
 
     async def late(_: Any) -> None:
@@ -1288,7 +1288,7 @@ async def test_a_timeout_of_a_hooks_own_stays_its_own(hook, client):
 
 
 @pytest.mark.parametrize("hook", ["on_request", "on_response"])
-async def test_a_cancel_is_not_lost_where_total_ends_a_hook(hook, client):
+async def test_a_cancel_is_not_lost_where_total_ends_a_hook(hook, client, ticking):
     """Both in the same turn of the loop: the cancel counts."""
 
     async def waits(_: Any) -> None:
@@ -1466,7 +1466,7 @@ async def test_a_connection_with_a_tunnel_says_so_too(tmp_path):
 
 @pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
 @pytest.mark.parametrize("url", ["http://192.0.2.1/x", "https://192.0.2.1/x"])
-async def test_that_it_is_a_proxy_that_does_not_answer_is_said(scheme, url):
+async def test_that_it_is_a_proxy_that_does_not_answer_is_said(scheme, url, ticking):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -56,6 +56,7 @@ from .support import (
     reset,
     send,
 )
+from .support.clocks import ticking_loops
 from .support.proxies import Socks5Proxy
 
 ROOT = Path(__file__).parent.parent
@@ -86,17 +87,21 @@ def _no_proxies(monkeypatch):
 
 @pytest.fixture
 async def cli(capfdbinary, monkeypatch):
-    """Return ``await cli(*argv)``: run the command line, return its exit code and what it wrote."""
-    make_loop = type(asyncio.get_running_loop())
+    """Return ``await cli(*argv)``: run the command line, return its exit code and what it wrote.
+
+    With ``ticking=True`` its limits are turns of its loop: see ``TickingClock``.
+    """
+    library = sys.modules[type(asyncio.get_running_loop()).__module__.partition(".")[0]]
 
     def run(coroutine):
-        with asyncio.Runner(loop_factory=make_loop) as runner:
+        with asyncio.Runner(loop_factory=library.new_event_loop) as runner:
             return runner.run(coroutine)
 
     monkeypatch.setattr(curl, "run", run)
 
-    async def call(*argv: str) -> Result:
-        code = await asyncio.to_thread(main, argv)
+    async def call(*argv: str, ticking: bool = False) -> Result:
+        with ticking_loops() if ticking else contextlib.nullcontext():
+            code = await asyncio.to_thread(main, argv)
         out, err = capfdbinary.readouterr()
         return Result(code, out, err.decode())
 
@@ -707,7 +712,7 @@ async def test_a_name_without_address(cli, monkeypatch, argv, code):
 
 async def test_max_time_ends_the_wait_for_a_response(cli):
     async with ScriptedServer([expect()]) as server:
-        result = await cli("-m", "0.05", server.url)
+        result = await cli("-m", "0.05", server.url, ticking=True)
     assert result.code == 28
     # Less than 0.05 s: connecting took its part of them.
     assert re.search(r": the exchange did not end within 0\.0[0-9]{1,2} s \(", result.err)
@@ -723,7 +728,7 @@ async def test_max_time_ends_a_name_lookup_that_cannot_be_interrupted(cli, monke
         raise socket.gaierror(socket.EAI_NONAME, "too late")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    result = await cli("--max-time", ".05", "http://slow.example/")
+    result = await cli("--max-time", ".05", "http://slow.example/", ticking=True)
     over.set()
     lookups[0].join()
     assert result.code == 28

@@ -285,7 +285,7 @@ class Case:
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-async def test_the_short_way_gives_what_the_long_way_gives(name, calls):
+async def test_the_short_way_gives_what_the_long_way_gives(name, calls, ticking):
     data, end = RESPONSES[name]
     for pieces in (1, 2, 7):
         case = Case(data, end, pieces)
@@ -313,7 +313,7 @@ REDIRECTS = {
 @pytest.mark.parametrize(
     "name", ["plain", "gzip", "cookies", "302 with cookies", "cut in the body"]
 )
-async def test_so_it_is_with_a_body(name):
+async def test_so_it_is_with_a_body(name, ticking):
     case = Case(*RESPONSES[name], pieces=1)
     for options in (
         {"json": {"a": [1, "ä"]}},
@@ -374,7 +374,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-async def test_so_it_is_with_options(options):
+async def test_so_it_is_with_options(options, ticking):
     case = Case(HI, "", 1)
     for method in ("GET", "POST"):
         short = await case.seen(method, options)
@@ -911,7 +911,7 @@ async def test_params_are_not_a_query(params, client):
         Client(params=params)
 
 
-async def test_timeouts_of_client_and_request():
+async def test_timeouts_of_client_and_request(ticking):
     """Each gives up where the other would not."""
     go_on = asyncio.Event()
     script = [answer(HI), answer(HI, fault=stall_at(4))]
@@ -926,11 +926,12 @@ async def test_timeouts_of_client_and_request():
             task = asyncio.ensure_future(client.get(server.url, timeout=None))
             while not server.conns[-1].heads[1:]:
                 await asyncio.sleep(0)
-            asyncio.get_running_loop().call_later(0.02, go_on.set)
+            await ticking.sleep(0.02)
+            go_on.set()
             assert (await task).content == b"hi"
 
 
-async def test_a_number_leaves_the_wait_for_a_connection_as_it_is():
+async def test_a_number_leaves_the_wait_for_a_connection_as_it_is(ticking):
     go_on = asyncio.Event()
     async with ScriptedServer([answer(HI, fault=stall_at(0, go_on)), answer(HI)]) as server:
         async with Client(trust_env=False, limit=1, timeout=Timeout(read=5, pool=0.02)) as client:
@@ -1568,7 +1569,7 @@ async def test_a_stream_has_all_options():
 # ----------------------------------------------------------------------- total timeouts
 
 
-async def test_total_covers_the_wait_for_a_connection():
+async def test_total_covers_the_wait_for_a_connection(ticking):
     async with (
         ScriptedServer([answer(HI, fault=stall_at(0))]) as server,
         Client(trust_env=False, limit=1) as client,
@@ -1583,7 +1584,7 @@ async def test_total_covers_the_wait_for_a_connection():
 
 
 @pytest.mark.parametrize("at", [0, 10, len(HI) - 1])
-async def test_total_covers_head_and_body(at):
+async def test_total_covers_head_and_body(at, ticking):
     async with (
         ScriptedServer([answer(HI, fault=stall_at(at))]) as server,
         Client(trust_env=False, timeout=Timeout(total=0.02)) as client,
@@ -1593,7 +1594,7 @@ async def test_total_covers_head_and_body(at):
         assert client.stats().open == 0
 
 
-async def test_total_covers_the_body_of_a_stream():
+async def test_total_covers_the_body_of_a_stream(ticking):
     async with (
         ScriptedServer([answer(HI, fault=stall_at(len(HI) - 1))]) as server,
         Client(trust_env=False) as client,
@@ -1603,7 +1604,7 @@ async def test_total_covers_the_body_of_a_stream():
                 await response.read()
 
 
-async def test_total_covers_redirects():
+async def test_total_covers_redirects(ticking):
     """Each is fast enough, and they are too many."""
     go_on = asyncio.Event()
 
@@ -1620,7 +1621,7 @@ async def test_total_covers_redirects():
         go_on.set()
 
 
-async def test_total_covers_a_body_that_is_sent(client):
+async def test_total_covers_a_body_that_is_sent(client, ticking):
     async with ScriptedServer([expect()], receive_buffer=4096) as server:
         with pytest.raises((TotalTimeout, WriteTimeout)) as caught:
             await client.post(

@@ -239,7 +239,7 @@ async def test_a_body_that_yields_something_is_sent_whole(method):
             assert server.requests[-1].headers["Transfer-Encoding"] == "chunked"
 
 
-async def test_the_total_time_ends_the_wait_for_a_first_block():
+async def test_the_total_time_ends_the_wait_for_a_first_block(ticking):
     async def never() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""

@@ -56,6 +56,8 @@ from aiohttpconn.testing import (
     wait,
 )
 
+from .support.clocks import Clock
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -910,7 +912,7 @@ async def test_the_body_of_an_error_status_can_be_read_after_the_stream(kind):
         assert client.stats().leased == 0
 
 
-async def test_a_body_of_an_error_that_does_not_come_is_not_waited_for(monkeypatch):
+async def test_a_body_of_an_error_that_does_not_come_is_not_waited_for(monkeypatch, ticking):
     monkeypatch.setattr(response_module, "ERROR_SECONDS", 0.05)
     reply = Reply(PROBLEM, status=503, fault=stall_at(-5))
     async with serve({"/": reply}) as server, Client(trust_env=False) as client:
@@ -994,7 +996,7 @@ async def test_a_coded_stream_that_ends_early_is_an_error():
             assert client.stats().idle == 1
 
 
-async def test_a_stream_of_a_slow_server_times_out():
+async def test_a_stream_of_a_slow_server_times_out(ticking):
     data = respond(b"hello")
     async with (
         ScriptedServer([answer(data, fault=stall_at(len(data) - 1))]) as server,
@@ -1234,7 +1236,7 @@ async def test_the_error_of_a_body_cut_short_has_its_decoded_part(name, most):
 
 @pytest.mark.parametrize("most", [None, 10_000])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_the_error_of_a_slow_body_has_its_decoded_part(framing, most):
+async def test_the_error_of_a_slow_body_has_its_decoded_part(framing, most, ticking):
     if framing == "length":
         data = respond(CODED, "Content-Encoding: gzip")[:-20]
     else:
@@ -1348,19 +1350,17 @@ async def test_a_wait_for_a_connection_is_queue():
         ScriptedServer([answer(data, fault=stall_at(0, go_on)), answer(data)]) as server,
         Client(trust_env=False, limit=1) as client,
     ):
-        first = asyncio.ensure_future(client.get(server.url))
-        await server.wait_connections(1)
-        second = asyncio.ensure_future(client.get(server.url))
-        while not client.stats().queued:
-            await asyncio.sleep(0)
-        begin = monotonic()
-        while monotonic() - begin < 0.002:
-            await asyncio.sleep(0)
-        go_on.set()
-        await first
-        timings = (await second).timings
-        assert timings.queue >= 0.002
-        assert timings.wait < timings.queue + 0.1
+        with Clock() as clock:
+            first = asyncio.ensure_future(client.get(server.url))
+            await server.wait_connections(1)
+            second = asyncio.ensure_future(client.get(server.url))
+            while not client.stats().queued:
+                await asyncio.sleep(0)
+            clock.advance(5)
+            go_on.set()
+            await first
+            timings = (await second).timings
+        assert (timings.queue, timings.wait) == (pytest.approx(5), 0)
 
 
 async def test_receive_is_known_when_a_stream_has_ended():
@@ -1670,15 +1670,15 @@ FAILURES: dict[str, tuple[list[Any], type[Exception], dict[str, Any]]] = {
         RedirectRefused,
         {},
     ),
-    "late": ([read_all()], ReadTimeout, {"timeout": Timeout(read=0.001)}),
-    "late in all": ([read_all()], TotalTimeout, {"timeout": Timeout(total=0.001)}),
+    "late": ([read_all()], ReadTimeout, {"timeout": Timeout(read=0.02)}),
+    "late in all": ([read_all()], TotalTimeout, {"timeout": Timeout(total=0.02)}),
     "no connection": ([], ConnectError, {"proxy": "http://127.0.0.1:1"}),
 }
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["new", "warm"])
 @pytest.mark.parametrize("name", FAILURES)
-async def test_an_error_of_a_client_names_the_request_and_has_its_attempts(name, warm):
+async def test_an_error_of_a_client_names_the_request_and_has_its_attempts(name, warm, ticking):
     fails, kind, options = FAILURES[name]
     answered = [expect(), send(respond(b"hi"))]
     fresh = [expect(), *fails] if fails else []

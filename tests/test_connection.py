@@ -49,6 +49,7 @@ from .support import (
     send,
     wait,
 )
+from .support.programs import complaints
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"
@@ -691,7 +692,7 @@ async def run_program(
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
-    return process.returncode, output.decode()
+    return process.returncode, complaints(output.decode())
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])

@@ -913,7 +913,7 @@ async def test_a_proxy_that_refuses_inside_tls(certificates):
 # Limits and cancellation -------------------------------------------------------------------
 
 
-async def test_a_timeout_finds_the_phase_in_the_report(certificates):
+async def test_a_timeout_finds_the_phase_in_the_report(certificates, ticking):
     hold = asyncio.Event()
     cases = {
         "connect": None,
@@ -935,7 +935,7 @@ async def test_a_timeout_finds_the_phase_in_the_report(certificates):
         assert report.durations[phase] > 0.01
 
 
-async def test_a_timeout_in_the_lookup():
+async def test_a_timeout_in_the_lookup(ticking):
     class Slow:
         async def resolve(self, host, port):
             await asyncio.Event().wait()
@@ -1109,7 +1109,7 @@ async def test_with_socks5_a_name_that_does_not_resolve_opens_nothing():
         assert proxy.connections == 0
 
 
-async def test_a_timeout_in_the_lookup_for_socks5():
+async def test_a_timeout_in_the_lookup_for_socks5(ticking):
     class Slow:
         async def resolve(self, host, port):
             await asyncio.Event().wait()
@@ -1266,7 +1266,7 @@ async def test_what_may_not_be_sent_to_a_socks_proxy_opens_nothing_E5(tunnel, er
 
 
 @pytest.mark.parametrize("answered", [0, 1, 2])
-async def test_a_timeout_in_each_step_of_socks_is_the_proxys(answered):
+async def test_a_timeout_in_each_step_of_socks_is_the_proxys(answered, ticking):
     hold = asyncio.Event()
     steps = [
         *(expect(b"\x05\x02\x00\x02"), send(b"\x05\x02")),

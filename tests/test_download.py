@@ -1032,7 +1032,7 @@ async def test_a_server_that_is_away_for_a_while(client, path, sleeps):
         assert sleeps == [0.4, 0.8, 1.6, 3.2]
 
 
-async def test_a_read_timeout_is_continued_a_total_one_is_not(client, path):
+async def test_a_read_timeout_is_continued_a_total_one_is_not(client, path, ticking):
     files = Files()
     async with serve(files) as server:
         files.faults = [stall_at(5_000)]

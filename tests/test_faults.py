@@ -162,7 +162,7 @@ async def test_tls_that_ends_at_every_byte(certificates, framing):
 
 
 @pytest.mark.parametrize("framing", WIRES)
-async def test_a_response_that_stalls_at_every_byte(framing):
+async def test_a_response_that_stalls_at_every_byte(framing, ticking):
     wire = WIRES[framing]
 
     async def one(server, k: int) -> None:

@@ -754,7 +754,7 @@ async def test_what_makes_no_sense_is_an_error_at_once():
 
 
 @pytest.mark.parametrize("timeout", ["not given", 5, Timeout(pool=0.01)])
-async def test_requests_wait_for_each_other_unless_that_is_limited(timeout):
+async def test_requests_wait_for_each_other_unless_that_is_limited(timeout, ticking):
     go_on = asyncio.Event()
     async with (
         ScriptedServer([answer(HI, fault=stall_at(0, go_on))], [answer(HI)]) as server,
@@ -764,8 +764,8 @@ async def test_requests_wait_for_each_other_unless_that_is_limited(timeout):
         urls = [f"http://{name}.test:{server.port}/" for name in "abc"]
         results = client.fetch_many(urls, **options)
         task = asyncio.ensure_future(collect(results))
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.03, go_on.set)
+        await ticking.sleep(0.03)
+        go_on.set()
         kinds = {type(result.error) for result in await task}
         if isinstance(timeout, Timeout):
             assert PoolTimeout in kinds

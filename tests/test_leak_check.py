@@ -94,8 +94,8 @@ def test_each_kind_of_leak_fails_its_test(pytester):
     package = pytester.mkdir("tests")
     shutil.copytree(ROOT / "tests/support", package / "support")
     conftest = (ROOT / "tests/conftest.py").read_text()
-    assert "\nTEST_SECONDS = 20\n" in conftest
-    conftest = conftest.replace("\nTEST_SECONDS = 20\n", "\nTEST_SECONDS = 0.05\n")
+    assert "\nTEST_SECONDS = 60\n" in conftest
+    conftest = conftest.replace("\nTEST_SECONDS = 60\n", "\nTEST_SECONDS = 0.05\n")
     (package / "conftest.py").write_text(conftest)
     (package / "__init__.py").touch()
     (package / "test_leaky.py").write_text(LEAKY)

@@ -726,6 +726,7 @@ async def test_the_wait_for_a_connection_is_not_part_of_connecting():
             async with ConnectionPool(limit=1, timeout=Timeout(connect=1)) as pool:
                 tasks = [start(pool, server.url) for _ in range(2)]
                 await queued(pool, 1)
+                await received(server, 1)
                 clock.advance(100)
                 release.set()
                 assert await asyncio.gather(*tasks) == [b"hi", b"hi"]

@@ -1250,7 +1250,7 @@ async def test_more_responses_than_requests_F22():
 # T: time and resources
 
 
-async def test_a_tls_handshake_that_stalls_T1(certificates):
+async def test_a_tls_handshake_that_stalls_T1(certificates, ticking):
     # A plain server that never answers the ClientHello.
     async with ScriptedServer([read_all()]) as server:
         conn = HTTPSConnection(
@@ -1266,7 +1266,7 @@ async def test_a_tls_handshake_that_stalls_T1(certificates):
     [b"HTTP/1.1 200 ", OK + b"Content-Length: 99999999\r\n\r\n"],
     ids=["T2-head", "T2-body"],
 )
-async def test_a_slow_drip_ends_with_the_total(start):
+async def test_a_slow_drip_ends_with_the_total(start, ticking):
     async def drip(conn):
         await conn.read_head()
         await conn.send(start)

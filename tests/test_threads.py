@@ -16,7 +16,7 @@ import pytest
 from aiohttpconn.net import threads as module
 from aiohttpconn.net.threads import DaemonThreads
 
-SOON = 10
+SOON = 60
 """Seconds until a test that hangs fails."""
 
 

@@ -1,7 +1,6 @@
 """net/timeouts.py, and the limits as a connection's callers meet them.
 
-Limits are tiny and only lower bounds are looked at; where the order of time matters, the test
-owns the clock.
+The test owns the clock: it moves it, or lets it tick with the turns of the loop.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 
 import pytest
 
@@ -247,13 +245,13 @@ CONNECTING = [
 
 
 @pytest.mark.parametrize(("timeout", "kind", "text"), CONNECTING)
-async def test_connecting_takes_too_long(timeout, kind, text):
+async def test_connecting_takes_too_long(ticking, timeout, kind, text):
     with Blackhole() as hole:
         conn = HTTPConnection(*hole.address, timeout=timeout)
-        start = time.monotonic()
+        start = ticking.now
         with pytest.raises(kind) as info:
             await conn.request("GET", "/x")
-        assert time.monotonic() - start > TINY * 0.9
+        assert TINY * 0.9 < ticking.now - start < TINY * 1.1
     assert str(info.value).startswith(
         f"GET http://127.0.0.1:{hole.address[1]}/x: not connected within {TINY} s, {text} (connect,"
     )
@@ -263,7 +261,7 @@ async def test_connecting_takes_too_long(timeout, kind, text):
     assert conn.sock is None
 
 
-async def test_connect_alone_has_its_limits_too():
+async def test_connect_alone_has_its_limits_too(ticking):
     with Blackhole() as hole:
         conn = HTTPConnection(*hole.address, timeout=Timeout(total=TINY))
         with pytest.raises(TotalTimeout) as info:
@@ -273,7 +271,7 @@ async def test_connect_alone_has_its_limits_too():
     )
 
 
-async def test_a_tls_handshake_takes_too_long(certificates):
+async def test_a_tls_handshake_takes_too_long(certificates, ticking):
     async with ScriptedServer([wait(asyncio.Event())]) as server:
         conn = HTTPSConnection(
             "127.0.0.1", server.port, context=certificates.client, timeout=Timeout(connect=TINY)
@@ -284,7 +282,7 @@ async def test_a_tls_handshake_takes_too_long(certificates):
 
 
 @pytest.mark.parametrize("timeout", [TINY, Timeout(read=TINY)], ids=["number", "read"])
-async def test_no_head_in_time(scripted, timeout):
+async def test_no_head_in_time(scripted, ticking, timeout):
     async with scripted(timeout=timeout) as conn:
         await conn.request("GET", "/x")
         with pytest.raises(ReadTimeout) as info:
@@ -436,7 +434,7 @@ async def test_a_body_that_nobody_reads_holds_up_the_others_for_the_read_limit_o
             response.close()
 
 
-async def test_a_body_stops_coming(scripted):
+async def test_a_body_stops_coming(scripted, ticking):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"
     async with scripted(head, timeout=Timeout(read=TINY)) as conn:
         await conn.request("GET", "/")
@@ -454,38 +452,44 @@ async def test_a_body_stops_coming(scripted):
 
 
 async def test_a_caller_that_does_not_wait_meets_no_limit(scripted):
-    async with scripted(OK, OK, timeout=TINY) as conn:
-        await conn.request("GET", "/")
-        response = await conn.getresponse()
-        time.sleep(TINY * 1.5)  # noqa: ASYNC251 - the caller's own work
-        assert await response.read() == b"hi"
-        await asyncio.sleep(TINY * 1.5)  # idle: the timer fires, and means nothing
-        await conn.request("GET", "/")
-        assert await (await conn.getresponse()).read() == b"hi"
-        assert scripted.server.connections == 1
-
-
-async def drip(conn) -> None:
-    """Answer with a byte every third of TINY, for three times TINY."""
-    await conn.read_head()
-    await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-    for i in range(9):
-        await asyncio.sleep(TINY / 3)
-        await conn.send(b"%d" % i)
-
-
-async def test_a_slow_drip_satisfies_read():
-    async with ScriptedServer(drip) as server:
-        # Ten times the pace of the drip: a busy machine may be late.
-        async with HTTPConnection(server.host, server.port, timeout=TINY * 3) as conn:
+    with FakeTime() as clock:
+        async with scripted(OK, OK, timeout=5) as conn:
             await conn.request("GET", "/")
             response = await conn.getresponse()
-            start = time.monotonic()
+            clock.advance(8)  # the caller's own work
+            assert await response.read() == b"hi"
+            clock.advance(8)  # idle: the timer fires, and means nothing
+            await turns()
+            await conn.request("GET", "/")
+            assert await (await conn.getresponse()).read() == b"hi"
+            assert scripted.server.connections == 1
+
+
+@pytest.fixture
+def drip(ticking):
+    """Answer with a byte every third of TINY, for three times TINY."""
+
+    async def answer(conn) -> None:
+        await conn.read_head()
+        await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        for i in range(9):
+            await ticking.sleep(TINY / 3)
+            await conn.send(b"%d" % i)
+
+    return answer
+
+
+async def test_a_slow_drip_satisfies_read(drip, ticking):
+    async with ScriptedServer(drip) as server:
+        async with HTTPConnection(server.host, server.port, timeout=TINY) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            start = ticking.now
             assert await response.read() == b"012345678"
-            assert time.monotonic() - start > TINY * 2
+            assert ticking.now - start > TINY * 2
 
 
-async def test_a_slow_drip_does_not_satisfy_total():
+async def test_a_slow_drip_does_not_satisfy_total(drip):
     async with ScriptedServer(drip) as server:
         limits = Timeout(total=TINY * 1.5, read=9)
         async with HTTPConnection(server.host, server.port, timeout=limits) as conn:
@@ -498,7 +502,7 @@ async def test_a_slow_drip_does_not_satisfy_total():
 
 
 @pytest.mark.parametrize("connected", [False, True])
-async def test_total_covers_the_wait_for_the_head(scripted, connected):
+async def test_total_covers_the_wait_for_the_head(scripted, ticking, connected):
     async with scripted(timeout=Timeout(total=TINY)) as conn:
         if connected:
             await conn.connect()
@@ -508,14 +512,16 @@ async def test_total_covers_the_wait_for_the_head(scripted, connected):
 
 
 async def test_total_begins_with_each_request(scripted):
-    async with scripted(OK, OK, OK, timeout=Timeout(total=0.5)) as conn:
-        for _ in range(3):
-            await conn.request("GET", "/")
-            assert await (await conn.getresponse()).read() == b"hi"
-        assert scripted.server.connections == 1
+    with FakeTime() as clock:
+        async with scripted(OK, OK, OK, timeout=Timeout(total=5)) as conn:
+            for _ in range(3):
+                await conn.request("GET", "/")
+                clock.advance(4)
+                assert await (await conn.getresponse()).read() == b"hi"
+            assert scripted.server.connections == 1
 
 
-async def test_total_holds_though_an_earlier_body_ends_later(scripted):
+async def test_total_holds_though_an_earlier_body_ends_later(ticking):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
     ready = asyncio.Event()
     script = [expect(), send(head), expect(), send(b"body"), wait(ready)]
@@ -538,7 +544,9 @@ async def test_total_holds_though_an_earlier_body_ends_later(scripted):
         pytest.param(Timeout(total=TINY), TotalTimeout, id="total"),
     ],
 )
-async def test_a_server_that_takes_no_body(certificates, tmp_path, timeout, error, kind, tls):
+async def test_a_server_that_takes_no_body(
+    certificates, tmp_path, ticking, timeout, error, kind, tls
+):
     hold = asyncio.Event()
     block = b"x" * 65536
     path = tmp_path / "body"
@@ -582,13 +590,13 @@ async def test_a_server_that_takes_no_body(certificates, tmp_path, timeout, erro
             assert conn.sock is None
 
 
-async def test_a_server_that_reads_slowly_meets_no_write_limit():
-    limit = 16 * TINY
+async def test_a_server_that_reads_slowly_meets_no_write_limit(ticking):
+    limit = 4 * TINY
 
     async def slow(conn) -> None:
         await conn.read_head()
         for _ in range(6):
-            await asyncio.sleep(limit / 4)
+            await ticking.sleep(limit / 2)
             await conn.read_exactly(100_000)
         await conn.read_exactly(400_000)
         await conn.send(OK)
@@ -658,7 +666,7 @@ async def test_a_closed_connection_keeps_no_timer():
             assert timer.cancelled()
 
 
-async def test_the_end_of_one_read_keeps_the_limit_of_the_next_exchange(scripted):
+async def test_the_end_of_one_read_keeps_the_limit_of_the_next_exchange(scripted, ticking):
     # A task whose body is complete wakes after another has sent the next request.
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"
     limits = Timeout(read=TINY)
@@ -674,7 +682,7 @@ async def test_the_end_of_one_read_keeps_the_limit_of_the_next_exchange(scripted
         assert len(await reading) == 300_000
 
 
-async def test_a_limit_that_is_lifted_by_a_1xx_ends_no_later_body(scripted):
+async def test_a_limit_that_is_lifted_by_a_1xx_ends_no_later_body():
     event = asyncio.Event()
 
     def lift(status, headers):
@@ -687,13 +695,17 @@ async def test_a_limit_that_is_lifted_by_a_1xx_ends_no_later_body(scripted):
         send(b"i"),
     ]
     async with ScriptedServer(script) as server:
-        async with HTTPConnection(
-            server.host, server.port, timeout=Timeout(read=TINY), on_informational=lift
-        ) as conn:
-            await conn.request("GET", "/")
-            response = await conn.getresponse()
-            asyncio.get_running_loop().call_later(3 * TINY, event.set)
-            assert await response.read() == b"hi"
+        with FakeTime() as clock:
+            async with HTTPConnection(
+                *server.address, timeout=Timeout(read=5), on_informational=lift
+            ) as conn:
+                await conn.request("GET", "/")
+                response = await conn.getresponse()
+                reading = asyncio.ensure_future(response.read())
+                await turns()
+                clock.advance(15)
+                event.set()
+                assert await reading == b"hi"
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])  # uvloop runs its timers before it reads
@@ -701,18 +713,20 @@ async def test_a_head_that_waited_in_the_kernel_restarts_the_read_limit():
     async def handler(conn):
         await conn.read_head()
         conn.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
-        time.sleep(2 * TINY)  # noqa: ASYNC251 - the loop is blocked, as by its program
+        # As if the program had blocked the loop: its next turn reads, and then calls timers.
+        asyncio.get_running_loop().call_later(0, clock.advance, 8)
         await turns()
         await conn.send(b"i")
 
     async with ScriptedServer(handler) as server:
-        async with HTTPConnection(server.host, server.port, timeout=Timeout(read=TINY)) as conn:
-            await conn.request("GET", "/")
-            response = await conn.getresponse()
-            assert await response.read() == b"hi"
+        with FakeTime() as clock:
+            async with HTTPConnection(*server.address, timeout=Timeout(read=5)) as conn:
+                await conn.request("GET", "/")
+                response = await conn.getresponse()
+                assert await response.read() == b"hi"
 
 
-async def test_each_exchange_has_its_own_total():
+async def test_each_exchange_has_its_own_total(ticking):
     """The second one's limit counts from its own start, behind a body that is not read yet."""
     async with ScriptedServer(
         [

@@ -930,7 +930,7 @@ async def test_wrong_credentials_have_a_hint_and_are_never_shown():
                 assert "s3cret" not in f"{info.value!r} {vars(info.value)} {conn!r}"
 
 
-async def test_a_timeout_in_a_socks_handshake_names_the_proxy():
+async def test_a_timeout_in_a_socks_handshake_names_the_proxy(ticking):
     hold = asyncio.Event()
     async with ScriptedServer([expect(3), send(b"\x05\x00"), wait(hold)]) as proxy:
         async with HTTPConnection(*proxy.address, timeout=0.02) as conn:

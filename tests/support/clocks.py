@@ -1,29 +1,47 @@
-"""A clock that the test owns, for all of the package's timers in the running loop.
+"""Clocks that a test owns, for the timers of the package and of ``asyncio.timeout`` in its loop.
 
     with Clock() as clock:
         ...
         clock.advance(15)                       # fires the timers that are due, without a sleep
 
-All other timers (the test's own, asyncio's, those of the kit's servers) keep real time.
+All other timers (those of the kit's servers, ``call_later`` and ``sleep`` of the test) keep real
+time. The fixture ``ticking`` is a ``TickingClock``, for a test in which a short limit expires, and
+``ticking_loops()`` is for programs that run loops of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+import pytest
 
-__all__ = ["Clock", "Now"]
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Clock", "Now", "TickingClock", "ticking_loops"]
 
 PACKAGE = "aiohttpconn."
 KIT = "aiohttpconn.testing."
 
+TICK = 0.001
+"""Seconds between two ticks of a ``TickingClock``, of its own time and at least of real time."""
+
+TURNS_PER_TICK = 10
+"""Turns of the loop between two ticks: a limit of 20 ms is 200 turns, a TLS handshake some 10."""
+
 
 def _is_ours(module: str | None) -> bool:
+    if module == "asyncio.timeouts":
+        return True
     return module is not None and module.startswith(PACKAGE) and not module.startswith(KIT)
 
 
@@ -65,7 +83,14 @@ class Clock:
         return self._timers
 
     def __enter__(self) -> Self:
-        self._loop: Any = asyncio.get_running_loop()
+        self.start(asyncio.get_running_loop())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop: Any = loop
         self._real_time = self._loop.time
         self._real_call_at = self._loop.call_at
         if not isinstance(self._loop, asyncio.BaseEventLoop):
@@ -81,9 +106,8 @@ class Clock:
         self._loop.time = self._time
         self._loop.call_at = self._call_at
         self._loop.call_later = self._call_later
-        return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def stop(self) -> None:
         del self._loop.time, self._loop.call_at, self._loop.call_later
         for module in self._patched:
             module.monotonic = time.monotonic
@@ -115,3 +139,69 @@ class Clock:
     def _call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
         now = self.now if _is_ours(getattr(callback, "__module__", None)) else self._real_time()
         return self._call_at(now + delay, callback, *args, context=context)
+
+
+class TickingClock(Clock):
+    """A clock that goes on by ``TICK`` as the loop turns, so that no limit depends on real time.
+
+    Time passes by itself, and stands while the process does not run: however late a busy machine
+    is, everything that is ready comes before the end of a limit.
+    """
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().start(loop)
+        self._ticked = time.monotonic()
+        self._turn(TURNS_PER_TICK)
+
+    def stop(self) -> None:
+        self._next.cancel()
+        super().stop()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when *seconds* of this clock have passed."""
+        over = asyncio.Event()
+        self._timers.append(Timer(self.now + seconds, over.set, ()))
+        await over.wait()
+
+    def _turn(self, left: int) -> None:
+        if left:
+            self._next = self._loop.call_soon(self._turn, left - 1)
+        else:
+            self._next = self._loop.call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._turn(TURNS_PER_TICK)
+        self.advance(TICK)
+        self._ticked = time.monotonic()
+
+    def _monotonic(self) -> float:
+        # Between two ticks, for all that measures: some time passes, and less than a tick.
+        passed = time.monotonic() - self._ticked
+        return self.now + TICK * passed / (passed + TICK)
+
+
+@contextlib.contextmanager
+def ticking_loops() -> Iterator[None]:
+    """Give each event loop that is made in this block a ``TickingClock``, until it is closed."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (asyncio, asyncio.events, uvloop):
+            if module is not None:
+                patch.setattr(module, "new_event_loop", _ticking(module.new_event_loop))
+        yield
+
+
+def _ticking(make_loop: Callable[[], Any]) -> Callable[[], Any]:
+    def new_event_loop() -> Any:
+        loop = make_loop()
+        clock = TickingClock()
+
+        def close() -> None:
+            if not loop.is_closed():
+                clock.stop()
+            loop_close()
+
+        loop_close, loop.close = loop.close, close
+        clock.start(loop)
+        return loop
+
+    return new_event_loop
