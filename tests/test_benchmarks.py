@@ -732,14 +732,14 @@ async def test_capacity_is_what_the_server_says(monkeypatch, fetch, expected):
 
 def test_with_the_defaults_each_client_has_as_many_connections_as_by_itself(monkeypatch):
     versions = {"client": "1.0", "aiohttp": "3.14.5", "wreq": "0.13.0"}
-    defaults = {"client": "128", "aiohttp": "100", "wreq": "0"}
+    defaults = {"client": "114", "aiohttp": "100", "wreq": "0"}
     monkeypatch.setattr(experiments, "find_versions", lambda: versions)
     monkeypatch.setattr(experiments, "of_adapter", lambda name, attribute: defaults[name])
     found, absent = experiments.contenders("client,aiohttp,wreq", defaults=True)
     assert [(one.name, one.limit, one.connections) for one in found] == [
-        ("aiohttpconn", "its own", 128),
-        ("aiohttpconn", "`limit_per_host=8`", 128),
-        ("aiohttpconn", "`limit_per_host=None`", 128),
+        ("aiohttpconn", "its own", 114),
+        ("aiohttpconn", "`limit_per_host=8`", 114),
+        ("aiohttpconn", "`limit_per_host=None`", 114),
         ("aiohttp", "its own", 100),
     ]
     assert absent == {"wreq": "its default is not known here"}

@@ -744,7 +744,7 @@ async def test_what_a_client_has_unless_it_is_told():
         assert isinstance(client.cookies, CookieStore)
         scheduler = client.pool._connections.scheduler
         # An eighth of all connections is for other hosts than the one that has most.
-        assert (scheduler.limit, scheduler.limit_per_host, scheduler.reserve) == (128, 112, 16)
+        assert (scheduler.limit, scheduler.limit_per_host, scheduler.reserve) == (114, 100, 14)
         assert isinstance(client.pool, ConnectionPool)
     assert (CLIENT_LIMITS.max_fields, CLIENT_LIMITS.max_head_bytes) == (1000, 256 * 1024)
 

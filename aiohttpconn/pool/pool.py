@@ -57,6 +57,11 @@ __all__ = [
     "forwards",
 ]
 
+LIMIT = 114
+"""Connections of a pool in all. One origin may have 100 of them (``scheduler.reserved``), which may
+all connect at once to a server with a small backlog, such as asyncio's default. The kernel drops
+the SYN of each one beyond that, and sends it again after a second."""
+
 TCP_KEEPALIVE = 60
 """Seconds after which TCP probes a silent connection: before NAT gateways and load balancers forget
 it, which then neither deliver a request nor say so."""
@@ -147,7 +152,7 @@ class ConnectionPool:
     def __init__(
         self,
         *,
-        limit: int | None = 128,
+        limit: int | None = LIMIT,
         limit_per_host: int | Unset | None = UNSET,
         keepalive_timeout: float = 15.0,
         max_idle: int | None = None,

@@ -22,7 +22,7 @@ class Client(AsyncClient):
     # With pipelining, requests of different tasks share connections.
     one_by_one = True
     LIMIT = "`limit=20`"
-    DEFAULT = 128
+    DEFAULT = 114
 
     async def open(self) -> None:
         job = self.job
