@@ -178,6 +178,7 @@ PATHS: dict[str, tuple[str, type[Exception], int | None]] = {
     "a name too long in bytes": ("{0}/" + "é" * 123, OSError, errno.ENAMETOOLONG),
     "a NUL": ("{0}/a\0b", ValueError, None),
     "a folder as part": ("{0}/other", IsADirectoryError, errno.EISDIR),
+    "a folder as note": ("{0}/noted", IsADirectoryError, errno.EISDIR),
 }
 
 
@@ -190,6 +191,7 @@ async def test_a_path_that_cannot_be_written_is_known_before_a_request(
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "to_nowhere").symlink_to("no/file")
     (tmp_path / "other.part").mkdir()
+    (tmp_path / "noted.part.json").mkdir()
     before = names(tmp_path)
     path, error, number = PATHS[kind]
     with pytest.raises(error) as caught:

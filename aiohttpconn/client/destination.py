@@ -162,8 +162,9 @@ class PartFile(Destination):
         self._url = url
         self._part = f"{path}.part"
         self._note = f"{path}.part.json"
-        if os.path.isdir(self._part) and not os.path.islink(self._part):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._part)
+        for name in (self._part, self._note):
+            if os.path.isdir(name) and not os.path.islink(name):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         # Only the system knows whether a file can be made here, and of which names.
         with contextlib.suppress(FileExistsError):
             os.close(_create(self._note, 0o600))
