@@ -306,7 +306,11 @@ CONSTRUCTORS: dict[type, tuple[dict[str, Any], dict[str, list[Wrong]]]] = {
             "headers": HEADERS,
             "reason": [
                 *types("a str, or None", 3),
-                ("a\nb", ValueError, "a reason has no control character"),
+                (
+                    "a\nb",
+                    ValueError,
+                    "a reason has only characters of Latin-1, and no control character",
+                ),
             ],
             "url": types("a str", 3, None),
             "request": types("a Request, or None", "http://h/", 3),

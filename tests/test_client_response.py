@@ -1539,12 +1539,18 @@ def test_a_response_can_be_made_by_hand():
         ({"text": "é"}, b"\xc3\xa9", "text/plain; charset=utf-8"),
         ({"json": None}, b"null", "application/json"),
         ({"text": "<p>", "headers": {"content-type": "text/html"}}, b"<p>", "text/html"),
+        (
+            {"text": "é", "headers": {"Content-Type": "text/plain; charset=iso-8859-1"}},
+            b"\xe9",
+            "text/plain; charset=iso-8859-1",
+        ),
     ],
 )
 async def test_the_body_of_a_response_made_by_hand(options, body, kind):
     response = Response(203, **options)
     assert response.headers.get("Content-Type") == kind
     assert response.content == body
+    assert response.text == options.get("text", response.text)
     assert await response.read() == body
     assert b"".join([piece async for piece in response.iter_bytes()]) == body
     response.close()
@@ -1562,10 +1568,26 @@ def test_a_response_made_by_hand_answers_its_request():
     assert str(caught.value) == "POST https://h/x: 404 Not Here"
 
 
+def test_texts_about_a_response_made_by_hand_have_no_credentials():
+    request = Request("GET", "http://user:secret@h/x")
+    response = Response(404, request=request)
+    with pytest.raises(StatusError) as caught:
+        response.raise_for_status()
+    assert str(caught.value) == "GET http://h/x: 404 Not Found"
+    assert repr(response) == "<Response [404 Not Found] GET http://h/x>"
+    assert repr(request) == "<Request GET http://h/x>"
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "error"),
     [
-        ((200,), {"reason": "a\r\nb"}, "ValueError: a reason has no control character"),
+        ((200,), {"reason": "a\r\nb"}, "ValueError: a reason has only characters of Latin-1"),
+        ((200,), {"reason": "Ω"}, "ValueError: a reason has only characters of Latin-1"),
+        (
+            (200,),
+            {"text": "Ω", "headers": {"Content-Type": "text/plain; charset=latin-1"}},
+            "UnicodeEncodeError: ",
+        ),
         ((200,), {"content": "é"}, "TypeError: content must be bytes, not str: text= takes a str"),
         ((200,), {"text": "a", "json": None}, "TypeError: a response has one body"),
         ((200,), {"headers": 3}, "TypeError: headers must be a mapping or pairs"),

@@ -110,7 +110,9 @@ def make_raw(
     if reason is None:
         reason = responses.get(status, "")
     elif not FIELD_VALUE.fullmatch(reason):
-        raise ValueError(f"a reason has no control character, got {reason!r}")
+        raise ValueError(
+            f"a reason has only characters of Latin-1, and no control character; got {reason!r}"
+        )
     lines = [f"HTTP/1.1 {int(status)} {reason}", *(f"{n}: {v}" for n, v in fields.pairs())]
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")
     return from_facts(
@@ -119,9 +121,12 @@ def make_raw(
 
 
 def make_content(
-    content: bytes | None, text: str | None, json: dict[str, Any]
+    content: bytes | None, text: str | None, json: dict[str, Any], charset: str
 ) -> tuple[bytes, str | None]:
-    """Return a body and its Content-Type, from one of the three; *json* is ``{"json": value}``."""
+    """Return a body and its Content-Type, from one of the three; *json* is ``{"json": value}``.
+
+    *charset*: Python's name for that of *text*, "" for UTF-8.
+    """
     if (content is not None) + (text is not None) + len(json) > 1:
         raise TypeError("a response has one body: give content=, text= or json=")
     if json:
@@ -129,7 +134,7 @@ def make_content(
         assert type(made.body) is bytes, "JSON is encoded at once"
         return made.body, made.content_type
     if text is not None:
-        return text.encode(), "text/plain; charset=utf-8"
+        return text.encode(charset or "utf-8"), "text/plain; charset=utf-8"
     if content is None:
         return b"", None
     if not isinstance(content, (bytes, bytearray, memoryview)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..arguments import TEXT, Checks, check_arguments
+from ..exceptions import redact
 from ..urls import split_url
 from .fields import Fields
 
@@ -55,7 +56,7 @@ class Request:
         self.headers = headers
 
     def __repr__(self) -> str:
-        return f"<Request {self._method} {self._url}>"
+        return f"<Request {self._method} {redact(self._url)}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Request):

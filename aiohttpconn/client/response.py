@@ -20,6 +20,7 @@ from ..exceptions import (
     StatusError,
     cut_url,
     quote,
+    redact,
 )
 from ..http11.response_head import split_fields
 from ..pool.requests import abandon
@@ -87,8 +88,9 @@ class Response:
     already), ``truncated`` (bool: the body is cut short, and ``truncated="keep"`` allowed that).
 
     A program may make one, for a test or a cache: ``Response(200, json={"ok": True})``. The body is
-    one of *content*, *text* and *json*, which also set a Content-Type unless *headers* have one.
-    *request* is what it answers; *url* is the request's if it is not given.
+    one of *content*, *text* and *json*, which also set a Content-Type unless *headers* have one: a
+    text is encoded in the charset of that. *request* is what it answers; *url* is the request's if
+    it is not given.
 
     Two are equal if method, URL, status, fields and body are. One whose body is here can be
     pickled; headers and cookies of its request are in the pickle, the client's functions are not.
@@ -145,8 +147,9 @@ class Response:
         check_arguments(_CHECKS, locals())
         if request is None:
             request = Request("GET", url)
-        body, kind = make_content(content, text, {} if json is UNSET else {"json": json})
         fields = Fields(headers or ())
+        charset = header_charset(fields.get("Content-Type", ""))
+        body, kind = make_content(content, text, {} if json is UNSET else {"json": json}, charset)
         if kind is not None and "content-type" not in fields:
             fields["Content-Type"] = kind
         raw = make_raw(status, reason, fields, request.method, url or request.url)
@@ -458,7 +461,8 @@ class Response:
             self.raw.close()
 
     def _context(self) -> str:
-        return f"{self.method} {cut_url(self._sent_url())}"
+        # Only a response made by hand may have credentials in its URL.
+        return f"{self.method} {cut_url(redact(self._sent_url()))}"
 
     def _sent_url(self) -> str:
         """Return the URL without its fragment, which was not sent and may hold a secret."""
