@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from asyncio import get_running_loop
 from collections.abc import Container, Mapping
 from http.client import HTTP_PORT, HTTPS_PORT
 from time import monotonic
@@ -261,12 +260,8 @@ class HTTPConnection(Endpoint):
         if body:
             data += body
         protocol = self._protocol
-        if (
-            protocol is None
-            or protocol.state not in _READY
-            or self._timeout.total is not None
-            or protocol.loop is not get_running_loop()
-        ):
+        # The running loop is not compared here: on Python 3.11 to ask for it is a system call.
+        if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
             await self._begin(method, url, data, names)
             return
         sys.audit("http.client.send", self, data)
@@ -345,7 +340,7 @@ class HTTPConnection(Endpoint):
             # Not within the try below, which closes: the new protocol or the other loop goes on.
             if protocol.state is UPGRADED:
                 raise CannotSendRequest("Upgraded")
-            if protocol.loop is not get_running_loop() and not protocol.loop.is_closed():
+            if protocol.loop is not asyncio.get_running_loop() and not protocol.loop.is_closed():
                 raise RuntimeError(
                     "this connection belongs to another event loop: make one for each"
                 )
