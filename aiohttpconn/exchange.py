@@ -117,7 +117,8 @@ class Exchange:
     number: int
 
     # By time.monotonic(), where they differ from ``started``: when a connection was asked for, and
-    # when the last byte of the request was written; when the head and the last byte arrived.
+    # when the last byte of the request was written; when the head and the last byte arrived: only
+    # the latter, if that was at once.
     asked: float
     sent_at: float
     head_at: float
@@ -227,15 +228,16 @@ class Exchange:
     def times(self) -> tuple[float, float, float, float, float | None]:
         """Return when it was asked for, started, sent, answered by a head, and at its last byte."""
         started = self.started
+        ended_at = getattr(self, "ended_at", None)
         # An answer may come before the whole request is sent, and ends the sending.
-        head_at = getattr(self, "head_at", started)
+        head_at = getattr(self, "head_at", started if ended_at is None else ended_at)
         sent = min(getattr(self, "sent_at", started), head_at)
         return (
             getattr(self, "asked", started),
             started,
             sent,
             head_at,
-            getattr(self, "ended_at", None),
+            ended_at,
         )
 
     # -------------------------------------------------------------------------- feeding

@@ -274,7 +274,7 @@ class HTTP1Protocol(ResponseSource):
                     response.chunked = response.will_close = False
                     response.received = response.buffered = nbytes - size
                     response.first = self._view[size:nbytes].tobytes()
-                    response.head_at = response.ended_at = monotonic()
+                    response.ended_at = monotonic()
                     response.ended = True
                     self._response = None
                     self.state = IDLE
