@@ -154,12 +154,11 @@ class _ISO2022JP:
         return "".join(parts), end
 
     def _decode_kanji(self, pairs: bytes) -> str:
-        data = bytes(byte | 0x80 for byte in pairs)
+        data = pairs.translate(_HIGH_BITS)
         text = self._kanji.decode(data, True)
         if _UNKNOWN in text:
             # Here a pair without a meaning is one error, in EUC-JP it may be two.
-            single = (self._kanji.decode(data[i : i + 2], True) for i in range(0, len(data), 2))
-            text = "".join(char if len(char) == 1 else _UNKNOWN for char in single)
+            text = "".join([_kanji(data[i : i + 2]) for i in range(0, len(data), 2)])
         return text
 
     def _invalid(self, data: bytes, pos: int) -> str:
@@ -177,6 +176,14 @@ _ISO_2022_JP_SETS = {
 _ESCAPES = (*_ISO_2022_JP_SETS, b"$@", b"$B")
 _KANJI_OR_NOT = re.compile(rb"([\x21-\x7e]++)|([^\x21-\x7e]++)")
 _LINE_ENDS = "".join(chr(i) if i in (0x0A, 0x0D) else "\ufffe" for i in range(0x20))
+_HIGH_BITS = bytes(i | 0x80 for i in range(256))
+
+
+@functools.cache
+def _kanji(pair: bytes) -> str:
+    """Return the character of one *pair* of EUC-JP. There are 94 * 94 of them."""
+    char = TextDecoder("euc_jp").decode(pair, True)
+    return char if len(char) == 1 else _UNKNOWN
 
 
 # ---------------------------------------------------------------------- one byte, one character
@@ -253,6 +260,7 @@ def _find_big5(data: bytes) -> tuple[str, int] | None:
     return None if char is None else (char, 2)
 
 
+@functools.lru_cache(4096)
 def _find_jis(data: bytes) -> tuple[str, int] | None:
     """Find characters of NEC and IBM, which Python has in Shift_JIS: one index serves both."""
     row, cell = (byte - 0xA1 for byte in data) if len(data) == 2 else (-1, -1)
