@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -533,17 +534,29 @@ def test_our_client_takes_part_with_and_without_a_limit_per_host(monkeypatch):
 @pytest.mark.parametrize(
     ("ending", "seconds", "error"),
     [
-        ("time.sleep(60)", 1, "nothing more within 1 s"),
+        ("os.mkdir('hangs'); time.sleep(60)", 1, "nothing more within 1 s"),
         ("sys.exit(3)", 60, "ended with status 3"),
         ("print(json.dumps({'error': 'OSError: no'}))", 60, "OSError: no"),
         ("pass", 60, ""),
     ],
     ids=["hangs", "fails", "says why", "ends well"],
 )
-def test_what_a_child_had_found_stays(tmp_path, ending, seconds, error):
+def test_what_a_child_had_found_stays(tmp_path, monkeypatch, ending, seconds, error):
     script = tmp_path / "script.py"
+
+    class Patient(subprocess.Popen):
+        """Its time begins when the script hangs: a busy machine may need it all to start."""
+
+        def communicate(self, *args: Any, timeout: float | None = None) -> Any:
+            while not Path("hangs").exists():
+                time.sleep(0.01)
+            return super().communicate(*args, timeout=timeout)
+
+    monkeypatch.chdir(tmp_path)
+    if "hangs" in ending:
+        monkeypatch.setattr(experiments.subprocess, "Popen", Patient)
     script.write_text(
-        "import json, sys, time\n"
+        "import json, os, sys, time\n"
         "print(json.dumps({'first': sys.argv[1]}), flush=True)\n"
         "print('a warning', file=sys.stderr, flush=True)\n"
         f"{ending}\n"
@@ -566,7 +579,7 @@ def test_an_experiment_is_made_in_a_process_of_its_own(tmp_path):
         "sys.exit(child(*options('').parse_args().child, experiment))\n"
     )
     endpoint = load("servers").Endpoint("own", "", (("127.0.0.1", 1),) * 3)
-    outcome = experiments.run(str(script), contender(), "asyncio", endpoint, [], 20)
+    outcome = experiments.run(str(script), contender(), "asyncio", endpoint, [], 60)
     assert outcome.found == {"limit": 20, "counters": {"leased": 0, "queued": 0}}
     assert outcome.error == "ValueError: no more"
 

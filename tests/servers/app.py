@@ -4,6 +4,7 @@
 /app/n/WORD         WORD
 /app/chunks?N       N pieces of 1,000 bytes, without a length
 /app/slow?SECONDS   "late", that much later
+/app/held?NAME      "late", after a request for /app/let?NAME
 /app/mirror         the body, piece by piece as it comes
 /app/gate           "begun", and "ended" after a request for /app/open
 /app/receive        "received"; meanwhile /app/received?N answers when N bytes have come
@@ -16,9 +17,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+_let: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 _gate = asyncio.Event()
 _received = 0
 _arrival = asyncio.Event()
@@ -47,6 +50,12 @@ async def _respond(scope: Any, receive: Any, send: Any) -> None:
     elif path == "slow":
         await asyncio.sleep(float(query))
         await _answer(send, 200, b"late")
+    elif path == "held":
+        await _let[query].wait()
+        await _answer(send, 200, b"late")
+    elif path == "let":
+        _let[query].set()
+        await _answer(send, 200, b"let")
     elif path == "refuse":
         await _answer(send, 413, b"too much")
     elif path == "halfway":

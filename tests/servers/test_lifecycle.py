@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import signal
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,7 @@ from aiohttpconn.client import download
 
 if TYPE_CHECKING:
     from .daemons import Daemon
+    from .origins import Origin
 
 LOAD = 200
 """Requests that are under way at a time."""
@@ -27,6 +30,12 @@ def restart(daemon: Daemon) -> None:
     daemon.start()
 
 
+async def let(origin: Origin, name: str) -> None:
+    """Let requests for /app/held of *name* be answered: what was killed may be a proxy."""
+    async with Client(trust_env=False) as client:
+        assert (await client.get(f"{origin.http}/app/let?{name}")).content == b"let"
+
+
 async def test_idle_connections_are_given_up_when_the_server_ends_them(request, certificates):
     origins = []
     for name in KILLED:
@@ -38,10 +47,12 @@ async def test_idle_connections_are_given_up_when_the_server_ends_them(request, 
         for again in range(2):
             for origin in origins:
                 url = f"{origin.brief}/{'small.txt' if origin.has_files else 'app/n/1'}"
-                for expected in False, True:
+                response = await client.get(url)
+                assert (response.status, response.reused) == (200, False)
+                while not response.reused:  # a busy machine may meet the server's end of it
                     response = await client.get(url)
-                    assert (response.status, response.reused) == (200, expected)
-            assert client.stats().idle == len(origins)
+                    assert response.status == 200
+            assert client.stats().idle <= len(origins)
             if again:
                 break
             while client.stats().open:
@@ -121,10 +132,13 @@ async def test_requests_that_a_killed_server_had_are_sent_again(victim, pipelini
         await asyncio.gather(*(client.get(f"{victim.http}/app/slow?0.01") for _ in range(8)))
         connections = client.stats().idle
         assert connections == 8 if pipelining == 1 else connections > 1
-        tasks = [asyncio.create_task(client.get(f"{victim.http}/app/slow?0.05")) for _ in range(8)]
+        name = uuid.uuid4().hex
+        url = f"{victim.http}/app/held?{name}"
+        tasks = [asyncio.create_task(client.get(url)) for _ in range(8)]
         while client.stats().idle > connections - 8 // pipelining:
             await asyncio.sleep(0)
         restart(victim.daemon)
+        await let(victim, name)
         responses = await asyncio.gather(*tasks)
         assert {(response.status, response.content) for response in responses} == {(200, b"late")}
         assert pipelining > 1 or not any(response.reused for response in responses)
@@ -134,13 +148,16 @@ async def test_requests_that_a_killed_server_had_are_sent_again(victim, pipelini
 async def test_a_post_that_a_killed_server_had_is_not(victim):
     async with Client(trust_env=False) as client:
         await client.get(f"{victim.http}/app/n/1")
-        post = asyncio.create_task(client.post(f"{victim.http}/app/slow?0.05", content=b"once"))
+        name = uuid.uuid4().hex
+        url = f"{victim.http}/app/held?{name}"
+        post = asyncio.create_task(client.post(url, content=b"once"))
         while not client.stats().leased:
             await asyncio.sleep(0)
         restart(victim.daemon)
-        with pytest.raises(ConnectionError, match=rf"^POST {victim.http}/app/slow\?0.05: "):
+        with pytest.raises(ConnectionError, match=rf"^POST {re.escape(url)}: "):
             await post
         assert client.stats().open == 0
+    await let(victim, name)
 
 
 async def test_retries_bridge_the_time_without_a_server(victim):
