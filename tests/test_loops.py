@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from aiohttpconn import Client
 from aiohttpconn.net.loops import new_event_loop, run
+from aiohttpconn.testing import serve
 
 
 async def running_loop() -> asyncio.AbstractEventLoop:
@@ -56,3 +58,24 @@ async def test_run_refuses_to_run_inside_a_loop():
     with pytest.raises(RuntimeError, match=r"^run\(\) cannot be called from a running event loop$"):
         run(coroutine)
     coroutine.close()
+
+
+class Closed(asyncio.SelectorEventLoop):
+    """A loop that takes no attributes of others, like one written in C."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("_aiohttpconn"):
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
+def test_connections_stay_open_on_a_loop_that_takes_no_attributes():
+    async def main() -> int:
+        async with serve({"/": "hi"}) as server, Client() as client:
+            for _ in range(2):
+                assert (await client.get(server.url)).text == "hi"
+                await asyncio.sleep(0)
+            return server.connections
+
+    with asyncio.Runner(loop_factory=Closed) as runner:
+        assert runner.run(main()) == 1

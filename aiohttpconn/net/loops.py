@@ -61,12 +61,16 @@ def abort_at_shutdown(loop: asyncio.AbstractEventLoop, connection: Abortable) ->
     if found is None:
         connections: WeakSet[Abortable] = WeakSet()
         generator = _abort_at_end(connections)
+        found = connections, generator
+        try:
+            setattr(loop, _OPEN, found)
+        except AttributeError:
+            # A loop of another kind, which has no place for it. A generator that had begun, and
+            # that nobody keeps, would be closed now.
+            return
         # It runs to its yield, which registers it with the loop.
         with suppress(StopIteration):
             generator.__anext__().__await__().__next__()
-        found = connections, generator
-        with suppress(AttributeError):  # a loop of another kind, which has no place for it
-            setattr(loop, _OPEN, found)
     found[0].add(connection)
 
 
