@@ -788,6 +788,8 @@ def test_a_name_that_several_hosts_have():
         ValueError, match=r"^there are several cookies 'n', of a.test, b.test: call g"
     ):
         store["n"]
+    assert store.items() == [("n", "1"), ("n", "2"), ("n", "3")]
+    assert (store.keys(), store.values()) == (["n", "n", "n"], ["1", "2", "3"])
     assert store.get("n", url_or_host="a.test") == "2"
     assert store.get("n", url_or_host="https://b.test:8443/q") == "3"
     assert store.get("n", "none", url_or_host="c.test") == "none"

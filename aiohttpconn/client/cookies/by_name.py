@@ -124,17 +124,17 @@ class CookiesByName(ABC):
             return default
 
     def keys(self) -> list[str]:
-        """Return the names of the cookies."""
-        kept = self._each(None)
-        return list(dict.fromkeys(cookie.name for cookie in kept if not cookie.is_expired()))
+        """Return the name of each cookie; one that several hosts have is there several times."""
+        return [name for name, _ in self.items()]
 
     def values(self) -> list[str]:
-        """Return the value of each name."""
-        return [self[name] for name in self.keys()]
+        """Return the value of each cookie."""
+        return [value for _, value in self.items()]
 
     def items(self) -> list[tuple[str, str]]:
-        """Return each name and its value."""
-        return [(name, self[name]) for name in self.keys()]
+        """Return name and value of each cookie."""
+        kept = self._each(None)
+        return [(cookie.name, cookie.value or "") for cookie in kept if not cookie.is_expired()]
 
     def update(self, cookies: Mapping[str, str | int]) -> None:
         """Set each of *cookies*, as ``store[name] = value`` does."""
