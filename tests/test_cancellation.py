@@ -17,7 +17,7 @@ import pytest
 from aiohttpconn import HTTPConnection, HTTPSConnection
 
 from .support import ConnectProxy, ScriptedServer, expect, read_all, send
-from .support.leaks import open_sockets
+from .support.leaks import happens, open_sockets
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -65,11 +65,8 @@ async def usable(conn) -> None:
 
 async def settled(before: set[tuple[int, int]], allowed: int = 0) -> None:
     """Wait until no more sockets are open than *before*, but *allowed*."""
-    for _ in range(300):
-        if len(open_sockets() - before) <= allowed:
-            return
-        await asyncio.sleep(0)
-    raise AssertionError(f"sockets stay open: {open_sockets() - before}")
+    closed = await happens(lambda: len(open_sockets() - before) <= allowed)
+    assert closed, f"sockets stay open: {open_sockets() - before}"
 
 
 class Peer:
@@ -346,11 +343,7 @@ async def test_wait_closed(certificates, kind):
             protocol = conn._protocol
             conn.close()
             done, _ = await cancelled_after(k, conn.wait_closed())
-            for _ in range(300):
-                if protocol.transport is None:
-                    break
-                await asyncio.sleep(0)
-            assert protocol.transport is None, k
+            assert await happens(lambda: protocol.transport is None), k  # noqa: B023 - called here
             if done:
                 break
 

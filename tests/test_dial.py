@@ -39,7 +39,7 @@ from .support import (
     send,
     wait,
 )
-from .support.leaks import open_sockets
+from .support.leaks import happens, open_sockets
 from .support.proxies import Socks5Proxy
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -972,13 +972,10 @@ async def cancelled_everywhere(make_destination, resolver=None) -> int:
             pass
         else:
             transport.abort()
-        for _ in range(200):
-            ended = all(protocol.ended for protocol in made if protocol.made)
-            if ended and open_sockets() <= before:
-                break
-            await asyncio.sleep(0)
-        assert open_sockets() <= before, f"a socket stays open when cancelled in turn {turns}"
-        assert ended, f"a protocol was never told when cancelled in turn {turns}"
+        told = await happens(lambda: all(each.ended for each in made if each.made))  # noqa: B023
+        assert told, f"a protocol was never told when cancelled in turn {turns}"
+        closed = await happens(lambda: open_sockets() <= before)
+        assert closed, f"a socket stays open when cancelled in turn {turns}"
         if done:
             return turns
     raise AssertionError("never connected")

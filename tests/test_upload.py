@@ -38,6 +38,7 @@ from .support import (
     send,
     wait,
 )
+from .support.leaks import happens
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!"
@@ -1099,11 +1100,7 @@ async def test_an_early_refusal_is_delivered(certificates, tmp_path, kind, endin
             await conn.request("GET", "/x")
             assert await (await conn.getresponse()).read() == b"hi"
             # Of the first connection nothing is left, though the server may not have closed it.
-            for _ in range(200):
-                if _find_peer(server.conns[0].sock) is None:
-                    break
-                await asyncio.sleep(0)
-            assert _find_peer(server.conns[0].sock) is None
+            assert await happens(lambda: _find_peer(server.conns[0].sock) is None)
 
 
 async def test_an_early_refusal_with_a_long_body_is_read_to_its_end():

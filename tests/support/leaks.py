@@ -19,12 +19,18 @@ import stat
 import sys
 import traceback
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["LeakCheck", "guard", "open_sockets"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LeakCheck", "guard", "happens", "open_sockets"]
 
 TURNS = 200
 """Turns of the loop in which transports and tasks may end; a TLS close takes about 10."""
+
+PAUSES = 20
+"""Turns after those, of 5 ms each: the kernel of a busy machine may deliver late."""
 
 
 class LeakCheck:
@@ -58,10 +64,8 @@ class LeakCheck:
     async def finish_loop(self) -> None:
         """Look for tasks and sockets that are left, in the test's loop."""
         me = asyncio.current_task()
-        for _ in range(TURNS):
-            if asyncio.all_tasks() == {me} and not self._left_open():
-                return
-            await asyncio.sleep(0)
+        if await happens(lambda: asyncio.all_tasks() == {me} and not self._left_open()):
+            return
         # A lookup that the test has given up goes on in a thread, with a socket of its own.
         await asyncio.get_running_loop().shutdown_default_executor()
         for task in asyncio.all_tasks() - {me}:
@@ -142,6 +146,15 @@ def guard(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
     """Make *loop* report its exception-handler calls to the running test's check; return it."""
     loop.set_exception_handler(_on_loop_error)
     return loop
+
+
+async def happens(condition: Callable[[], object]) -> bool:
+    """Let the loop turn until *condition* holds; return whether it does, in a bounded time."""
+    for turn in range(TURNS + PAUSES):
+        if condition():
+            return True
+        await asyncio.sleep(0 if turn < TURNS else 0.005)
+    return bool(condition())
 
 
 def open_sockets() -> set[tuple[int, int]]:
