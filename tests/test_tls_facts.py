@@ -342,6 +342,7 @@ async def test_a_pin_is_for_the_origin_and_not_for_its_proxy(certificates, tls, 
         async with (Socks5Proxy if "socks" in scheme else ConnectProxy)(**own) as proxy:
             through = f"{scheme}://localhost:{proxy.port}"
             options = {"fingerprint": pin, "proxy_context": tls["context"], **tls}
+            options["resolve"] = {"localhost": "127.0.0.1"}
             async with Client(proxy=through, **options) as client:
                 assert (await client.get(url)).text == "hi"
                 with pytest.raises(CertificateError, match="expected fingerprint"):

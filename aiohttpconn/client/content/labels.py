@@ -130,6 +130,8 @@ def codec_of(label: str) -> str:
     label = label.strip("\t\n\f\r ").lower()
     if found := _CODECS.get(label):
         return found
+    if not label.isascii():
+        return ""  # newer Pythons warn of such a name
     try:
         name = codecs.lookup(label).name
         b" ".decode(name, "replace")  # LookupError unless it is a text encoding
