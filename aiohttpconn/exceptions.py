@@ -211,6 +211,9 @@ class StatusError(HTTPException):
 
     status = 0
     response: Any = None
+    method = url = phase = peer = ""
+    elapsed = 0.0
+    request_sent = response_started = True
     attempts = 1
 
     def __reduce__(self) -> tuple[Any, ...]:

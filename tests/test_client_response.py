@@ -1565,7 +1565,11 @@ def test_a_response_made_by_hand_answers_its_request():
     assert response.cookies == {"a": "1"}
     with pytest.raises(StatusError) as caught:
         response.raise_for_status()
-    assert str(caught.value) == "POST https://h/x: 404 Not Here"
+    error = caught.value
+    assert str(error) == "POST https://h/x: 404 Not Here"
+    assert (error.method, error.url, error.phase) == ("POST", "https://h/x", "received")
+    assert (error.request_sent, error.response_started) == (True, True)
+    assert (error.elapsed, error.peer, error.attempts) == (0, "", 1)
 
 
 def test_texts_about_a_response_made_by_hand_have_no_credentials():

@@ -791,10 +791,11 @@ async def test_a_part_although_the_whole_was_asked_for(client, path):
     fields = {"Content-Range": "bytes 0-9/50000"}
     async with serve({"/": Reply(CONTENT[:10], status=206, headers=fields)}) as server:
         with pytest.raises(StatusError) as caught:
-            await client.download(server.url, path)
+            await client.download(f"{server.url}#secret", path)
         assert str(caught.value) == (
             f"GET {server.url}: 206: the server sent a part, but the request has no Range"
         )
+        assert (caught.value.method, caught.value.url) == ("GET", server.url)
         assert not path.exists()
 
 

@@ -13,11 +13,11 @@ from inspect import isawaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Unpack
 
-from ..exceptions import HTTPException, StatusError, cut_url
+from ..exceptions import HTTPException, StatusError
 from .content.reading import too_large
 from .destination import Version, destination_for
 from .fields import field_pairs
-from .response import keep_error_body
+from .response import keep_error_body, status_error
 from .retries import Retry, backoff, may_retry
 
 if TYPE_CHECKING:
@@ -216,10 +216,7 @@ async def _status_error(response: Response, why: str) -> StatusError:
         response.raise_for_status()
     except StatusError as error:
         return error
-    refused = StatusError(f"GET {cut_url(response.url)}: {response.status}: {why}")
-    refused.status = response.status
-    refused.response = response
-    return refused
+    return status_error(response, f"{response.status}: {why}")
 
 
 def _content_range(response: Response) -> _Range | None:

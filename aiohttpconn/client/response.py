@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ..types import HeadersLike
     from .made import Facts
 
-__all__ = ["Response", "keep_error_body", "received"]
+__all__ = ["Response", "keep_error_body", "received", "status_error"]
 
 ERROR_BODY = 64 * 1024
 """Bytes of its body that the response of an error keeps: messages and pages of errors are small."""
@@ -290,11 +290,7 @@ class Response:
         """Return the response; raise ``StatusError`` if its status is 400 or more."""
         if self.status < 400:
             return self
-        error = StatusError(f"{self._context()}: {self._shown_status()}")
-        error.status = self.status
-        error.response = self
-        error.attempts = self.attempts
-        raise error
+        raise status_error(self, self._shown_status())
 
     # ----------------------------------------------------------------------------- body
 
@@ -479,6 +475,19 @@ class Response:
                 "'async with client.stream()' or by close()"
             )
         return codings
+
+
+def status_error(response: Response, why: str) -> StatusError:
+    """Return the error of *response*, whose status is not what the caller needs."""
+    error = StatusError(f"{response._context()}: {why}")
+    error.status = response.status
+    error.response = response
+    # As other errors have them: see exceptions.describe.
+    error.method, error.url = response.method, redact(response._sent_url())
+    error.phase, error.elapsed = "received", response.timings.total
+    error.peer = str(response.peername or "")
+    error.attempts = response.attempts
+    return error
 
 
 async def keep_error_body(response: Response, *, decode: bool = False) -> None:
