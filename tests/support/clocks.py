@@ -151,6 +151,7 @@ class TickingClock(Clock):
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         super().start(loop)
         self._ticked = time.monotonic()
+        self._told = self.now
         self._turn(TURNS_PER_TICK)
 
     def stop(self) -> None:
@@ -171,13 +172,14 @@ class TickingClock(Clock):
 
     def _tick(self) -> None:
         self._turn(TURNS_PER_TICK)
-        self.advance(TICK)
         self._ticked = time.monotonic()
+        self.advance(TICK)
 
     def _monotonic(self) -> float:
         # Between two ticks, for all that measures: some time passes, and less than a tick.
         passed = time.monotonic() - self._ticked
-        return self.now + TICK * passed / (passed + TICK)
+        self._told = max(self._told, self.now + TICK * passed / (passed + TICK))
+        return self._told
 
 
 @contextlib.contextmanager
