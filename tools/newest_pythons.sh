@@ -38,7 +38,7 @@ inside() {
         mount --rbind /proc "$root/proc"
         mount --rbind /dev "$root/dev"
         mount --bind "$here" "$root$here"
-        exec chroot "$root" /usr/bin/env -u CI HOME=/root TMPDIR=/tmp DEBIAN_FRONTEND=noninteractive \
+        exec chroot "$root" /usr/bin/env HOME=/root TMPDIR=/tmp DEBIAN_FRONTEND=noninteractive \
             PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
             sh -ec "cd \"\$0\"; $command" "$here"' sh "$root" "$PWD" "$1"
 }
