@@ -26,6 +26,7 @@ if [ "${1:-}" = --root ]; then
     shift 2
 else
     root=$(mktemp -d)
+    chmod 755 "$root" # some servers and tests run as nobody
     trap 'rm -rf --one-file-system "$root"' EXIT
 fi
 
