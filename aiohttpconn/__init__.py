@@ -11,6 +11,7 @@ from . import exceptions as _exceptions
 from .connection import HTTP_PORT, HTTPS_PORT, HTTPConnection, HTTPSConnection
 from .exceptions import *  # noqa: F403
 from .exceptions import HTTPException
+from .exchange import Timings
 from .http11.limits import Limits
 from .net.destination import Destination, DialReport
 from .net.dial import dial
@@ -20,7 +21,7 @@ from .net.timeouts import Timeout
 from .net.tls import HAS_TLS as _HAS_TLS
 from .net.tls import TLSInfo
 from .protocol import HTTP1Protocol
-from .response import HTTPResponse, Timings
+from .response import HTTPResponse
 from .version import __version__ as __version__
 
 error = HTTPException

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from http.client import HTTPMessage
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .net.destination import DialReport
     from .net.tls import TLSInfo
 
-__all__ = ["HIGH_WATER", "Exchange"]
+__all__ = ["HIGH_WATER", "Exchange", "Timings"]
 
 HIGH_WATER = 256 * 1024
 """Unread bytes at which the source is paused: one read event of the scratch buffer."""
@@ -62,6 +62,29 @@ class Source(Protocol):
     def hold_weakly(self, reader: Exchange) -> None: ...
     def begin_wait(self, reader: Exchange) -> None: ...
     def end_wait(self, reader: Exchange) -> None: ...
+
+
+class Timings(NamedTuple):
+    """Seconds of each phase of a response's last request.
+
+    ``queue``: until a connection was free. ``dns``, ``connect``, ``proxy``, ``tls``: the phases of
+    a new connection, None for those that it did not need. ``send``: until the kernel had the
+    request. ``wait``: for the head. ``receive``: for the body; None until it has ended.
+    """
+
+    queue: float
+    dns: float | None
+    connect: float | None
+    proxy: float | None
+    tls: float | None
+    send: float
+    wait: float
+    receive: float | None
+
+    @property
+    def total(self) -> float:
+        """The sum."""
+        return sum(seconds for seconds in self if seconds is not None)
 
 
 class Exchange:
@@ -238,6 +261,27 @@ class Exchange:
             sent,
             head_at,
             ended_at,
+        )
+
+    @property
+    def informational(self) -> tuple[tuple[int, HTTPMessage], ...]:
+        """The 1xx responses that came before this one: (status, headers) of each."""
+        return getattr(self, "interim", ())
+
+    @property
+    def timings(self) -> Timings:
+        """The seconds of each phase, until now. A connection that is no pool's has no ``queue``."""
+        phases = self.dialed.durations if self.dialed is not None else {}
+        asked, started, sent, head_at, ended = self.times()
+        return Timings(
+            max(started - asked - sum(phases.values()), 0.0),
+            phases.get("dns"),
+            phases.get("connect"),
+            phases.get("proxy"),
+            phases.get("tls"),
+            sent - started,
+            head_at - sent,
+            ended - head_at if ended is not None else None,
         )
 
     # -------------------------------------------------------------------------- feeding

@@ -17,7 +17,7 @@ import io
 from collections import deque
 from collections.abc import AsyncIterator
 from http.client import HTTPMessage
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .exceptions import IncompleteBody, IncompleteRead, RequestTimeout
 from .exchange import Exchange
@@ -26,7 +26,7 @@ from .http11.response_head import split_fields
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HTTPResponse", "Timings", "make_message"]
+__all__ = ["HTTPResponse", "make_message"]
 
 LANDING_MIN = 64 * 1024
 """Bytes from which a read lands in its result; fewer bytes are copied out of a buffer."""
@@ -47,29 +47,6 @@ def make_message(fields: Iterable[tuple[str, str]]) -> HTTPMessage:
     for name, value in fields:
         message.set_raw(name, value)
     return message
-
-
-class Timings(NamedTuple):
-    """Seconds of each phase of a response's last request.
-
-    ``queue``: until a connection was free. ``dns``, ``connect``, ``proxy``, ``tls``: the phases of
-    a new connection, None for those that it did not need. ``send``: until the kernel had the
-    request. ``wait``: for the head. ``receive``: for the body; None until it has ended.
-    """
-
-    queue: float
-    dns: float | None
-    connect: float | None
-    proxy: float | None
-    tls: float | None
-    send: float
-    wait: float
-    receive: float | None
-
-    @property
-    def total(self) -> float:
-        """The sum."""
-        return sum(seconds for seconds in self if seconds is not None)
 
 
 class HTTPResponse(Exchange):
@@ -172,27 +149,6 @@ class HTTPResponse(Exchange):
             decoder = self.decoder
             self._trailers = make_message(decoder.trailers if decoder is not None else ())
         return self._trailers
-
-    @property
-    def informational(self) -> tuple[tuple[int, HTTPMessage], ...]:
-        """The 1xx responses that came before this one: (status, headers) of each."""
-        return getattr(self, "interim", ())
-
-    @property
-    def timings(self) -> Timings:
-        """The seconds of each phase, until now. A connection that is no pool's has no ``queue``."""
-        phases = self.dialed.durations if self.dialed is not None else {}
-        asked, started, sent, head_at, ended = self.times()
-        return Timings(
-            max(started - asked - sum(phases.values()), 0.0),
-            phases.get("dns"),
-            phases.get("connect"),
-            phases.get("proxy"),
-            phases.get("tls"),
-            sent - started,
-            head_at - sent,
-            ended - head_at if ended is not None else None,
-        )
 
     def isclosed(self) -> bool:
         """Whether nothing is left to read: the whole body was read, or ``close()`` was called."""

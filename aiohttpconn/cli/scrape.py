@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ..client.client import Client
-from ..response import Timings
+from ..exchange import Timings
 
 if TYPE_CHECKING:
     import ssl

@@ -25,7 +25,7 @@ __all__ = ["Facts", "facts_of", "from_facts", "make_content", "make_raw"]
 
 
 class Facts(NamedTuple):
-    """What is kept of an ``HTTPResponse`` in a pickle: all but its connection and body."""
+    """The parts of an ``HTTPResponse`` that a pickle keeps: all but its connection and body."""
 
     method: str
     target: str

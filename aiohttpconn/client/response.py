@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from http.client import HTTPMessage
 
+    from ..exchange import Timings
     from ..net.tls import TLSInfo
-    from ..response import HTTPResponse, Timings
+    from ..response import HTTPResponse
     from ..types import HeadersLike
     from .made import Facts
 

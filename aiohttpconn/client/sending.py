@@ -82,7 +82,7 @@ class Sending:
         method, target = request.method, request.target
         if method in BODILESS_METHODS:
             body = await self._begin_body()
-        else:
+        else:  # nothing to wait for: no coroutine is made
             body = None if content is None else content.begin()
         fields, names = self._encode_fields()
         if method == "CONNECT" or "upgrade" in names:
