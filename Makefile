@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12   the interpreter to make the environment with
 #   VENV=.venv-3.12     where the environment is
-#   ARGS="-k tunnel"    passed on to demo, test and bench
+#   ARGS="-k tunnel"    passed on to demo, test, siege and bench
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
@@ -12,11 +12,12 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be a path without blanks: '$(VENV)')
 endif
 
-.PHONY: help demo test style types bench docs
+.PHONY: help demo test siege style types bench docs
 
 help:
 	@echo 'make demo    show what the package does, against servers on this machine'
 	@echo 'make test    run the tests, on asyncio and on uvloop'
+	@echo 'make siege   attack it for up to 20 minutes: the tests that make test leaves out'
 	@echo 'make style   check with ruff, its formatter included, and codespell'
 	@echo 'make types   check with mypy --strict and pyright'
 	@echo 'make bench   compare with other clients and with the floor; ARGS=--quick takes 3 minutes'
@@ -27,6 +28,9 @@ demo: $(VENV)/.ready-demo
 
 test: $(VENV)/.ready-test
 	$(RUN) -m pytest $(ARGS)
+
+siege: $(VENV)/.ready-test
+	$(RUN) -m pytest -m siege $(ARGS)
 
 style: $(VENV)/.ready-dev
 	$(RUN) -m ruff check .
