@@ -2,10 +2,13 @@
 #
 #   PYTHON=python3.12   the interpreter to make the environment with
 #   VENV=.venv-3.12     where the environment is
+#   WORKERS=1           processes that share the tests; by default one for each core
 #   ARGS="-k tunnel"    passed on to demo, test, siege and bench
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+WORKERS ?= auto
+PYTEST := $(RUN) -m pytest --numprocesses $(WORKERS) --dist worksteal
 export PYTHON
 
 ifneq ($(words $(VENV)),1)
@@ -27,10 +30,10 @@ demo: $(VENV)/.ready-demo
 	$(RUN) -m aiohttpconn demo $(ARGS)
 
 test: $(VENV)/.ready-test
-	$(RUN) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 siege: $(VENV)/.ready-test
-	$(RUN) -m pytest -m siege $(ARGS)
+	$(PYTEST) -m siege $(ARGS)
 
 style: $(VENV)/.ready-dev
 	$(RUN) -m ruff check .

@@ -19,6 +19,8 @@ import pytest
 
 from aiohttpconn.body import make_body
 
+from .support.ids import shown
+
 BLOCKSIZE = 4
 
 
@@ -105,7 +107,7 @@ def test_text_outside_latin_1_is_refused_with_advice(body):
     )
 
 
-@pytest.mark.parametrize("body", [{"a": 1}, 5, 5.0, True, object()], ids=repr)
+@pytest.mark.parametrize("body", [{"a": 1}, 5, 5.0, True, object()], ids=shown)
 def test_what_cannot_be_a_body_is_told_what_can(body):
     with pytest.raises(TypeError) as info:
         make_body(body, BLOCKSIZE)
@@ -333,7 +335,7 @@ async def later(*args):
         {"seek": later},
         {"seek": fails},
     ],
-    ids=str,
+    ids=shown,
 )
 async def test_an_object_that_cannot_tell_has_no_length(methods):
     made = make_body(Seeking(**methods), BLOCKSIZE)

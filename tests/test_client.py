@@ -67,6 +67,7 @@ from aiohttpconn.testing import (
 )
 from aiohttpconn.urls import split_url
 
+from .support.ids import shown
 from .support.proxies import ConnectProxy
 
 if TYPE_CHECKING:
@@ -373,7 +374,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=shown)
 async def test_so_it_is_with_options(options, ticking):
     case = Case(HI, "", 1)
     for method in ("GET", "POST"):

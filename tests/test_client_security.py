@@ -37,6 +37,7 @@ from aiohttpconn import (
 from aiohttpconn.testing import Reply, Request, ScriptedServer, answer, expect, send, serve
 
 from .support import ConnectProxy
+from .support.ids import shown
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HI = OK + b"Content-Length: 2\r\n\r\nhi"
@@ -459,7 +460,7 @@ async def test_e10_a_path_never_becomes_a_host(path):
         {"headers": [("Host", "a"), ("Host", "b")]},
         {"files": {"f": ('a"\r\nX-Evil: 1', b"x", "text/plain\r\nX-Evil: 1")}},
     ],
-    ids=str,
+    ids=shown,
 )
 async def test_e3_e6_nothing_is_injected(options, client):
     async with serve(echo) as server:

@@ -30,6 +30,7 @@ from aiohttpconn.exceptions import BodyLengthError
 from aiohttpconn.params import PARAM_TYPES, add_params
 
 from .support import ScriptedServer, expect, send
+from .support.ids import shown
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 FORM = "application/x-www-form-urlencoded"
@@ -428,7 +429,7 @@ def test_two_bodies_are_a_type_error(arguments, given):
     )
 
 
-@pytest.mark.parametrize("content", [{"a": 1}, 5, 5.0, True, object(), Decimal(1)], ids=repr)
+@pytest.mark.parametrize("content", [{"a": 1}, 5, 5.0, True, object(), Decimal(1)], ids=shown)
 def test_what_cannot_be_content_is_told_what_can(content):
     with pytest.raises(TypeError) as info:
         encode_content(content=content)
