@@ -118,14 +118,11 @@ REFUSED_FRAMING = [
     ),
     Refused(
         "transfer coding",
-        "RFC 9112 §6.3 step 4: only a single chunked, of HTTP/1.1, can be read",
+        "RFC 9112 §6.3 step 4: only a single chunked can be read",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
         ("body", b"2\r\nhi\r\n0\r\n\r\n"),
         UnknownTransferEncoding,
-        lambda response: (
-            response.framing[1] not in ([], ["chunked"])
-            or (bool(response.framing[1]) and response.head.minor == "0")
-        ),
+        lambda response: response.framing[1] not in ([], ["chunked"]),
     ),
     Refused(
         "content length",
@@ -214,6 +211,17 @@ def one_length(response: Response) -> Head:
         return response.head
     head = response.head.without("content-length")
     return Head(head.start, [*head.fields, f"Content-Length: {lengths[0]}"])
+
+
+def one_chunked(response: Response) -> Head:
+    head = response.head
+    if not response.doubtful_coding:
+        return head
+    if response.framing[1]:
+        head = head.without("transfer-encoding")
+        head = Head(head.start, [*head.fields, "Transfer-Encoding: chunked"])
+    bare = head.without("connection", "keep-alive", "proxy-connection")
+    return Head(bare.start, [*bare.fields, "Connection: close"])
 
 
 def coding_wins(response: Response) -> Head:
@@ -307,6 +315,24 @@ FIELD_REWRITES = [
 
 FRAMING_REWRITES = [
     # Before those that take one of the two fields away.
+    Rewrite(
+        "chunked twice",
+        "RFC 9112 §6.1: nobody codes chunks in chunks; http.client knows only the first field",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        "body",
+        b"2\r\nhi\r\n0\r\n\r\n",
+        b"hi",
+        one_chunked,
+    ),
+    Rewrite(
+        "chunked of HTTP/1.0",
+        "RFC 9112 §6.1: both read it as chunked, but we never use such a connection again",
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "will_close",
+        False,
+        True,
+        one_chunked,
+    ),
     Rewrite(
         "chunked beside a length",
         "RFC 9112 §6.1: both read it as chunked, but we never use such a connection again",

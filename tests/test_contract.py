@@ -288,14 +288,27 @@ TABLE = {
         for name, value, text in (
             ("gzip", b"gzip", "gzip"),
             ("gzip-chunked", b"gzip, chunked", "gzip, chunked"),
-            ("chunked-chunked", b"chunked, chunked", "chunked, chunked"),
-            ("chunked-twice", b"chunked\r\nTransfer-Encoding: chunked", "chunked, chunked"),
             ("xchunked", b"xchunked", "xchunked"),
             ("chunked-identity", b"chunked, identity", "chunked, identity"),
             ("quoted", b'"chunked"', '"chunked"'),
             ("with-a-parameter", b"chunked;q=1", "chunked;q=1"),
             ("after-an-odd-blank", b"\xa0chunked", "\xa0chunked"),
             ("empty", b"", ""),
+        )
+    },
+    # one `chunked`, but said twice, with an empty member, or in HTTP/1.0
+    **{
+        f"transfer-encoding-{name}": Row(
+            b"HTTP/1.%b 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: %b\r\n\r\n"
+            b"2\r\nhi\r\n0\r\n\r\n" % (minor, value),
+            Ok(reused=False),
+            unknown(f"cannot read Transfer-Encoding: {text}"),
+        )
+        for name, minor, value, text in (
+            ("chunked-chunked", b"1", b"chunked, chunked", "chunked, chunked"),
+            ("chunked-twice", b"1", b"chunked\r\nTransfer-Encoding: chunked", "chunked, chunked"),
+            ("empty-member", b"1", b", chunked", ", chunked"),
+            ("chunked-in-1.0", b"0", b"chunked", "chunked in an HTTP/1.0 response"),
         )
     },
     "transfer-encoding-in-upper-case": Row(

@@ -571,8 +571,6 @@ def test_step_3_chunked_beside_a_length():
         (["gzip, chunked"], "gzip, chunked"),
         (["gzip", "chunked"], "gzip, chunked"),
         (["chunked", "gzip"], "chunked, gzip"),
-        (["chunked, chunked"], "chunked, chunked"),
-        (["chunked", "chunked"], "chunked, chunked"),
         (["identity, chunked"], "identity, chunked"),
         (["chunked, identity"], "chunked, identity"),
         (["xchunked"], "xchunked"),
@@ -580,9 +578,10 @@ def test_step_3_chunked_beside_a_length():
         (["chunked;q=1"], "chunked;q=1"),
         (['"chunked"'], '"chunked"'),
         (["\xa0chunked"], "\xa0chunked"),
-        (["chunked,"], "chunked, "),
-        ([",chunked"], ", chunked"),
         ([""], ""),
+        ([","], ", "),
+        (["identity", "identity"], "identity, identity"),
+        (["chunked", "chunked", "gzip"], "chunked, chunked, gzip"),
     ],
 )
 def test_step_4_any_other_coding(lines, shown, strict):
@@ -592,10 +591,37 @@ def test_step_4_any_other_coding(lines, shown, strict):
         assert str(caught.value) == f"cannot read Transfer-Encoding: {shown}"
 
 
-def test_step_4_chunked_in_http_1_0():
-    text = "^cannot read Transfer-Encoding: chunked in an HTTP/1.0 response$"
-    with pytest.raises(UnknownTransferEncoding, match=text):
-        framing("Transfer-Encoding: chunked", version="1.0")
+ONE_CHUNKED_IN_DOUBT = [
+    ("1.1", ["chunked, chunked"], "chunked, chunked"),
+    ("1.1", ["chunked", "Chunked"], "chunked, chunked"),
+    ("1.1", ["chunked,\r\n chunked"], "chunked, chunked"),
+    ("1.1", ["chunked,"], "chunked, "),
+    ("1.1", [",chunked"], ", chunked"),
+    ("1.1", ["", "chunked"], ", chunked"),
+    ("1.0", ["chunked"], "chunked in an HTTP/1.0 response"),
+    ("1.0", ["chunked", "chunked"], "chunked, chunked in an HTTP/1.0 response"),
+]
+
+
+@pytest.mark.parametrize("more", [[], ["Content-Length: 5"], ["Connection: keep-alive"]])
+@pytest.mark.parametrize(("version", "lines", "shown"), ONE_CHUNKED_IN_DOUBT)
+def test_step_4_one_chunked_in_doubt_is_read_and_never_reused(version, lines, shown, more):
+    fields = [*(f"Transfer-Encoding: {line}" for line in lines), *more]
+    for order in (fields, fields[::-1]):
+        assert framing(*order, version=version) == (None, True, True)
+    strictly = [line.replace("\r\n", "") for line in fields]
+    with pytest.raises(UnknownTransferEncoding) as caught:
+        framing(*strictly, version=version, strict=True)
+    assert str(caught.value) == f"cannot read Transfer-Encoding: {shown}"
+
+
+def test_step_4_a_coding_of_http_1_0_costs_the_connection_even_without_content():
+    for lines in (["Transfer-Encoding: chunked"], ["Transfer-Encoding: gzip"]):
+        for more in ([], ["Connection: keep-alive"]):
+            assert framing(*lines, *more, version="1.0", method="HEAD") == (0, False, True)
+            assert framing(*lines, *more, version="1.0", status=304) == (0, False, True)
+    with pytest.raises(UnknownTransferEncoding, match=r"gzip in an HTTP/1.0 response$"):
+        framing("Transfer-Encoding: gzip", version="1.0")
 
 
 def test_identity_is_ignored_unless_strict():

@@ -122,6 +122,10 @@ def codings(head: Head) -> list[str]:
     return head.members("transfer-encoding")
 
 
+def has_one_chunked(head: Head) -> bool:
+    return {*codings(head), ""} == {"chunked", ""}
+
+
 def has_malformed_line(head: Head) -> bool:
     return any(True for _ in head.dropped())
 
@@ -182,6 +186,12 @@ TAKEN = {
             lambda head: codings(head) == ["identity"],
         ),
         Reason(
+            "chunked twice",
+            "RFC 9112 §6.1: nobody sends chunks in chunks: it is read, and ends the connection",
+            HEAD % b"Transfer-Encoding: chunked, chunked",
+            lambda head: has_one_chunked(head) and codings(head) != ["chunked"],
+        ),
+        Reason(
             "101",
             "whether somebody asked for it, the connection knows, not the head's parser",
             b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
@@ -232,18 +242,10 @@ VERSION = Reason(
     b"HTTP/2.0 200 OK\r\n\r\n",
     lambda head: re.match(r"HTTP/1\.", head.start) is None,
 )
-CODING_OF_10 = Reason(
-    "coding of HTTP/1.0",
-    "RFC 9112 §6.1: it has none, so the framing is faulty",
-    b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-    lambda head: head.minor == "0" and bool(codings(head)),
-)
-
 # They take, we refuse.
 REFUSED = {
     "h11": [
         VERSION,
-        CODING_OF_10,
         Reason(
             "length of 20 digits",
             "no 64-bit integer holds it",
@@ -253,12 +255,11 @@ REFUSED = {
     ],
     "llhttp": [
         VERSION,
-        CODING_OF_10,
         Reason(
             "coding",
             "RFC 9112 §6.3 step 4, narrowed: only a single chunked can be read",
             HEAD % b"Transfer-Encoding: gzip",
-            lambda head: codings(head) not in ([], ["chunked"], ["identity"]),
+            lambda head: not has_one_chunked(head) and codings(head) not in ([], ["identity"]),
         ),
         Reason(
             "status",

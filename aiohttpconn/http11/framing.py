@@ -35,9 +35,10 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
 
     at = lower.find("\ncontent-length:")
     coded = "\ntransfer-encoding:" in lower
-    if coded and at >= 0:
-        # Step 3: a response with both may be smuggling. It is delivered, but another parser may
-        # have seen it end elsewhere: the connection is never used again.
+    if coded and (at >= 0 or version == 10):
+        # Step 3: a response with both may be smuggling. §6.1: HTTP/1.0 has no transfer codings, so
+        # the framing is faulty. The response is delivered, but another parser may have seen it end
+        # elsewhere: the connection is never used again.
         will_close = True
 
     # Step 1: no content, whatever the fields say.
@@ -52,19 +53,21 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
         length = _content_length(lower, text, at, strict)
     if coded:
         codings = _members(_values(lower, text, "transfer-encoding"))
-        if codings == ["identity"] and not strict:
-            codings = []
-        elif codings != ["chunked"] or version == 10:
-            # Step 4, narrowed: anything but exactly one "chunked" is refused, never guessed at.
+        # RFC 9110 §5.6.1: empty members of a list are ignored. Sent is one chunked, even if it is
+        # said twice: no sender codes chunks in chunks (§6.1).
+        named = set(codings) - {""}
+        is_doubtful = codings != ["chunked"] or version == 10
+        if is_doubtful and (strict or (named != {"chunked"} and codings != ["identity"])):
+            # Step 4, narrowed: any other coding is refused, never guessed at.
             raise UnknownTransferEncoding(
                 f"cannot read Transfer-Encoding: {', '.join(codings)}"
                 f"{' in an HTTP/1.0 response' if version == 10 else ''}"
             )
-        if codings:
+        if named == {"chunked"}:
             # Step 3: Transfer-Encoding overrides Content-Length.
             if length is not None and strict:
                 raise MalformedResponse("Content-Length and Transfer-Encoding in one response")
-            return None, True, will_close
+            return None, True, will_close or is_doubtful
     # Steps 5 and 6: Content-Length. Step 8: until the connection ends.
     return length, False, will_close or length is None
 

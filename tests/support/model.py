@@ -123,7 +123,19 @@ class Response:
         if self.no_body or self.head.status < 200:
             return [], []
         codings = self.head.members("transfer-encoding")
-        return self.head.members("content-length"), [] if codings == ["identity"] else codings
+        if codings == ["identity"]:
+            codings = []
+        elif {*codings, ""} == {"chunked", ""}:
+            codings = ["chunked"]
+        return self.head.members("content-length"), codings
+
+    @property
+    def doubtful_coding(self) -> bool:
+        """Whether transfer codings are said in a way that costs the connection."""
+        said = self.head.members("transfer-encoding")
+        return bool(said) and (
+            self.head.minor == "0" or (self.framing[1] == ["chunked"] and said != ["chunked"])
+        )
 
     def content(self) -> tuple[bytes, bool]:
         """Return the bytes of the body that are here, and whether they are all of it."""
