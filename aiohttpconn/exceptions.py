@@ -297,7 +297,7 @@ class TunnelError(ConnectError):
     For CONNECT the text is http.client's: ``Tunnel connection failed: 407 …``.
 
     Attributes: ``status`` (int), ``reason`` (str), ``headers`` (a list of pairs) and ``body``
-    (the first bytes of the proxy's answer, at most 64 KiB).
+    (of the proxy's answer, without its framing: 64 KiB at most, and what came within 5 s).
     """
 
     status = 0

@@ -83,13 +83,15 @@ class Opening:
             failed: Exception = exc
             if limit.expired() and self.closed:
                 failed = closed_here()
+            elif limit.expired() and self.report.refusal is not None:
+                failed, self.report.refusal = self.report.refusal, None
             elif limit.expired() and connect_by <= total_by:
                 failed = ConnectTimeout(_late("connect", timeout.connect))
             elif limit.expired():
                 failed = TotalTimeout(_late("total", timeout.total))
             elif not isinstance(exc, OSError):
                 raise
-            self.describe(failed, getattr(exc, "hint", ""))
+            self.describe(failed, getattr(failed, "hint", ""))
             if failed is exc:
                 raise
             raise failed from None

@@ -1248,7 +1248,7 @@ async def test_an_http_proxy_is_no_socks_proxy():
     ("tunnel", "error"),
     [
         (socks("a\r\nb"), InvalidURL),
-        (socks("a" * 64), ValueError),
+        (socks("a" * 64), InvalidURL),
         (socks("a.test", credentials=("", "x")), ValueError),
         (socks("fe80::1%lo", scheme="socks5"), ValueError),
         (Tunnel("a.test", 80, scheme="socks6"), ValueError),

@@ -21,6 +21,7 @@ __all__ = [
     "STATUS_LINE",
     "STRICT_CHUNK_EXT",
     "TOKEN",
+    "ascii_host",
     "check_field",
     "check_host",
     "check_host_field",
@@ -94,6 +95,8 @@ _NOT_IN_TARGET = re.compile(r"[\x00-\x20\x7f]")
 
 # RFC 3986 §3.2.2: reg-name = *( unreserved / pct-encoded / sub-delims ); non-ASCII is left to IDNA.
 _REG_NAME = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=\x80-\U0010ffff]|%[0-9A-Fa-f]{2})*")
+# RFC 1035 §2.3.4: a label has 1 to 63 octets; RFC 1034 §3.1: the last one, the root, is empty.
+_LABELS = re.compile(r"(?>(?:[^.]{1,63}+\.)*)[^.]{0,63}+")
 # RFC 3986 §3.2.2 IP-literal without its brackets, and RFC 4007's zone after '%'
 _IP_LITERAL = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9\-._~%]+)?")
 
@@ -130,6 +133,28 @@ def check_host(host: str) -> None:
     """Raise ``InvalidURL`` unless *host* is a name, an IPv4 or an IPv6 address (no brackets)."""
     if not (_IP_LITERAL if ":" in host else _REG_NAME).fullmatch(host):
         raise InvalidURL(f"not a host name or an IP address: {host!r}")
+
+
+def ascii_host(host: str) -> str:
+    """Return *host*, a name outside ASCII as A-labels; ``InvalidURL`` if it is none.
+
+    It is the IDNA of http.client: the standard library's, RFC 3490.
+    """
+    check_host(host)
+    if host.isascii():
+        # Not by the codec: importing its tables takes longer than a connect.
+        if ":" not in host and not _LABELS.fullmatch(host):
+            raise InvalidURL(
+                f"not a host name: {host!r} has a label that is empty or too long (RFC 1035 §2.3.4)"
+            )
+        return host
+    try:
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError as exc:
+        raise InvalidURL(f"not a host name: {host!r} ({exc})") from None
+    # Check again: IDNA turns some characters into '/' and '@'.
+    check_host(name)
+    return name
 
 
 def check_host_field(value: str) -> None:

@@ -16,8 +16,8 @@ from .grammar import (
     AUTHORITY_FORM,
     DIGITS,
     TOKEN,
+    ascii_host,
     check_field,
-    check_host,
     check_host_field,
     check_method,
     check_target,
@@ -126,7 +126,7 @@ def split_host_port(host: str, port: int | None, default: int) -> tuple[str, int
         host = host[1:-1]
         if ":" not in host:
             raise InvalidURL(f"not an IPv6 address in brackets: {host!r}")
-    check_host(host)
+    ascii_host(host)
     if not 0 <= int(port) <= 65535:
         raise InvalidURL(f"a port must be 0 to 65535, got {port}")
     return host, port
@@ -150,9 +150,7 @@ def host_field(url: str, host: str, port: int, default_port: int) -> str:
         except ValueError as exc:
             raise InvalidURL(f"{exc} in the URL {url!r}") from None
         return field
-    if not host.isascii():
-        host = host.encode("idna").decode("ascii")
-    host = _without_zone(bracketed(host))
+    host = _without_zone(bracketed(ascii_host(host)))
     return host if port == default_port else f"{host}:{port}"
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
 
+    from ..exceptions import TunnelError
     from ..types import SocketOption
     from .resolver import Address, Resolves
     from .tls import FingerprintLike
@@ -53,7 +54,9 @@ class DialReport:
 
     ``phase``: "dns", "connect", "proxy" (tunnel, and TLS to the proxy) or "tls". ``durations``:
     the seconds of each phase; the last one counts up to its end or failure. ``proxy_reply``: the
-    reply that grants the tunnel. ``raw_transport``: the TCP transport below all TLS, or the
+    reply that grants the tunnel. ``refusal``: the error of a proxy that refuses it, while the body
+    that explains it is read: a limit that expires meanwhile is not why the connect failed.
+    ``raw_transport``: the TCP transport below all TLS, or the
     transport itself if there is no TLS. ``address``: the address that TCP is connected to.
     ``skipped``: addresses that failed, or did not answer before the next one was tried.
 
@@ -72,6 +75,7 @@ class DialReport:
         "phase",
         "proxy_reply",
         "raw_transport",
+        "refusal",
         "skipped",
     )
 
@@ -79,6 +83,7 @@ class DialReport:
         self.phase = "dns"
         self.durations: dict[str, float] = {}
         self.proxy_reply: TunnelReply | None = None
+        self.refusal: TunnelError | None = None
         self.raw_transport: asyncio.Transport | None = None
         self.address: Address | None = None
         self.skipped: list[Address] = []

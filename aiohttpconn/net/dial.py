@@ -44,6 +44,9 @@ NO_HANDSHAKE_TIMEOUT = 7 * 86400.0
 LINK_BUFFER = 16 * 1024
 """Bytes of one read during a handshake; proxies' replies are much shorter."""
 
+REFUSAL_SECONDS = 5.0
+"""Seconds that a proxy has for the body of a refusal: some neither tell its length nor close."""
+
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
@@ -245,7 +248,9 @@ async def _build(
                 transport, link = await _start_tls(
                     loop, transport, link, outer, plan.proxy_name, "the proxy", plan.proxy
                 )
-            report.proxy_reply = await _ask_proxy(transport, link, plan.handshake, plan.request)
+            report.proxy_reply = await _ask_proxy(
+                transport, link, plan.handshake, plan.request, report
+            )
         if context is not None:
             report.enter("tls")
             transport, link = await _start_tls(
@@ -286,17 +291,35 @@ async def _adopt(
 
 
 async def _ask_proxy(
-    transport: asyncio.Transport, link: _Link, handshake: Handshake, to_send: bytes
+    transport: asyncio.Transport,
+    link: _Link,
+    handshake: Handshake,
+    to_send: bytes,
+    report: DialReport,
 ) -> TunnelReply:
     """Send *to_send*, the first bytes of *handshake*, and run the handshake to its end."""
     reply: TunnelReply
+    step: bytes | TunnelError = to_send
+    giving_up: asyncio.TimerHandle | None = None
     try:
         while True:
-            if to_send:
-                transport.write(to_send)
-            to_send = handshake.send(await link.read())
+            if isinstance(step, bytes):
+                if step:
+                    transport.write(step)
+            elif giving_up is None:
+                report.refusal = step
+                loop = asyncio.get_running_loop()
+                giving_up = loop.call_later(REFUSAL_SECONDS, link.eof_received)
+            step = handshake.send(await link.read())
     except StopIteration as stop:
         reply = stop.value
+    except TunnelError:
+        report.refusal = None
+        raise
+    finally:
+        del step  # the traceback of a refusal refers to this frame
+        if giving_up is not None:
+            giving_up.cancel()
     # Nothing has been sent to the origin yet, so any further bytes are the proxy's own. If they
     # counted as the origin's response or TLS handshake, the proxy could inject data.
     stray = reply.leftover + link.received

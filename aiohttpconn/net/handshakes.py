@@ -59,4 +59,6 @@ def start_handshake(tunnel: Tunnel) -> tuple[Handshake, bytes]:
             f"a tunnel's scheme must be one of {', '.join(HANDSHAKES)}, got {tunnel.scheme!r}"
         )
     handshake = make(tunnel, None)
-    return handshake, next(handshake)
+    first = next(handshake)
+    assert isinstance(first, bytes), "a refusal before a question"
+    return handshake, first

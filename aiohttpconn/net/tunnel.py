@@ -1,8 +1,9 @@
 """Tunnels: what a proxy is asked for, and how an HTTP proxy is asked (CONNECT).
 
 A handshake is a pure generator: it yields bytes to send and is sent the bytes read. Yielding b""
-asks for more bytes; being sent b"" means that the proxy has closed. It returns the proxy's reply,
-or raises the error that ends the connect. SOCKS is in socks.py. No I/O. Layer: net.
+asks for more bytes; being sent b"" means that the proxy has closed, or is given up. It returns the
+proxy's reply, or raises the error that ends the connect. Yielding that error asks for more bytes of
+the body that explains it. SOCKS is in socks.py. No I/O. Layer: net.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import NamedTuple, TypeAlias
 
 from ..exceptions import HTTPException, TunnelError
 from ..http11 import grammar
+from ..http11.chunked import ChunkedDecoder
+from ..http11.framing import response_framing
 from ..http11.limits import DEFAULT_LIMITS, Limits
 from ..http11.response_head import HeadReader, ResponseHead, parse_response_head
 
@@ -81,7 +84,7 @@ class TunnelReply(NamedTuple):
     leftover: bytes
 
 
-Handshake: TypeAlias = Generator[bytes, bytes, TunnelReply]
+Handshake: TypeAlias = Generator[bytes | TunnelError, bytes, TunnelReply]
 
 
 def connect_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
@@ -117,12 +120,27 @@ def connect_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake
     if head.status < 300:
         # RFC 9110 §9.3.6: the tunnel begins after the head, whatever its framing fields say.
         return TunnelReply(head.version, head.status, head.reason, head.fields(), data)
-    raise (yield from _refusal(head, data))
+    error = TunnelError(f"Tunnel connection failed: {head.status} {head.reason}".strip())
+    error.status = head.status
+    error.reason = head.reason
+    error.headers = head.fields()
+    if head.status == 407:
+        error.hint = HINT_CREDENTIALS
+    try:
+        yield from _read_refusal(error, head, data, limits)
+        # No byte of this body ever reaches the origin's response: the connection ends here.
+        raise error
+    finally:
+        del error  # its traceback refers to this frame
 
 
 def _encode_connect(tunnel: Tunnel) -> bytes:
     """Return the CONNECT request's head; raise ``ValueError`` or ``InvalidURL`` if invalid."""
-    target = authority(ascii_host(tunnel), tunnel.port)
+    host = ascii_host(tunnel)
+    if ":" in host:
+        # RFC 6874 §4: an IPv6 zone means nothing on another machine.
+        host = host.partition("%")[0]
+    target = authority(host, tunnel.port)
     fields = [check_proxy_field(name, value) for name, value in tunnel.headers]
     hosts = [value for name, value in fields if name.lower() == "host"]
     if len(hosts) > 1:
@@ -151,27 +169,28 @@ def check_proxy_field(name: str | bytes, value: str | bytes | int) -> tuple[str,
         ) from None
 
 
-def _refusal(head: ResponseHead, data: bytes) -> Generator[bytes, bytes, TunnelError]:
-    """Read the rest of a short body that explains the refusal; return the error."""
-    fields = head.fields()
-    lengths = {value for name, value in fields if name.lower() == "content-length"}
-    known = len(lengths) == 1 and grammar.DIGITS.fullmatch(length := lengths.pop())
-    wanted = min(int(length), MAX_REFUSAL_BODY) if known else MAX_REFUSAL_BODY
-    body = bytearray(data)
-    while known and len(body) < wanted:
-        data = yield b""
-        if not data:
-            break
-        body += data
-    # No byte of this body ever reaches the origin's response: the connection ends here.
-    error = TunnelError(f"Tunnel connection failed: {head.status} {head.reason}".strip())
-    error.status = head.status
-    error.reason = head.reason
-    error.headers = fields
-    error.body = bytes(body[:wanted])
-    if head.status == 407:
-        error.hint = HINT_CREDENTIALS
-    return error
+def _read_refusal(
+    error: TunnelError, head: ResponseHead, data: bytes, limits: Limits
+) -> Generator[TunnelError, bytes, None]:
+    """Read the body that explains *error*, decoded, into ``error.body``, a part at a time.
+
+    A body that cannot be read to its end leaves the part that could.
+    """
+    try:
+        left, chunked, _ = response_framing(head, "CONNECT")
+    except HTTPException:
+        return
+    decoder = ChunkedDecoder(limits) if chunked else None
+    left = MAX_REFUSAL_BODY if left is None else min(left, MAX_REFUSAL_BODY)
+    while True:
+        if decoder is not None:
+            data, _ = decoder.decode(bytearray(data), 0, len(data))
+        error.body += data[:left]
+        left -= len(data)
+        if left <= 0 or (decoder is not None and (decoder.done or decoder.error is not None)):
+            return
+        if not (data := (yield error)):
+            return
 
 
 def basic_authorization(credentials: Credentials) -> str:
@@ -198,16 +217,9 @@ def encode_basic(pair: bytes) -> str:
 
 def ascii_host(tunnel: Tunnel) -> str:
     """Return the host, a name as A-labels; raise ``ValueError`` or ``InvalidURL`` if invalid."""
-    grammar.check_host(tunnel.host)
     if not tunnel.host or not 0 <= tunnel.port <= 65535:
         raise ValueError(f"not a host and port for a tunnel: {tunnel.host!r}, {tunnel.port!r}")
-    try:
-        host = tunnel.host.encode("idna").decode("ascii")
-    except UnicodeError as exc:
-        raise ValueError(f"not a host for a tunnel: {tunnel.host!r} ({exc})") from exc
-    # Check again: IDNA turns some characters into '/' and '@'.
-    grammar.check_host(host)
-    return host
+    return grammar.ascii_host(tunnel.host)
 
 
 def authority(host: str, port: int) -> str:
