@@ -55,6 +55,7 @@ ORDER = [
     "buffers",
     "writing",
     "source",
+    "ends",
     "protocol",
     "pipelining",
     "opening",
@@ -217,7 +218,7 @@ ONE_SUBJECT = {
     "connection": "http.client's states, one method for each of its names",
     "pool.connections": "making, checking, leasing, keeping and closing the pool's connections",
     "pool.scheduler": "the one set of invariants that says which request gets which connection",
-    "protocol": "one transport: what arrives, in order, and its end",
+    "protocol": "one transport: what arrives, in order",
     "response": "the ways of reading a body",
 }
 """Modules of more than 450 lines, and the one subject that each of them has."""
