@@ -20,30 +20,7 @@ from aiohttpconn.net import resumption, tls
 
 from .support import ConnectProxy, ScriptedServer, close, expect, notify, read_all, send
 from .support.tls import NAMES
-
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["tls1.2", "tls1.3"])
-
-
-async def answer_all(conn: Any) -> None:
-    while await conn.read_head():
-        await conn.send(REPLY)
-
-
-async def get(conn: HTTPConnection) -> None:
-    await conn.request("GET", "/")
-    assert await (await conn.getresponse()).read() == b"hi"
-
-
-async def visit(server: Any, context: ssl.SSLContext, **options: Any) -> bool:
-    """Connect anew, GET, close; return whether that resumed a session."""
-    async with HTTPSConnection(server.host, server.port, context=context, **options) as conn:
-        await get(conn)
-        reused = conn.session_reused
-    assert reused is not None
-    return reused
+from .support.tls_visits import REPLY, answer_all, both_versions, get, visit
 
 
 class Clock:
@@ -146,18 +123,6 @@ async def test_a_connection_that_the_server_closes_is_resumed(certificates, vers
             await get(conn)
             await server.conns[0].wait_ended()
         assert await visit(server, context)
-
-
-@both_versions
-async def test_client_certificates_are_resumed(certificates, version):
-    context = certificates.client_for()
-    context.load_cert_chain(certificates.client_file)
-    server_context = certificates.server_for(maximum_version=version)
-    server_context.verify_mode = ssl.CERT_REQUIRED
-    certificates.ca.configure_trust(server_context)
-    async with ScriptedServer(answer_all, tls=server_context) as server:
-        assert [await visit(server, context) for _ in range(2)] == [False, True]
-        assert all(conn.tls.getpeercert()["subjectAltName"] for conn in server.conns)
 
 
 @both_versions
@@ -318,23 +283,6 @@ async def test_a_cipher_that_is_offered_no_more(certificates):
         context.set_ciphers(f"ECDHE:DHE:!{server.conns[0].tls.cipher()[0]}")
         assert not await visit(server, context)
         assert server.conns[0].tls.cipher() != server.conns[2].tls.cipher()
-
-
-async def test_a_client_certificate_that_is_loaded_later_waits_for_a_full_handshake(
-    certificates, clock
-):
-    context = certificates.client_for()
-    server_context = certificates.server_for()
-    server_context.verify_mode = ssl.CERT_OPTIONAL
-    certificates.ca.configure_trust(server_context)
-    async with ScriptedServer(answer_all, tls=server_context) as server:
-        assert not await visit(server, context)
-        context.load_cert_chain(certificates.client_file)
-        assert await visit(server, context)
-        clock.time += resumption.SESSION_SECONDS
-        assert not await visit(server, context)
-        seen = [conn.tls.getpeercert() is not None for conn in server.conns]
-        assert seen == [False, False, True]
 
 
 async def test_never_under_settings_that_change_meanwhile(certificates):
@@ -637,7 +585,7 @@ async def test_a_context_and_its_sessions_die_together(certificates):
 async def test_it_is_the_context_in_all_but_one(certificates):
     context = certificates.client_for()
     stand_in = resumption.resuming(context, "origin", asyncio.get_running_loop())
-    assert isinstance(stand_in, ssl.SSLContext)
+    assert isinstance(stand_in, ssl.SSLContext)  # as asyncio's start_tls wants it
     assert stand_in.verify_mode is ssl.CERT_REQUIRED
     assert stand_in.session_stats() == context.session_stats()
     assert stand_in.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), False, "a.test").context is context

@@ -7,6 +7,10 @@ all but ``wrap_bio`` it is that context, for ``isinstance`` too. The alternative
 subclass instance per handshake is a new SSL_CTX (0.2 ms), and the context's own
 ``sslobject_class`` belongs to its owner, who may use it elsewhere at the same time.
 
+Native code that took the stand-in for a context would read its memory as one, and crash. So only
+the ``start_tls`` of asyncio and uvloop (``LOOPS``) get it, any other gets the context itself; and
+it passes for a context only until it was used, because transports give it away afterwards.
+
 OpenSSL resumes any session it is given, and verifies neither certificate nor name again. Hence:
 
 - Sessions belong to the context that made them, and die with it.
@@ -17,6 +21,9 @@ OpenSSL resumes any session it is given, and verifies neither certificate nor na
   longer than the certificate is valid: the certificate is verified again at least that often.
 - A session is dropped after a failed handshake, and when its TLS connection breaks.
 - A context that makes TLS objects in its own way may verify in its own way: it resumes nothing.
+- A resumed connection is the client's that made the session. ``ssl`` does not tell which
+  certificate a context has loaded, or whether the server has asked for one. So a session is kept
+  only if the server has provably not asked: see ``_was_not_asked``.
 
 Within that time a session serves any number of connections. RFC 8446 §C.4 advises against it,
 because an eavesdropper can tell that they belong to the same client. But getting a session out of
@@ -52,6 +59,9 @@ BLOCK_SECONDS = 60.0
 
 MAX_ORIGINS = 256
 """Origins whose sessions a context keeps, a few KiB each; the least recently used is dropped."""
+
+LOOPS = frozenset({"asyncio.base_events", "uvloop.loop"})
+"""Modules whose ``start_tls`` wants nothing of a context but ``wrap_bio``."""
 
 _now = time.monotonic
 
@@ -118,6 +128,9 @@ class _Sessions:
             if _now() < self._entry(key).until:
                 return
         try:
+            finished = ssl_object.get_channel_binding("tls-unique")
+            if finished is None or vars(ssl_object).get(_FINISHED) != finished:
+                return
             session = ssl_object.session
             # No id: the server has sent no ticket, or not yet.
             useful = session is not None and session.id
@@ -185,11 +198,43 @@ def _settings(context: ssl.SSLContext) -> tuple[Any, ...]:
     )
 
 
+_HEADER = 5
+"""Bytes of a record's header: type, version, length (RFC 8446 §5.1)."""
+
+_CLIENT_KEY_EXCHANGE = 16
+_CHANGE_CIPHER_SPEC = b"\x14\x03\x03\0\1\1"
+
+
+def _was_not_asked(ssl_object: ssl.SSLObject, flight: bytes) -> bool:
+    """Whether a full handshake shows that the server has not asked for a client certificate.
+
+    *flight* is the last one of the client. It would begin with a Certificate message, be that an
+    empty one. Up to TLS 1.2 that can be read: ClientKeyExchange comes first. In TLS 1.3 it is
+    encrypted, and its length tells: it is a record with Finished, and with nothing else (RFC 8446
+    §4.4.4, §5.2), perhaps behind the ChangeCipherSpec of §D.4.
+    """
+    name, _, _ = ssl_object.cipher() or ("", "", 0)
+    if ssl_object.version() != "TLSv1.3":
+        return flight[:1] == b"\x16" and flight[_HEADER : _HEADER + 1] == bytes(
+            [_CLIENT_KEY_EXCHANGE]
+        )
+    digest = 48 if name.endswith("SHA384") else 32
+    finished = 4 + digest + 1 + 16  # its header and digest; the type and the tag of the record
+    record = b"\x17\x03\x03" + finished.to_bytes(2, "big")
+    flight = flight.removeprefix(_CHANGE_CIPHER_SPEC)
+    return flight.startswith(record) and len(flight) == _HEADER + finished
+
+
 # Attributes that hold a context's sessions, and the origin of a TLS object. A session refers to
 # its context: in a dictionary of ours, weak or not, both would live for ever. As an attribute of
 # the context they form a cycle, which the garbage collector frees.
 _SESSIONS = "_aiohttpconn_sessions"
 _ORIGIN = "_aiohttpconn_origin"
+
+# The attribute of a TLS object that holds the client's Finished message of a handshake in which the
+# server has not asked for a certificate. A later handshake on the connection, in which it may have
+# asked (renegotiation, or authentication after the handshake), has another one.
+_FINISHED = "_aiohttpconn_finished"
 
 
 class ResumingContext:
@@ -199,7 +244,17 @@ class ResumingContext:
     ``finished``, ``failed`` or, if it was cancelled, ``abandoned``.
     """
 
-    __slots__ = ("_context", "_key", "_loop", "_offered", "_origin", "_sessions", "_used")
+    __slots__ = (
+        "_context",
+        "_flight",
+        "_key",
+        "_loop",
+        "_offered",
+        "_origin",
+        "_recorded",
+        "_sessions",
+        "_used",
+    )
 
     def __init__(
         self, context: ssl.SSLContext, origin: Hashable, loop: asyncio.AbstractEventLoop
@@ -211,10 +266,16 @@ class ResumingContext:
         self._used = False
         self._key: _Key | None = None
         self._offered: ssl.SSLSession | None = None
+        # The TLS object of the handshake, while its flights are recorded, and the last of them.
+        self._recorded: ssl.SSLObject | None = None
+        self._flight = b""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return type(self._context)
+        return ResumingContext if self._used else type(self._context)
+
+    def __repr__(self) -> str:
+        return f"<stand-in for {self._context!r}, which is ssl_object.context>"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -227,7 +288,7 @@ class ResumingContext:
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """Mirror ``ssl.SSLContext.wrap_bio``, and find *session* the first time."""
+        """Mirror ``ssl.SSLContext.wrap_bio``, and find *session*."""
         wrap = self._context.wrap_bio
         if self._used or server_side or session is not None:
             # Not our handshake: transports give their context away as "sslcontext".
@@ -242,24 +303,53 @@ class ResumingContext:
             return wrap(incoming, outgoing, server_side, server_hostname)
         self._key, self._offered = key, offered
         vars(made)[_ORIGIN] = (self._sessions, key)
+        self._record_flights(made, outgoing)
         return made
+
+    def _record_flights(self, made: ssl.SSLObject, outgoing: ssl.MemoryBIO) -> None:
+        """Keep a copy of the bytes that the handshake of *made* writes last."""
+        do_handshake = made.do_handshake
+
+        def recorded() -> None:
+            try:
+                do_handshake()
+            finally:
+                if outgoing.pending:
+                    self._flight = outgoing.read()
+                    outgoing.write(self._flight)
+
+        self._recorded = made
+        vars(made)["do_handshake"] = recorded
+
+    def _recorded_flight(self) -> bytes:
+        """End the recording; return its last flight."""
+        flight, made = self._flight, self._recorded
+        self._flight, self._recorded = b"", None
+        if made is not None:
+            del vars(made)["do_handshake"]
+        return flight
 
     def finished(self, ssl_object: ssl.SSLObject) -> None:
         """Record that the handshake has succeeded."""
+        flight = self._recorded_flight()
         if self._key is None or ssl_object.session_reused:
             return
         if self._offered is not None:
             # The server has forgotten the session.
             self._sessions.drop(self._key, self._offered)
-        self._sessions.watch(self._key, ssl_object, self._loop)
+        if _was_not_asked(ssl_object, flight):
+            vars(ssl_object)[_FINISHED] = ssl_object.get_channel_binding("tls-unique")
+            self._sessions.watch(self._key, ssl_object, self._loop)
 
     def abandoned(self) -> None:
         """Drop the session of a cancelled handshake: it may have caused a timeout."""
+        self._recorded_flight()
         if self._key is not None and self._offered is not None:
             self._sessions.drop(self._key, self._offered)
 
     def failed(self) -> None:
         """Block resumption if the failed handshake used a session: that may be the cause."""
+        self._recorded_flight()
         if self._key is not None and self._offered is not None:
             self._sessions.block(self._key)
 
@@ -267,12 +357,22 @@ class ResumingContext:
 def resuming(
     context: ssl.SSLContext, origin: Hashable, loop: asyncio.AbstractEventLoop
 ) -> ResumingContext | None:
-    """Return a stand-in for *context* in one handshake; None if *context* cannot resume."""
+    """Return a stand-in for *context* in one handshake; None if it cannot resume there."""
     # By module: code that replaces ssl.SSLContext itself verifies in its own way, too.
     makers = context.wrap_bio, context.sslobject_class
     if any(getattr(maker, "__module__", None) != "ssl" for maker in makers):
         return None
-    return ResumingContext(context, origin, loop)
+    return ResumingContext(context, origin, loop) if _only_wraps(loop) else None
+
+
+def _only_wraps(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the ``start_tls`` of *loop* is one that wants nothing of a context but ``wrap_bio``.
+
+    A subclass may have its own, and a package may have put its own on the loop or on the class. A
+    function's globals are those of the module that it is written in, whatever name it was given.
+    """
+    function = getattr(loop.start_tls, "__func__", None)
+    return getattr(function, "__globals__", {}).get("__name__") in LOOPS
 
 
 def keep_session(ssl_object: object) -> None:
