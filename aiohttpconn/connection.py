@@ -20,7 +20,7 @@ from http.client import HTTP_PORT, HTTPS_PORT
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from .arguments import CONTEXT, NAME, PATH, Checks, check_arguments
+from .arguments import CONTEXT, PATH, Checks, check_arguments
 from .body import SMALL_BODY, Body, make_body
 from .endpoint import ConnectionOptions, Endpoint
 from .exceptions import (
@@ -39,7 +39,7 @@ from .http11.grammar import (
 )
 from .http11.request_head import check_single_fields, encode_fields, encode_request_line, host_field
 from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
-from .net.tls import default_context, read_fingerprint
+from .net.tls import check_server_name, default_context, read_fingerprint
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .upload import prepare_request, send_part, send_request, start_request
 
@@ -603,7 +603,7 @@ class HTTPConnection(Endpoint):
         return kept, left
 
 
-_CHECKS: Checks = {"context": CONTEXT, "server_hostname": NAME, "cafile": PATH}
+_CHECKS: Checks = {"context": CONTEXT, "server_hostname": check_server_name, "cafile": PATH}
 
 
 class HTTPSConnection(HTTPConnection):

@@ -343,8 +343,25 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
 
 def redact(url: str) -> str:
-    """Return *url* without user name and password."""
+    """Return *url*, or a path, without user name and password."""
+    if "://" not in url and not url.startswith("/"):
+        return hide_credentials(url)
     return _CREDENTIALS.sub("", url, count=1)
+
+
+def hide_credentials(text: str) -> str:
+    """Return a host or URL that is refused, without all before its last "@".
+
+    Nobody knows where its password ends.
+    """
+    before, at, rest = text.rpartition("@")
+    return f"***@{rest}" if at and before else text
+
+
+def shown_refused(text: str) -> str:
+    """Return a host or URL that is refused as an error text shows it: see ``hide_credentials``."""
+    shown = hide_credentials(text)
+    return repr(shown) if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]!r}..."
 
 
 MAX_URL = 500

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from http.client import HTTPMessage
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import IncompleteBody, IncompleteRead, RequestTimeout
+from .exceptions import IncompleteBody, IncompleteRead, RequestTimeout, redact
 from .exchange import Exchange
 from .http11.response_head import split_fields
 
@@ -65,7 +65,7 @@ class HTTPResponse(Exchange):
 
     def __repr__(self) -> str:
         if self.head is None:
-            return f"<HTTPResponse {self.method} {self.url} waiting for its head>"
+            return f"<HTTPResponse {self.method} {redact(self.url)} waiting for its head>"
         read = self.received - self.buffered
         total = None if self.remaining is None else self.received + self.remaining
         unit, per = ("B", 1) if max(read, total or 0) < 1000 else ("kB", 1000)

@@ -13,7 +13,7 @@ import socket
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-from .exceptions import InvalidURL, redact
+from .exceptions import InvalidURL, redact, shown_refused
 from .http11.grammar import check_host, check_target
 from .http11.request_head import bracketed
 
@@ -351,7 +351,7 @@ def join_location(url: str, location: str) -> str:
     base_scheme, base_authority, base_path, base_query, _ = _reference(url)
     scheme, authority, path, query, fragment = _reference(location.strip(" \t"))
     if scheme is not None and authority is None:
-        raise InvalidURL(f"not a URL to be redirected to: {location[:MAX_SHOWN]!r}")
+        raise InvalidURL(f"not a URL to be redirected to: {shown_refused(redact(location))}")
     if authority is not None:
         # Non-ASCII bytes of a host are a name for IDNA; elsewhere they stay bytes.
         authority = authority.encode("latin-1", "replace").decode("utf-8", "replace")

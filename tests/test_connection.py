@@ -108,7 +108,7 @@ def test_hosts_and_ports(given, host, port):
         (("a.test:65536",), "a port must be 0 to 65535, got 65536"),
         (("a.test", -1), "a port must be 0 to 65535, got -1"),
         (("a b",), "not a host name or an IP address: 'a b'"),
-        (("user@a.test",), "not a host name or an IP address: 'user@a.test'"),
+        (("user@a.test",), "not a host name or an IP address: '***@a.test'"),
         (("a.test/x",), "not a host name or an IP address: 'a.test/x'"),
         (("a\r\nX: 1", 80), "not a host name or an IP address: 'a\\r\\nX: 1'"),
         (("[::1]x", 80), "not a host name or an IP address: '[::1]x'"),

@@ -82,7 +82,16 @@ def test_has_a_version():
 FOR_OTHERS = {
     # Its __all__ is the package's own list of exceptions; these make their texts, and SSLError is
     # the standard library's.
-    "exceptions": {"MAX_SHOWN", "SSLError", "cut_url", "describe", "quote", "redact"},
+    "exceptions": {
+        "MAX_SHOWN",
+        "SSLError",
+        "cut_url",
+        "describe",
+        "quote",
+        "hide_credentials",
+        "redact",
+        "shown_refused",
+    },
 }
 """Names that other modules import although the ``__all__`` of theirs does not have them."""
 

@@ -145,13 +145,13 @@ def test_what_overrides_may_be_repeated():
         (b"\xc4", "1", ValueError, "Invalid header name 'Ä': it must be a token (RFC 9110 §5.1)"),
         (5, "1", TypeError, "a header name must be str or bytes, not int: 5"),
         (None, "1", TypeError, "a header name must be str or bytes, not NoneType: None"),
-        ("A", "1\r\nB: 2", ValueError, "Invalid header value '1\\r\\nB: 2' of A: it has a control"),
-        ("A", "1\n 2", ValueError, "Invalid header value '1\\n 2' of A: it has a control char"),
-        ("A", "\0", ValueError, "Invalid header value '\\x00' of A: it has a control character"),
-        ("A", b"\x7f", ValueError, "Invalid header value b'\\x7f' of A: it has a control"),
+        ("A", "1\r\nB: 2", ValueError, "Invalid header value of A (not shown): it has a control"),
+        ("A", "1\n 2", ValueError, "Invalid header value of A (not shown): it has a control"),
+        ("A", "\0", ValueError, "Invalid header value of A (not shown): it has a control"),
+        ("A", b"\x7f", ValueError, "Invalid header value of A (not shown): it has a control"),
         ("A", "€", UnicodeEncodeError, "'latin-1' codec can't encode character '\\u20ac' in"),
-        ("A", 1.5, TypeError, "a header value must be str, bytes or int, not float: 1.5"),
-        ("A", ["1"], TypeError, "a header value must be str, bytes or int, not list: ['1']"),
+        ("A", 1.5, TypeError, "the value of A must be str, bytes or int, not float"),
+        ("A", ["1"], TypeError, "the value of A must be str, bytes or int, not list"),
     ],
 )
 def test_what_may_not_be_sent_is_refused_and_changes_nothing(name, value, error, text):
@@ -167,7 +167,7 @@ def test_what_may_not_be_sent_is_refused_and_changes_nothing(name, value, error,
 
 
 def test_none_is_no_value_but_for_override():
-    text = "a header value must be str, bytes or int, not NoneType: None"
+    text = "the value of A must be str, bytes or int, not NoneType"
     assert refused(TypeError, Fields, {"A": None}) == text
     assert refused(TypeError, Fields().add, "A", None) == text
     assert refused(ValueError, Fields().override, {"A B": None}).startswith("Invalid header name")

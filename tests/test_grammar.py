@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiohttpconn.exceptions import InvalidURL
+from aiohttpconn.exceptions import InvalidURL, shown_refused
 from aiohttpconn.http11 import grammar
 from aiohttpconn.http11.grammar import (
     check_field,
@@ -15,7 +15,6 @@ from aiohttpconn.http11.grammar import (
     check_host_field,
     check_method,
     check_target,
-    encode_value,
 )
 
 TCHARS = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -300,7 +299,9 @@ def test_hosts(host):
     ],
 )
 def test_what_is_no_host(host):
-    with pytest.raises(InvalidURL, match=re.escape(f"not a host name or an IP address: {host!r}")):
+    with pytest.raises(
+        InvalidURL, match=re.escape(f"not a host name or an IP address: {shown_refused(host)}")
+    ):
         check_host(host)
 
 
@@ -329,7 +330,7 @@ def test_host_fields(value):
     ],
 )
 def test_what_is_no_host_field(value):
-    text = f"not a value for Host (host or host:port): {value!r}"
+    text = f"not a value for Host (host or host:port): {shown_refused(value)}"
     with pytest.raises(ValueError, match=re.escape(text)):
         check_host_field(value)
 
@@ -339,14 +340,14 @@ def test_what_is_no_host_field(value):
     [("a", "a"), (b"\xe9", "é"), (bytearray(b"a"), "a"), (5, "5"), (-1, "-1"), (True, "True")],
 )
 def test_values_as_text(value, text):
-    assert encode_value(value) == text
+    assert check_field("A", value) == ("A", text)
 
 
 @pytest.mark.parametrize("value", [None, 1.5, ["a"], object])
 def test_what_is_no_value(value):
-    text = f"a header value must be str, bytes or int, not {type(value).__name__}: {value!r}"
-    with pytest.raises(TypeError, match=re.escape(text)):
-        encode_value(value)
+    text = f"the value of A must be str, bytes or int, not {type(value).__name__}"
+    with pytest.raises(TypeError, match=f"^{text}$"):
+        check_field("A", value)
 
 
 def test_fields_are_made_str():
@@ -368,12 +369,15 @@ def test_a_name_of_another_type():
 @pytest.mark.parametrize("char", [chr(i) for i in (*range(9), *range(10, 32), 127)])
 def test_a_value_that_may_not_be_sent(char):
     for value in (f"a{char}b", f"a{char}b".encode()):
-        text = f"Invalid header value {value!r} of X-A: it has a control character"
-        with pytest.raises(ValueError, match=re.escape(text)):
+        text = (
+            f"Invalid header value of X-A (not shown): it has a control character, {char!r} in "
+            "position 1"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
             check_field("X-A", value)
 
 
-SECRET_NAMES = ["Authorization", "proxy-authorization", "COOKIE", "Set-Cookie"]
+SECRET_NAMES = ["Authorization", "COOKIE", "X-Api-Key"]
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
@@ -389,7 +393,7 @@ def test_a_secret_that_may_not_be_sent_is_not_shown(name, value):
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
 def test_a_secret_of_another_type_or_charset_is_not_shown(name):
-    text = f"the value of {name} must be str or bytes, not list"
+    text = f"the value of {name} must be str, bytes or int, not list"
     with pytest.raises(TypeError, match=f"^{text}$"):
         check_field(name, ["s3cret"])
     with pytest.raises(UnicodeEncodeError, match=f"'.u20ac' in position 6: .* {name} is") as info:

@@ -78,18 +78,30 @@ def test_fields(headers, lines, names):
     assert encode_fields(headers) == (lines, names)
 
 
+NOT_SHOWN = "Invalid header value of %s (not shown): it has a control character, %s in position %d"
+
+
 @pytest.mark.parametrize(
     ("headers", "text"),
     [
         ({"X A": "1"}, "Invalid header name 'X A': it must be a token (RFC 9110 §5.1)"),
         ({"": "1"}, "Invalid header name ''"),
-        ({"A": "1\n"}, r"Invalid header value '1\n' of A: it has a control character"),
-        ({"A": "\n"}, r"Invalid header value '\n' of A"),
-        ({"A": "1", "B": "\r"}, r"Invalid header value '\r' of B"),
-        ({"A": "1\r\nB: 2", "C": "3"}, r"Invalid header value '1\r\nB: 2' of A"),
-        ({"A": "1\n2", "B": "3\n4"}, r"Invalid header value '1\n2' of A"),
-        ({"A": "\0"}, r"Invalid header value '\x00' of A"),
-        ({"A": b"\x7f"}, r"Invalid header value b'\x7f' of A"),
+        ({"A": "1\n"}, NOT_SHOWN % ("A", r"'\n'", 1)),
+        ({"A": "\n"}, NOT_SHOWN % ("A", r"'\n'", 0)),
+        (
+            {"A": "1", "B": "\r"},
+            NOT_SHOWN % ("B", r"'\r'", 0),
+        ),
+        (
+            {"A": "1\r\nB: 2", "C": "3"},
+            NOT_SHOWN % ("A", r"'\r'", 1),
+        ),
+        (
+            {"A": "1\n2", "B": "3\n4"},
+            NOT_SHOWN % ("A", r"'\n'", 1),
+        ),
+        ({"A": "\0"}, NOT_SHOWN % ("A", r"'\x00'", 0)),
+        ({"A": b"\x7f"}, NOT_SHOWN % ("A", r"'\x7f'", 0)),
         ([("Host", "a"), ("HOST", "a")], "HOST is given twice: 'a' and 'a'"),
         (
             [("Content-Length", "1"), ("content-length", 1)],
@@ -107,7 +119,7 @@ def test_fields(headers, lines, names):
         ({"Content-Length": "1_0"}, "Content-Length must be digits, got '1_0'"),
         ({"Content-Length": "-1"}, "Content-Length must be digits, got '-1'"),
         ({"Content-Length": -1}, "Content-Length must be digits, got '-1'"),
-        ({"Host": "a@b"}, "not a value for Host (host or host:port): 'a@b'"),
+        ({"Host": "a@b"}, "not a value for Host (host or host:port): '***@b'"),
         ({"Host": "a b"}, "not a value for Host (host or host:port): 'a b'"),
     ],
 )
@@ -117,7 +129,7 @@ def test_fields_that_may_not_be_sent(headers, text):
 
 
 def test_fields_of_other_types():
-    with pytest.raises(TypeError, match="a header value must be str, bytes or int, not NoneType"):
+    with pytest.raises(TypeError, match="the value of A must be str, bytes or int, not NoneType"):
         encode_fields({"A": None})
     with pytest.raises(TypeError, match="a header name must be str or bytes, not int"):
         encode_fields({1: "a"})

@@ -329,11 +329,11 @@ async def test_an_enum_of_str_is_its_value():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (("a", b"", "text/plain\r\nX: y"), "Invalid header value 'text/plain\\r\\nX: y' of Conte"),
-        (("a", b"", "text\0"), "Invalid header value 'text\\x00' of Content-Type"),
+        (("a", b"", "text/plain\r\nX: y"), "Invalid header value of Content-Type (not shown)"),
+        (("a", b"", "text\0"), "Invalid header value of Content-Type (not shown)"),
         (("a", b"", "€"), "'latin-1' codec can't encode character '\\u20ac' in position 0"),
-        (("a", b"", None, {"X": "a\r\n\r\nb"}), "Invalid header value 'a\\r\\n\\r\\nb' of X"),
-        (("a", b"", None, {"X": "a\nb"}), "Invalid header value 'a\\nb' of X"),
+        (("a", b"", None, {"X": "a\r\n\r\nb"}), "Invalid header value of X (not shown)"),
+        (("a", b"", None, {"X": "a\nb"}), "Invalid header value of X (not shown)"),
         (("a", b"", None, {"X: y\r\nZ": "a"}), "Invalid header name 'X: y\\r\\nZ'"),
         (("a", b"", None, {"": "a"}), "Invalid header name ''"),
         (
@@ -373,7 +373,7 @@ def test_a_part_head_that_may_not_be_sent_is_a_value_error(value, text):
         ({"f": ("a", b"", "", {}, 5)}, "the file 'f' must be (filename, content[, content type["),
         ({"f": (b"a", b"")}, "the filename of the file 'f' must be a str or None, not bytes"),
         ({"f": ("a", b"", 5)}, "the content type of the file 'f' must be a str or None, not int"),
-        ({"f": ("a", b"", None, {"X": []})}, "a header value must be str, bytes or int, not list"),
+        ({"f": ("a", b"", None, {"X": []})}, "the value of X must be str, bytes or int, not list"),
         (
             {"f": io.StringIO("a")},
             "the file 'f' is a text file: open it in binary mode, or read it into a str",

@@ -138,7 +138,7 @@ async def test_a_value_with_control_characters_is_refused(char):
         ):
             for headers in ({"A": value}, [("X", "y"), ("A", value), ("Z", "z")]):
                 with pytest.raises(
-                    ValueError, match=r"Invalid header value .* of A: it has a contr"
+                    ValueError, match=r"Invalid header value of A .*: it has a contr"
                 ):
                     await conn.request("GET", "/", headers=headers)
         conn.putrequest("GET", "/")
@@ -181,7 +181,8 @@ BAD_HOSTS = [
 
 @pytest.mark.parametrize("host", BAD_HOSTS, ids=lambda host: f"E4-{host!a}")
 async def test_a_host_that_is_none_is_refused(host):
-    with pytest.raises(InvalidURL, match=re.escape(f"not a host name or an IP address: {host!r}")):
+    shown = {"u@a": "***@a", "u:p@a": "***@a"}.get(host, host)
+    with pytest.raises(InvalidURL, match=re.escape(f"not a host name or an IP address: {shown!r}")):
         HTTPConnection(host, 80)
     async with nothing_sent() as conn:
         with pytest.raises(ValueError, match=r"not a value for Host|Invalid header value"):
@@ -365,9 +366,9 @@ async def test_a_path_never_becomes_another_host_E10(url):
     [
         ("http://a\\@b/", "must not have credentials"),
         ("http://u:p@a/", "must not have credentials"),
-        ("http://[v1.x]/", "not a value for Host"),
-        ("http://a:b/", "not a value for Host"),
-        ("http://a%zz/", "not a value for Host"),
+        ("http://[v1.x]/", "no host, or host:port"),
+        ("http://a:b/", "no host, or host:port"),
+        ("http://a%zz/", "no host, or host:port"),
     ],
     ids=lambda value: f"E11-{value}" if "/" in value else "",
 )

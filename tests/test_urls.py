@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiohttpconn import urls as module
-from aiohttpconn.exceptions import InvalidURL
+from aiohttpconn.exceptions import InvalidURL, shown_refused
 from aiohttpconn.http11.grammar import check_host, check_host_field, check_target
 from aiohttpconn.params import add_params
 from aiohttpconn.urls import (
@@ -747,7 +747,7 @@ def test_both_ways_lead_to_the_same_host(name):
 def test_where_a_location_leads(location, url):
     if url is None:
         text = refused(InvalidURL, join_location, "http://a/b/c/d;p?q", location)
-        assert text == f"not a URL to be redirected to: {location!r}"
+        assert text == f"not a URL to be redirected to: {shown_refused(location)}"
     else:
         assert join_location("http://a/b/c/d;p?q", location) == url
 
@@ -758,7 +758,7 @@ def test_where_a_location_leads(location, url):
 )
 def test_a_location_with_a_scheme_and_no_host_is_refused(location):
     text = refused(InvalidURL, join_location, "http://a/", location)
-    assert text == f"not a URL to be redirected to: {location!r}"
+    assert text == f"not a URL to be redirected to: {shown_refused(location)}"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, Unpack
 
 from ..arguments import FLAG, Checks, check_arguments, count
-from ..exceptions import PoolClosed
+from ..exceptions import InvalidURL, PoolClosed, redact, shown_refused
 from .hosts import Host, Hosts
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ else:
         item: Any
         response: Response | None
         error: Exception | None
+
+        def __repr__(self) -> str:
+            item = self.item
+            if isinstance(item, str):
+                # Of a URL that is refused nobody knows where its password ends.
+                refused = isinstance(self.error, InvalidURL)
+                item = shown_refused(item) if refused else repr(redact(item))
+            else:
+                item = repr(item)
+            return f"Fetched(item={item}, response={self.response!r}, error={self.error!r})"
 
         def result(self) -> Response:
             """Return the response, or raise the error."""

@@ -5,16 +5,19 @@ The fields of a response are an ``http.client.HTTPMessage``. Pure. Layer: client
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..http11.grammar import check_field
-from ..http11.semantics import CREDENTIALS
 
 if TYPE_CHECKING:
     from ..types import HeadersLike
 
 __all__ = ["Fields", "field_pairs"]
+
+_MAY_BE_SECRET = re.compile("auth|cookie|cred|key|pass|secret|session|sign|token")
+"""Names, in lower case, of fields that may have credentials: X-Api-Key, say."""
 
 
 class Fields(MutableMapping[str, str]):
@@ -39,7 +42,8 @@ class Fields(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         # A repr ends up in logs and bug reports, so it has no credentials.
-        shown = [(name, "***" if low in CREDENTIALS else value) for low, name, value in self._items]
+        secret = _MAY_BE_SECRET.search
+        shown = [(name, "***" if secret(lower) else value) for lower, name, value in self._items]
         return f"Fields({shown!r})"
 
     def __eq__(self, other: object) -> bool:

@@ -69,8 +69,11 @@ class KnownOrigin(NamedTuple):
 
     pool: OriginPool
     after_target: str
-    """The rest of the request line and the first header lines."""
+    """The rest of the request line and the first header lines, which may have credentials."""
     url: SplitURL
+
+    def __repr__(self) -> str:
+        return f"<KnownOrigin {self.url.scheme}://{self.url.authority}>"
 
 
 class PlainRequests:

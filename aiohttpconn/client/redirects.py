@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..exceptions import InvalidURL, RedirectRefused, TooManyRedirects, quote, redact
+from ..exceptions import (
+    InvalidURL,
+    RedirectRefused,
+    TooManyRedirects,
+    hide_credentials,
+    quote,
+    redact,
+)
 from ..http11.semantics import FIRST_ORIGIN_ONLY, OF_THE_BODY
 from ..urls import PORTS, SplitURL, join_location, split_url
 
@@ -120,4 +127,5 @@ def strip_body(fields: Fields) -> None:
 
 
 def _shown(locations: Sequence[str]) -> str:
-    return ", ".join(quote(redact(value).encode("latin-1", "replace")) for value in locations[:3])
+    hidden = [hide_credentials(redact(value)) for value in locations[:3]]
+    return ", ".join(quote(value.encode("latin-1", "replace")) for value in hidden)

@@ -10,7 +10,6 @@ from ..arguments import (
     CONTEXT,
     FLAG,
     FUNCTION,
-    NAME,
     Checks,
     check_arguments,
     choice,
@@ -19,7 +18,7 @@ from ..arguments import (
     number,
 )
 from ..net.timeouts import Timeout
-from ..net.tls import read_fingerprint
+from ..net.tls import check_server_name, read_fingerprint
 from ..params import param_pairs
 from ..pool.pool import forwards
 from ..pool.routes import Route
@@ -172,7 +171,7 @@ SETTING_CHECKS: Checks = {
     "max_body": count(0, "bytes", none=True),
     "max_ratio": number("bytes", above=0, none=True),
     "retry": instance(Retry, "a Retry", none=True),
-    "server_hostname": NAME,
+    "server_hostname": check_server_name,
     "fingerprint": lambda name, value: read_fingerprint(value),
     "resend_stale": FLAG,
     "on_request": FUNCTION,
@@ -221,7 +220,7 @@ def merge_params(params: list[tuple[str, Any]], own: ParamsLike | None) -> list[
     return [pair for pair in params if pair[0] not in names] + pairs
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class ClientState:
     """The state that all calls of a client share."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 
-from ..exceptions import InvalidURL, redact
+from ..exceptions import InvalidURL, shown_refused
 
 __all__ = [
     "AUTHORITY_FORM",
     "CHUNK_SIZE_LINE",
     "DIGITS",
     "FIELD_VALUE",
+    "HOST_FIELD",
     "MESSAGE_HEAD",
     "ORIGIN_FORM",
     "PLAIN_HEAD",
@@ -37,9 +38,6 @@ TOKEN = re.compile(rf"{_TCHAR}++")
 _VALUE_CHAR = r"[\t\x20-\x7e\x80-\xff]"
 FIELD_VALUE = re.compile(rf"{_VALUE_CHAR}*+")
 _NOT_IN_VALUE = re.compile(rf"(?!{_VALUE_CHAR}).", re.DOTALL)
-
-# Fields whose values no error may show: errors end up in logs and bug reports.
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 # RFC 9112 §4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
 # Servers that omit the reason often omit the space before it, too. The pattern accepts that.
@@ -101,7 +99,7 @@ _LABELS = re.compile(r"(?>(?:[^.]{1,63}+\.)*)[^.]{0,63}+")
 _IP_LITERAL = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9\-._~%]+)?")
 
 # RFC 9110 §7.2: Host = uri-host [ ":" port ]
-_HOST_FIELD = re.compile(
+HOST_FIELD = re.compile(
     r"(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
 )
 
@@ -120,19 +118,29 @@ def check_target(url: str) -> None:
     Raises ``InvalidURL`` for a control character or a space, and ``UnicodeEncodeError`` for a
     character outside ASCII: this function never quotes.
     """
+    # A path has no credentials.
+    has_authority = not url.startswith("/") or url.startswith("//")
     found = _NOT_IN_TARGET.search(url)
     if found:
+        shown = shown_refused(url) if has_authority else repr(url)
         raise InvalidURL(
-            f"URL can't contain control characters. {redact(url)!r} "
-            f"(found at least {found.group()!r})"
+            f"URL can't contain control characters. {shown} (found at least {found.group()!r})"
         )
-    url.encode("ascii")
+    try:
+        url.encode("ascii")
+        return
+    except UnicodeEncodeError as exc:
+        if not has_authority:
+            raise
+        error = _masked(exc)
+    # Outside of the block above, as an error refers to the one that it is raised beside.
+    raise error
 
 
 def check_host(host: str) -> None:
     """Raise ``InvalidURL`` unless *host* is a name, an IPv4 or an IPv6 address (no brackets)."""
     if not (_IP_LITERAL if ":" in host else _REG_NAME).fullmatch(host):
-        raise InvalidURL(f"not a host name or an IP address: {host!r}")
+        raise InvalidURL(f"not a host name or an IP address: {shown_refused(host)}")
 
 
 def ascii_host(host: str) -> str:
@@ -159,11 +167,11 @@ def ascii_host(host: str) -> str:
 
 def check_host_field(value: str) -> None:
     """Raise ``ValueError`` unless *value* can stand in a Host field (RFC 9110 §7.2)."""
-    if not _HOST_FIELD.fullmatch(value):
-        raise ValueError(f"not a value for Host (host or host:port): {value!r}")
+    if not HOST_FIELD.fullmatch(value):
+        raise ValueError(f"not a value for Host (host or host:port): {shown_refused(value)}")
 
 
-def encode_value(value: object) -> str:
+def encode_value(name: str, value: object) -> str:
     """Return *value*, a str, bytes or int, as str; raise ``TypeError`` for anything else."""
     if isinstance(value, str):
         # A subclass, such as an Enum, may format itself as a text other than the checked one.
@@ -172,17 +180,15 @@ def encode_value(value: object) -> str:
         return str(value)
     if isinstance(value, (bytes, bytearray)):
         return value.decode("latin-1")
-    raise TypeError(
-        f"a header value must be str, bytes or int, not {type(value).__name__}: {value!r}"
-    )
+    raise TypeError(f"the value of {name} must be str, bytes or int, not {type(value).__name__}")
 
 
 def check_field(name: object, value: object) -> tuple[str, str]:
     """Return *name* and *value* as str; raise ``ValueError`` if they may not be sent.
 
     The rules are those of RFC 9110 §5.1 and §5.5. A value outside ISO-8859-1 raises
-    ``UnicodeEncodeError``, which is a ``ValueError`` too. Errors do not show the values of
-    credentials and cookies.
+    ``UnicodeEncodeError``, which is a ``ValueError`` too. No error shows a value: it may
+    be secret, and errors end up in logs and bug reports.
     """
     if isinstance(name, (bytes, bytearray)):
         name = name.decode("latin-1")
@@ -191,32 +197,27 @@ def check_field(name: object, value: object) -> tuple[str, str]:
     name = str.__str__(name)
     if not TOKEN.fullmatch(name):
         raise ValueError(f"Invalid header name {name!r}: it must be a token (RFC 9110 §5.1)")
-    if isinstance(value, (str, int, bytes, bytearray)) or name.lower() not in _SECRET:
-        text = encode_value(value)
-    else:
-        raise TypeError(f"the value of {name} must be str or bytes, not {type(value).__name__}")
+    text = encode_value(name, value)
     if not FIELD_VALUE.fullmatch(text):
-        raise _wrong_value(name, value, text)
+        raise _wrong_value(name, text)
     return name, text
 
 
-def _wrong_value(name: str, value: object, text: str) -> ValueError:
-    """Return the error for *value* (*text* as a str), which cannot be sent in the field *name*."""
-    secret = name.lower() in _SECRET
+def _wrong_value(name: str, text: str) -> ValueError:
+    """Return the error for the value *text*, which cannot be sent in the field *name*."""
     try:
         text.encode("latin-1")
     except UnicodeEncodeError as exc:
-        reason = f"the value of {name} is not Latin-1; encode it first"
-        if not secret:
-            return UnicodeEncodeError(exc.encoding, text, exc.start, exc.end, reason)
-        # A UnicodeEncodeError holds the text that it could not encode, and its repr shows it.
-        masked = "*" * exc.start + text[exc.start]
-        return UnicodeEncodeError(exc.encoding, masked, exc.start, exc.start + 1, reason)
-    if not secret:
-        return ValueError(f"Invalid header value {value!r} of {name}: it has a control character")
+        return _masked(exc, f"the value of {name} is not Latin-1; encode it first")
     found = _NOT_IN_VALUE.search(text)
     assert found is not None, "the value did not match"
     return ValueError(
         f"Invalid header value of {name} (not shown): it has a control character, {found[0]!r} "
         f"in position {found.start()}"
     )
+
+
+def _masked(exc: UnicodeEncodeError, reason: str = "") -> UnicodeEncodeError:
+    """Return *exc* without the text that it could not encode, which its ``repr`` shows."""
+    masked = "*" * exc.start + exc.object[exc.start]
+    return UnicodeEncodeError(exc.encoding, masked, exc.start, exc.start + 1, reason or exc.reason)

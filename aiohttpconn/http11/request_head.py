@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..exceptions import InvalidURL, redact
+from ..exceptions import InvalidURL, redact, shown_refused
 from .grammar import (
     AUTHORITY_FORM,
     DIGITS,
+    HOST_FIELD,
     TOKEN,
     ascii_host,
     check_field,
@@ -119,13 +120,13 @@ def split_host_port(host: str, port: int | None, default: int) -> tuple[str, int
             digits = host[colon + 1 :]
             host = host[:colon]
             if digits and not DIGITS.fullmatch(digits):
-                raise InvalidURL(f"nonnumeric port: {digits!r}")
+                raise InvalidURL(f"nonnumeric port: {shown_refused(digits)}")
             # http://foo.com:/ is http://foo.com/
             port = int(digits or port)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         if ":" not in host:
-            raise InvalidURL(f"not an IPv6 address in brackets: {host!r}")
+            raise InvalidURL(f"not an IPv6 address in brackets: {shown_refused(host)}")
     ascii_host(host)
     if not 0 <= int(port) <= 65535:
         raise InvalidURL(f"a port must be 0 to 65535, got {port}")
@@ -145,10 +146,8 @@ def host_field(url: str, host: str, port: int, default_port: int) -> str:
                 "send an Authorization field"
             )
         field = _without_zone(netloc)
-        try:
-            check_host_field(field)
-        except ValueError as exc:
-            raise InvalidURL(f"{exc} in the URL {url!r}") from None
+        if not HOST_FIELD.fullmatch(field):
+            raise InvalidURL(f"no host, or host:port, in the URL {shown_refused(url)}")
         return field
     host = _without_zone(bracketed(ascii_host(host)))
     return host if port == default_port else f"{host}:{port}"

@@ -10,7 +10,6 @@ __all__ = [
     "BODILESS_METHODS",
     "BODY_METHODS",
     "COMMON_METHODS",
-    "CREDENTIALS",
     "DECIDING",
     "FIRST_ORIGIN_ONLY",
     "FRAMED_BY_FIELDS",

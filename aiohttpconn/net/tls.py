@@ -11,7 +11,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from ..exceptions import CertificateError, TLSError
+from ..exceptions import CertificateError, TLSError, shown_refused
+from ..http11.grammar import check_host
 
 try:
     import ssl
@@ -27,6 +28,7 @@ __all__ = [
     "TLSInfo",
     "TLSSocket",
     "check_fingerprint",
+    "check_server_name",
     "default_context",
     "handshake_error",
     "is_clean_eof",
@@ -300,6 +302,14 @@ def is_clean_eof(ssl_object: object) -> bool:
         return False
 
 
+def check_server_name(argument: str, value: object) -> None:
+    """Raise ``TypeError`` or ``InvalidURL`` unless *value* is a host without its port, or None."""
+    if value is not None:
+        if not isinstance(value, str):
+            raise TypeError(f"{argument} must be a str, or None, not {type(value).__name__}")
+        check_host(value)
+
+
 def tls_name(host: str) -> str:
     """Return the name that TLS sends (SNI) and verifies for *host*.
 
@@ -308,7 +318,7 @@ def tls_name(host: str) -> str:
     """
     name = host.partition("%")[0] if ":" in host else host.removesuffix(".")
     if not name or name.startswith(".") or not name.isprintable() or " " in name:
-        raise ValueError(f"TLS needs a server name to verify, and {host!r} is not one")
+        raise ValueError(f"TLS needs a server name to verify, and {shown_refused(host)} is not one")
     try:
         return name.encode("idna").decode("ascii")
     except UnicodeError as exc:
