@@ -103,6 +103,8 @@ class Call:
         self._head = b""
         self._history: list[Response] = []
         self._challenges = 0
+        # Whether a server on the way refused to be asked first: see _repeats_unasked.
+        self._unasked = False
         self._deadline: float | None = None
 
     @property
@@ -183,6 +185,8 @@ class Call:
                 again = redirect is not None
                 if raw.status == 401 and request is not None and self._may_challenge():
                     again, refused = await self._challenged(request, raw, notable)
+                elif raw.status == 417 and request is not None:
+                    again = self._repeats_unasked(request)
                 if not again:
                     wait = self._wait_before_retry(raw, attempt)
                 if refused is not None:
@@ -239,6 +243,8 @@ class Call:
         origin = connections.origin(route_for(self._url, settings))
         if settings.on_request is not None:
             await self._call("on_request", settings.on_request, request)
+        if self._unasked:
+            request.headers.discard("Expect")
         sending = Sending(request, self._content, auth, origin, self._call)
         send = SendOptions(settings.timeout, self._deadline, settings.resend_stale)
         raw = await sending.exchange(connections, send, self._shares)
@@ -392,6 +398,16 @@ class Call:
         response = self._received(raw, None) if whole is None else whole
         question = partial(ask, auth, auth.challenged)
         return await self._call("challenged", question, request, response), whole
+
+    def _repeats_unasked(self, request: Request) -> bool:
+        """Return whether *request*, answered by 417, goes out again without its Expect field.
+
+        RFC 9110 §10.1.1: the server, or a proxy before it, cannot meet the expectation.
+        """
+        if self._unasked or "expect" not in request.headers:
+            return False
+        self._unasked = self._content is None or self._content.can_replay
+        return self._unasked
 
     # -------------------------------------------------------------------------- retries
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import pytest
 
 from aiohttpconn import (
+    BodyLengthError,
     Client,
+    ConnectionPool,
     ConnectTimeout,
     HTTPConnection,
     HTTPSConnection,
@@ -212,3 +215,115 @@ def test_a_host_that_idna_refuses_is_an_invalid_url_E4(kind, host):
 )
 def test_a_host_that_idna_takes_is_taken_E4(host):
     assert HTTPConnection(host, 80).host == host
+
+
+# 417: nobody on the way waits to be asked
+
+UNEXPECTED = b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno"
+DONE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+EXPECT = {"Expect": "100-continue", "X-A": "b"}
+
+
+async def refuses_to_be_asked(conn):
+    """Answer 417 to a request with Expect, read the bodies of others and answer 200."""
+    while True:
+        head = await conn.read_head()
+        if b"Expect:" in head:
+            await conn.send(UNEXPECTED)
+            await conn.drain()
+            return
+        assert await conn.read_body(head) == b"body"
+        await conn.send(DONE)
+
+
+def bodies_of(server):
+    return [received.partition(b"\r\n\r\n")[2] for received in server.received]
+
+
+@pytest.mark.parametrize(
+    "content", [b"body", [b"bo", b"dy"], io.BytesIO(b"body")], ids=["bytes", "list", "file"]
+)
+async def test_a_client_repeats_a_request_after_417_without_expect(content):
+    async with ScriptedServer(refuses_to_be_asked) as server, Client() as client:
+        response = await client.post(server.url, content=content, headers=EXPECT)
+        assert (response.status, response.content) == (200, b"hi")
+        assert response.history == ()
+        assert [b"Expect: 100-continue\r\n" in head for head in server.heads] == [True, False]
+        assert [b"X-A: b\r\n" in head for head in server.heads] == [True, True]
+        assert bodies_of(server)[0] == b""
+
+
+async def test_a_hook_that_asks_again_is_not_asked_twice():
+    def ask(request):
+        request.headers["Expect"] = "100-continue"
+
+    async with ScriptedServer(refuses_to_be_asked) as server, Client(on_request=ask) as client:
+        response = await client.put(server.url, content=b"body")
+        assert (response.status, response.content) == (200, b"hi")
+        assert [b"Expect: 100-continue\r\n" in head for head in server.heads] == [True, False]
+
+
+async def test_a_stream_repeats_after_417_too():
+    async with ScriptedServer(refuses_to_be_asked) as server, Client() as client:
+        async with client.stream("POST", server.url, content=b"body", headers=EXPECT) as response:
+            assert (response.status, await response.read()) == (200, b"hi")
+
+
+async def test_417_to_the_request_without_expect_is_the_response():
+    async def always(conn):
+        await conn.read_head()
+        await conn.send(UNEXPECTED)
+        await conn.drain()
+
+    async with ScriptedServer(always) as server, Client() as client:
+        response = await client.post(server.url, content=b"body", headers=EXPECT)
+        assert (response.status, response.content) == (417, b"no")
+        assert server.connections == 2
+
+
+async def test_417_is_the_response_of_a_body_that_is_gone():
+    async with ScriptedServer(refuses_to_be_asked) as server, Client() as client:
+        response = await client.post(server.url, content=iter([b"body"]), headers=EXPECT)
+        assert (response.status, response.content) == (417, b"no")
+        assert server.connections == 1
+
+
+async def test_a_connection_and_a_pool_return_417():
+    async with ScriptedServer(refuses_to_be_asked) as server:
+        async with HTTPConnection(*server.address) as conn:
+            await conn.request("POST", "/", b"body", EXPECT)
+            assert (await conn.getresponse()).status == 417
+        async with ConnectionPool() as pool:
+            response = await pool.request("POST", server.url, b"body", EXPECT)
+            assert (response.status, await response.read()) == (417, b"no")
+
+
+# A body of another length than the announced one names its request
+
+
+async def announced(make):
+    with pytest.raises(BodyLengthError) as caught:
+        await make
+    error = caught.value
+    assert str(error).startswith("POST http://127.0.0.1:")
+    assert "/x: Content-Length announces 5 bytes" in str(error)
+    assert (error.method, error.url[-2:]) == ("POST", "/x")
+
+
+@pytest.mark.parametrize("make", [lambda: b"abc", lambda: iter([b"abc"])], ids=["known", "unknown"])
+async def test_an_error_of_a_bodys_length_names_the_request_E7(make):
+    length = {"Content-Length": "5"}
+    async with ScriptedServer(*[[read_all()]] * 20) as server:
+        url = f"{server.url.rstrip('/')}/x"
+        async with Client() as client:
+            await announced(client.post(url, content=make(), headers=length))
+            await announced(client.stream("POST", url, content=make(), headers=length).__aenter__())
+        async with ConnectionPool() as pool:
+            await announced(pool.request("POST", url, make(), length))
+            async with pool.connection(url) as conn:
+                await announced(conn.request("POST", "/x", make(), length))
+        async with HTTPConnection(*server.address) as conn:
+            await announced(conn.request("POST", "/x", make(), length))
+            conn.putrequest("POST", "/x")
+            conn.putheader("Content-Length", "5")
+            await announced(conn.endheaders(make()))
