@@ -42,8 +42,8 @@ _SCHEMES = ("http", "https")
 _ALL = "all"
 
 # No raw '@', '/', '?' or '#' before the host: parsers disagree about the host of such a URL.
-_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*)://)?")
-_URL = re.compile(_SCHEME.pattern + r"(?:([^/?#@]*)@)?([^/?#@]*)/?")
+_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*+)://)?")
+_URL = re.compile(_SCHEME.pattern + r"(?:([^/?#@]*+)@)?([^/?#@]*+)/?")
 _HOST_PORT = re.compile(r"(\[[^\[\]@/?#]+\]|[^:\[\]%@/?#]+)(?::([0-9]{0,5}))?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -96,7 +96,7 @@ _REG_NAME = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=\x80-\U0010ffff]|%[0-9A-Fa
 # RFC 1035 §2.3.4: a label has 1 to 63 octets; RFC 1034 §3.1: the last one, the root, is empty.
 _LABELS = re.compile(r"(?>(?:[^.]{1,63}+\.)*)[^.]{0,63}+")
 # RFC 3986 §3.2.2 IP-literal without its brackets, and RFC 4007's zone after '%'
-_IP_LITERAL = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9\-._~%]+)?")
+_IP_LITERAL = re.compile(r"(?=[0-9A-Fa-f.]*+:)[0-9A-Fa-f:.]++(?:%[A-Za-z0-9\-._~%]++)?")
 
 # RFC 9110 §7.2: Host = uri-host [ ":" port ]
 HOST_FIELD = re.compile(

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Name and value of a field line, in text that MESSAGE_HEAD or parse_fields has accepted.
-_FIELD = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
+_FIELD = re.compile(r"(?m)^([^:\r\n]++):[\t ]*+([^\r\n]*+)\r\n")
 
 BLANKS = "\t "
 """Optional whitespace, OWS (RFC 9110 §5.6.3). Python's own definition of white space is wider."""

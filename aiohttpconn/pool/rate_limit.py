@@ -12,7 +12,7 @@ from ..http11.grammar import DIGITS
 
 __all__ = ["RateLimiter", "retry_after"]
 
-_RATE = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{0,6}(?:\.[0-9]{1,6})?)\s*(s|m|h)")
+_RATE = re.compile(r"([0-9]{1,6}+)\s*+/\s*+([0-9]{0,6}+(?:\.[0-9]{1,6}+)?)\s*+(s|m|h)")
 _SECONDS_ASKED = re.compile(rf"{DIGITS.pattern}(?:\.{DIGITS.pattern})?")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -31,10 +31,10 @@ DEFAULT_ENCODING = "utf-8"
 DECLARED_WITHIN = 1024
 """Bytes at a document's beginning in which HTML requires the declaration of its charset."""
 
-_LABEL = r"[A-Za-z0-9_.:+\-]{1,40}"
+_LABEL = r"[A-Za-z0-9_.:+\-]{1,40}+"
 _HEADER = re.compile(rf"(?i);[\t ]*+charset[\t ]*+=[\t ]*+[\"']?[\t ]*+({_LABEL})")
 _XML = re.compile(
-    rb"<\?xml[^>]{1,200}?encoding[\t\n\r ]*=[\t\n\r ]*[\"'](%b)[\"']" % _LABEL.encode()
+    rb"<\?xml[^>]{1,200}?encoding[\t\n\r ]{0,99}+=[\t\n\r ]{0,99}+[\"'](%b)[\"']" % _LABEL.encode()
 )
 
 _BOMS = (
@@ -114,8 +114,8 @@ _VALUE = re.compile(rb"\"([^\"]*+)\"|'([^']*+)'|([^\t\n\f\r >\"'][^\t\n\f\r >]*+
 
 # https://html.spec.whatwg.org/#extracting-character-encodings-from-meta-elements
 _IN_CONTENT = re.compile(
-    rb"(?i)charset[\t\n\f\r ]*=[\t\n\f\r ]*"
-    rb"(?:\"([^\"]*)\"|'([^']*)'|([^\"'\t\n\f\r ;][^\t\n\f\r ;]*))"
+    rb"(?i)charset[\t\n\f\r ]*+=[\t\n\f\r ]*+"
+    rb"(?:\"([^\"]*+)\"|'([^']*+)'|([^\"'\t\n\f\r ;][^\t\n\f\r ;]*+))"
 )
 
 

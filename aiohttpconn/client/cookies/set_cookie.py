@@ -49,9 +49,9 @@ _SECONDS = re.compile(r"-?[0-9]+")
 
 # RFC 6265bis §5.1.1: the tokens of a date, and the delimiters between them.
 _DELIMITERS = re.compile(r"[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
-_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
-_DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
-_YEAR = re.compile(r"([0-9]{2,4})(?![0-9])")
+_TIME = re.compile(r"([0-9]{1,2}+):([0-9]{1,2}+):([0-9]{1,2}+)(?![0-9])")
+_DAY = re.compile(r"([0-9]{1,2}+)(?![0-9])")
+_YEAR = re.compile(r"([0-9]{2,4}+)(?![0-9])")
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 
 # A caller's cookie: a name without "=" and blanks, a value without blanks at its ends.
