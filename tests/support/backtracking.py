@@ -316,7 +316,7 @@ class _Samples:
         return [t for inner, inside in _inside(op, args, flags) for t in self.texts(inner, inside)]
 
     def pumps(self, items, flags, prefix):
-        """Yield (prefix, pump) for each repeat in *items*: what leads there, and what it repeats."""
+        """Yield (prefix, pump) for each repeat in *items*: what leads there, what it repeats."""
         for op, args in items:
             if op in REPEATS and args[1] > 1:
                 for text in self.texts(args[2], flags):
