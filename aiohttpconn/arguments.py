@@ -1,7 +1,7 @@
 """Arguments: checked where the caller gives them, by one table for each constructor.
 
 A wrong value fails in the constructor, with its name and what it has to be, and not at the first
-request. Pure. Layer: the lowest, above types.
+request. Pure. Layer: above hooks and types.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
+from .hooks import check_hook
 from .types import UNSET
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FUNCTION",
     "NAME",
     "PATH",
+    "PLAIN_FUNCTION",
     "PORT",
     "SOCKET_OPTIONS",
     "SOURCE_ADDRESS",
@@ -71,7 +73,8 @@ class Check:
             raise ValueError(f"{name} must be {self._what}, got {value!r:.200}")
 
 
-Checks: TypeAlias = Mapping[str, Callable[[str, Any], object]]
+CheckFunction: TypeAlias = Callable[[str, Any], object]
+Checks: TypeAlias = Mapping[str, CheckFunction]
 """The checks of a constructor's arguments, by their names."""
 
 
@@ -161,6 +164,16 @@ def having(method: str, what: str, *, none: bool = False) -> Callable[[str, Any]
     return check
 
 
+def _function(name: str, value: Any) -> None:
+    _CALLABLE(name, value)
+    check_hook(name, value, may_await=True)
+
+
+def _plain_function(name: str, value: Any) -> None:
+    _CALLABLE(name, value)
+    check_hook(name, value, may_await=False)
+
+
 def _is_address(value: Any) -> bool:
     return len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)
 
@@ -173,7 +186,11 @@ FLAG = Check("True or False", bool)
 TEXT = Check("a str", str)
 NAME = Check("a str", str, none=True)
 CALLABLE = Check("a callable", Callable)  # type: ignore[arg-type]
-FUNCTION = Check("a callable", Callable, none=True)  # type: ignore[arg-type]
+_CALLABLE = Check("a callable", Callable, none=True)  # type: ignore[arg-type]
+FUNCTION: CheckFunction = _function
+"""A hook whose result is awaited if it has to be: see hooks.py."""
+PLAIN_FUNCTION: CheckFunction = _plain_function
+"""A hook whose result is needed at once."""
 ANY_PATH = Check("a path", (str, bytes, PathLike))
 PATH = Check("a path", (str, PathLike), none=True)
 UDS = Check("the path of a socket", (str, bytes), none=True)

@@ -115,7 +115,7 @@ class HTTPConnection(Endpoint):
             that are already decrypted may come on top.
         continue_timeout: seconds that a body waits for ``100 Continue`` if the request has
             ``Expect: 100-continue``.
-        on_informational: called with (status, headers) of each 1xx response.
+        on_informational: called with (status, headers) of each 1xx response; not async.
         proxy_context: for TLS to the proxy of ``set_tunnel``; None connects to it without TLS.
         resume_tls: resume TLS sessions of earlier connections of the same context to the same
             server, which saves sending the certificate; False makes each handshake a full one.

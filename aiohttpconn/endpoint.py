@@ -19,7 +19,7 @@ from .arguments import (
     CALLABLE,
     CONTEXT,
     FLAG,
-    FUNCTION,
+    PLAIN_FUNCTION,
     PORT,
     SOCKET_OPTIONS,
     SOURCE_ADDRESS,
@@ -74,7 +74,7 @@ _CHECKS: Checks = {
     "dialer": CALLABLE,
     "high_water": count(1, "byte"),
     "continue_timeout": number("seconds", least=0),
-    "on_informational": FUNCTION,
+    "on_informational": PLAIN_FUNCTION,
     "proxy_context": CONTEXT,
     "resume_tls": FLAG,
 }

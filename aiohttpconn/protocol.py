@@ -43,6 +43,7 @@ from .ends import ConnectionEnds
 from .exceptions import HTTPException, MalformedResponse
 from .exchange import HIGH_WATER
 from .failures import no_response
+from .hooks import at_once
 from .http11.chunked import ChunkedDecoder
 from .http11.framing import response_framing
 from .http11.limits import DEFAULT_LIMITS, Limits
@@ -543,7 +544,7 @@ class HTTP1Protocol(ConnectionEnds):
             self.upload.wake_continue()
         if self._on_informational is not None:
             try:
-                self._on_informational(head.status, headers)
+                at_once("on_informational", self._on_informational(head.status, headers))
             except Exception as exc:
                 self.loop.call_exception_handler(
                     {"message": "on_informational failed", "exception": exc, "protocol": self}

@@ -19,6 +19,7 @@ ORDER = [
     "version",
     "exceptions",
     "types",
+    "hooks",
     "arguments",
     # The wire
     "http11",

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import RedirectRefused, TotalTimeout, describe
+from ..hooks import has_run
 from ..http11.semantics import COMMON_METHODS
 from ..params import add_params
 from ..pool.rate_limit import retry_after
@@ -255,13 +256,13 @@ class Call:
         """Call *function*, one of the caller's; await its result, if needed, within ``total``."""
         result = function(*arguments)
         if not inspect.isawaitable(result):
-            return result
+            return has_run(name, result)
         limit = asyncio.timeout_at(self._deadline)
         failed = False
         try:
             async with limit:
                 try:
-                    return await result
+                    return has_run(name, await result)
                 except Exception:
                     failed = True
                     raise

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from inspect import isawaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Unpack
 
 from ..exceptions import HTTPException, StatusError
+from ..hooks import awaited
 from .content.reading import too_large
 from .destination import Version, destination_for
 from .fields import field_pairs
@@ -91,9 +91,7 @@ class _Transfer:
                 await into.write(data)
             if self._progress is not None and into.size != self._told:
                 self._told = into.size
-                result = self._progress(into.size, size)
-                if isawaitable(result):
-                    await result
+                await awaited("progress", self._progress(into.size, size))
         except Exception:
             into.failed = True
             raise

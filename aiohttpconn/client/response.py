@@ -22,6 +22,7 @@ from ..exceptions import (
     quote,
     redact,
 )
+from ..hooks import at_once
 from ..http11.response_head import split_fields
 from ..pool.requests import abandon
 from ..types import UNSET
@@ -44,7 +45,7 @@ from .made import facts_of, from_facts, make_content, make_raw
 from .request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from http.client import HTTPMessage
 
     from ..exchange import Timings
@@ -349,9 +350,11 @@ class Response:
         """
         import json
 
-        loads: Callable[..., Any] = self._options.json_loads or json.loads
+        loads = self._options.json_loads
         try:
-            return loads(self._json_document(), **options)
+            if loads is None:
+                return json.loads(self._json_document(), **options)
+            return at_once("json_loads", loads(self._json_document(), **options))
         except RecursionError:
             raise ValueError(
                 f"{self._json_details()}: its lists and objects are nested too deep for json.loads"

@@ -10,6 +10,7 @@ from ..arguments import (
     CONTEXT,
     FLAG,
     FUNCTION,
+    PLAIN_FUNCTION,
     Checks,
     check_arguments,
     choice,
@@ -178,8 +179,8 @@ SETTING_CHECKS: Checks = {
     "on_response": FUNCTION,
     "truncated": choice("error", "keep"),
     "default_encoding": lambda name, value: check_default(value),
-    "json_dumps": FUNCTION,
-    "json_loads": FUNCTION,
+    "json_dumps": PLAIN_FUNCTION,
+    "json_loads": PLAIN_FUNCTION,
 }
 """The other settings (timeout, auth, proxy, headers, ...) are checked by what reads them."""
 

@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import CertificateError, ResolveError, TLSError, TunnelError, quote
+from ..hooks import at_once, check_hook
 from .destination import Destination, DialReport
 from .handshakes import RESOLVED_HERE, start_handshake
 from .resolver import Resolves, default_resolver
@@ -68,6 +69,7 @@ async def dial(
     report = DialReport() if report is None else report
     report.start()
     try:
+        check_hook("protocol_factory", protocol_factory, may_await=False)
         plan = _Plan(destination)
         resolver = resolver or destination.resolver or default_resolver
         if destination.tunnel is not None and destination.tunnel.scheme in RESOLVED_HERE:
@@ -396,7 +398,7 @@ def _hand_over(transport: asyncio.Transport, link: _Link, protocol_factory: Call
     uvloop never calls ``connection_lost`` after a cancelled ``create_connection``: another reason
     for not giving it the caller's protocol.
     """
-    protocol = protocol_factory()
+    protocol = at_once("protocol_factory", protocol_factory())
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
     data = memoryview(link.received)

@@ -134,8 +134,9 @@ class ConnectionPool:
             connection uses no answer older than *max_age*. Connections of one origin take turns
             over its addresses.
         resolve: names that are not looked up: {"example.org": "192.0.2.1"}; see ``Resolver``.
-        on_connect: called with (address, host, port) before a connect. False, or an exception,
-            forbids that address. It keeps a program from being led to internal servers.
+        on_connect: called with (address, host, port) before a connect, and awaited if it is async.
+            False, or an exception, forbids that address. It keeps a program from being led to
+            internal servers.
         dialer: makes the connections, as for ``HTTPConnection``. Its ``Destination`` has a
             ``resolver`` that obeys *resolver*, *resolve* and *on_connect*: ``dial`` uses it.
         min_interval: seconds from the beginning of one request to an origin to the next.

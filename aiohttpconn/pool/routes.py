@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..connection import connection_to
 from ..exceptions import ConnectError, ConnectionVetoed, ConnectTimeout, InvalidURL, cut_url
+from ..hooks import awaited
 from ..net.addresses import AddressOrder
 from ..net.destination import Destination
 from ..net.dial import dial
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionFactory", "OnConnect", "OriginDialer", "Route", "name_proxy"]
 
 OnConnect = Callable[[str, str, int], object]
-"""Called with (address, host, port) before a connect; False, or an exception, forbids it."""
+"""Called with (address, host, port) before a connect, and awaited if need be.
+
+False, or an exception, forbids it. None allows it, and so does what is true.
+"""
 
 
 class Route(NamedTuple):
@@ -144,7 +148,8 @@ class OriginDialer:
             since = max(since, doubted)
         addresses = await self._renewed(host, port, since) if since > -inf else []
         if not addresses:
-            addresses = self._vetted(await self._resolver.resolve(host, port), host, port)
+            addresses = await self._resolver.resolve(host, port)
+            addresses = await self._vetted(addresses, host, port)
         return self._order.order(addresses)
 
     async def _renewed(self, host: str, port: int, since: float) -> list[Address]:
@@ -152,9 +157,9 @@ class OriginDialer:
         refresh = getattr(self._resolver, "refresh", None)
         if refresh is None:
             return []
-        return self._vetted(await refresh(host, port, since), host, port)
+        return await self._vetted(await refresh(host, port, since), host, port)
 
-    def _vetted(self, addresses: list[Address], host: str, port: int) -> list[Address]:
+    async def _vetted(self, addresses: list[Address], host: str, port: int) -> list[Address]:
         """Return those of *addresses* that ``on_connect`` allows; at least one of them."""
         on_connect = self._on_connect
         if on_connect is None or not addresses:
@@ -163,14 +168,15 @@ class OriginDialer:
         for address in addresses:
             ip = address[3][0]
             try:
-                verdict = on_connect(ip, host, port)
+                verdict = await awaited("on_connect", on_connect(ip, host, port))
+                allows = verdict is None or bool(verdict)
             except Exception as exc:
                 refused.append(exc)
             else:
-                if verdict is False:
-                    refused.append(PermissionError(f"on_connect refused {ip}"))
-                else:
+                if allows:
                     allowed.append(address)
+                else:
+                    refused.append(PermissionError(f"on_connect refused {ip}"))
         if allowed:
             return allowed
         error = ConnectionVetoed(f"on_connect refused every address of {host!r}: {refused[-1]}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..http11.chunked import ChunkedDecoder
 from ..response import make_message
 from .connections import CHUNKED, Connection, shown
-from .faults import Fault, answer
+from .faults import Fault, answer, steps_of
 from .messages import Reply, Request
 from .servers import ScriptedServer
 from .steps import send
@@ -88,7 +88,7 @@ class AppServer(ScriptedServer):
             reply = await self._reply(request)
             response = reply.encode(request)
             actual = reply.fault or fault
-            for step in [send(response)] if actual is None else actual.steps(response):
+            for step in [send(response)] if actual is None else steps_of(actual, response):
                 await step(conn)
             if CLOSES.search(response, 0, response.index(b"\r\n\r\n")):
                 await conn.close()

@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..arguments import PLAIN_FUNCTION
+from ..hooks import at_once
 from .deliveries import GARBAGE, MAX_SPLITS, split_points
 from .steps import Step, close, expect, expect_request, read_all, reset, send, wait
 
@@ -42,6 +44,7 @@ __all__ = [
     "garbage_before",
     "reset_at",
     "stall_at",
+    "steps_of",
 ]
 
 
@@ -57,8 +60,16 @@ class Fault:
     steps: Callable[[bytes], Sequence[Step]]
     early: bool = False
 
+    def __post_init__(self) -> None:
+        PLAIN_FUNCTION("steps", self.steps)
+
     def __repr__(self) -> str:
         return f"<Fault {self.name}>"
+
+
+def steps_of(fault: Fault, response: bytes) -> Sequence[Step]:
+    """Return the steps of *fault* for *response*; ``TypeError`` if its function is async."""
+    return at_once("steps", fault.steps(response))
 
 
 def answer(*pieces: bytes, fault: Fault | None = None) -> Step:
@@ -69,9 +80,9 @@ def answer(*pieces: bytes, fault: Fault | None = None) -> Step:
     if fault is None:
         steps = [expect_request(), send(*pieces)]
     elif fault.early:
-        steps = [*fault.steps(b"")]
+        steps = [*steps_of(fault, b"")]
     else:
-        steps = [expect_request(), *fault.steps(b"".join(pieces))]
+        steps = [expect_request(), *steps_of(fault, b"".join(pieces))]
 
     async def step(conn: Connection) -> None:
         for each in steps:
@@ -182,4 +193,10 @@ def every_fault(
     as complete.
     """
     places = [0, *split_points(response, positions - 1)] if response and positions > 0 else []
-    return [kind(k) for kind in kinds or (close_at, reset_at) for k in places]
+    for kind in kinds:
+        PLAIN_FUNCTION("a kind of fault", kind)
+    return [
+        at_once("a kind of fault", kind(k))
+        for kind in kinds or (close_at, reset_at)
+        for k in places
+    ]

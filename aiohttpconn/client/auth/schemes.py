@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from ...arguments import FLAG, PATH, Checks, check_arguments
 from ...exceptions import InvalidURL
+from ...hooks import check_hook
 from ...net.tunnel import encode_basic
 from ...urls import encode_host, split_url
 
@@ -230,6 +231,7 @@ def as_auth(value: AuthLike) -> Auth | None:
     if isinstance(given, tuple) and len(given) == 2:
         return Basic(*given)
     if callable(given) and not isinstance(given, type):
+        check_hook("auth", given, may_await=True)
         return _Function(given)
     raise TypeError(
         "auth must be None, (user, password), an Auth such as Bearer(token), or a function from a "

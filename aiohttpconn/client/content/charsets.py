@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
+from ...hooks import at_once, check_hook
 from .labels import USER_DEFINED, check_label, codec_of
 
 __all__ = [
@@ -76,7 +77,7 @@ def find_charset(
         return check_label(default, "default_encoding")
     if more:
         return None
-    label = default(begin)
+    label = at_once("default_encoding", default(begin))
     return DEFAULT_ENCODING if label is None else check_label(label, "default_encoding's result")
 
 
@@ -99,7 +100,9 @@ def header_charset(content_type: str) -> str:
 
 def check_default(default: object) -> None:
     """Raise ``LookupError`` or ``TypeError`` for a ``default_encoding`` that cannot be one."""
-    if not callable(default):
+    if callable(default):
+        check_hook("default_encoding", default, may_await=False)
+    else:
         check_label(default, "default_encoding")  # type: ignore[arg-type]
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
 from ...body import BLOCKSIZE, Body, byte_view, make_body
+from ...hooks import at_once
 from ...params import PARAM_TYPES, encode_values
 from ...types import UNSET
 from ...upload import SLICE
@@ -227,7 +228,7 @@ def _json_encoder() -> Callable[[Any], str]:
 
 
 def _encode_json(value: Any, dumps: Callable[[Any], str | bytes] | None) -> bytes:
-    text = (dumps or _json_encoder())(value)
+    text: Any = _json_encoder()(value) if dumps is None else at_once("json_dumps", dumps(value))
     if isinstance(text, str):
         # The only characters that UTF-8 lacks are lone surrogates, which JSON can escape.
         return text.encode("utf-8", "backslashreplace")

@@ -13,9 +13,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
+from ...arguments import PLAIN_FUNCTION
+from ...hooks import at_once
 from .by_name import CookiesByName, as_url
 from .jars import ask_jar, from_cookie, host_of, tell_jar, to_cookie, to_line
 from .set_cookie import (
@@ -105,7 +108,10 @@ class CookieStore(CookiesByName):
     ) -> None:
         super().__init__(base_url)
         self._jar = jar
-        self._is_public_suffix = is_public_suffix
+        PLAIN_FUNCTION("is_public_suffix", is_public_suffix)
+        self._is_public_suffix = (
+            partial(_ask, is_public_suffix) if is_public_suffix is not None else None
+        )
         # By StoredCookie.domain, the least recently used first.
         self._hosts: dict[str, _Cookies] = {}
         # The (domain, path) of each Secure cookie, by name and site.
@@ -388,3 +394,7 @@ def _domains_of(host: str) -> list[str]:
 def _site(domain: str) -> str:
     """Return the last two labels of a host or domain: where two overlap, they share these."""
     return ".".join(domain.removeprefix(".").rsplit(".", 2)[-2:])
+
+
+def _ask(is_public_suffix: Callable[[str], bool], domain: str) -> bool:
+    return at_once("is_public_suffix", is_public_suffix(domain))
