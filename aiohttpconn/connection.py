@@ -93,7 +93,8 @@ class HTTPConnection(Endpoint):
     """A connection to one HTTP server, opened on first use and again after it was lost.
 
     Mirrors ``http.client.HTTPConnection``: the same names, states and errors, with ``await``
-    where there is I/O. One task uses a connection at a time.
+    where there is I/O. One task uses a connection at a time: a second one that connects, sends or
+    waits for the response meanwhile gets an error, and the first goes on.
 
     Arguments:
         host: a name or an address, with ``:port`` if *port* is None; IPv6 in brackets, zone ids
@@ -152,7 +153,8 @@ class HTTPConnection(Endpoint):
         self._names: dict[str, str] = {}
         # Bytes that send() may still send; None if no request waits for them.
         self._unsent: int | None = None
-        self._sending = 0
+        # The exchange whose body a task is sending with send().
+        self._sending: HTTPResponse | None = None
         # The response that getresponse() will return, and the last one that it returned, if unread.
         self._exchange: HTTPResponse | None = None
         self._response: HTTPResponse | None = None
@@ -174,6 +176,7 @@ class HTTPConnection(Endpoint):
         nothing open. Mirrors ``http.client.HTTPConnection.connect``.
         """
         # A connect that the caller makes is not for the last request.
+        self._check_alone()
         named = (self._method, self._url) if self._state is _STARTED else ("", "")
         await self._connect(None, *named)
 
@@ -335,9 +338,10 @@ class HTTPConnection(Endpoint):
         more: bool = False,
     ) -> None:
         """Send *head* and *body* on an open connection; on any failure, close it."""
+        # Not within the try below, which closes: the new protocol, the other loop or task goes on.
+        self._check_alone()
         protocol = self._protocol
         if protocol is not None:
-            # Not within the try below, which closes: the new protocol or the other loop goes on.
             if protocol.state is UPGRADED:
                 raise CannotSendRequest("Upgraded")
             if protocol.loop is not asyncio.get_running_loop() and not protocol.loop.is_closed():
@@ -423,8 +427,8 @@ class HTTPConnection(Endpoint):
 
         Raises ``CannotSendHeader`` outside of a request, ``ValueError`` for an invalid field.
         """
-        if self._state is not _STARTED:
-            raise CannotSendHeader()
+        if self._state is not _STARTED or not self._lines:
+            raise CannotSendHeader(*self._why_no_header())
         parts = [check_field(header, value) for value in values]
         if not parts:
             raise TypeError(f"putheader({header!r}) needs at least one value")
@@ -438,6 +442,10 @@ class HTTPConnection(Endpoint):
         self._names[lower] = value if not before else f"{before}, {value}"
         self._lines.append(f"{name}: {value}\r\n")
 
+    def _why_no_header(self) -> tuple[str, ...]:
+        """Return the text of a ``CannotSendHeader``; http.client's has none."""
+        return ("the request is being sent by another task",) if self._state is _STARTED else ()
+
     async def endheaders(
         self, message_body: BodyLike | None = None, *, encode_chunked: bool = False
     ) -> None:
@@ -446,8 +454,8 @@ class HTTPConnection(Endpoint):
         Without *message_body*, ``send`` may follow. Raises the errors of ``request``, and
         ``CannotSendHeader`` outside of a request. Mirrors http.client's ``endheaders``.
         """
-        if self._state is not _STARTED:
-            raise CannotSendHeader()
+        if self._state is not _STARTED or not self._lines:
+            raise CannotSendHeader(*self._why_no_header())
         head = ("".join(self._lines) + "\r\n").encode("latin-1")
         names, self._lines, self._names = self._names, [], {}
         try:
@@ -471,37 +479,43 @@ class HTTPConnection(Endpoint):
 
         After an answer that makes the body pointless, *data* is dropped; ``getresponse`` returns
         that answer. Raises ``BodyLengthError`` for more than Content-Length announced,
-        ``CannotSendRequest`` before ``endheaders``. Mirrors ``http.client.HTTPConnection.send``.
+        ``CannotSendRequest`` before ``endheaders``, and while another task sends. Mirrors
+        ``http.client.HTTPConnection.send``.
         """
-        protocol, unsent = self._protocol, self._unsent
+        protocol, unsent, exchange = self._protocol, self._unsent, self._exchange
         if self._state is not _SENT or unsent is None:
             raise CannotSendRequest(self._state)
+        if self._sending is exchange:
+            raise CannotSendRequest(f"{self._state}: another task is sending the body")
         upload = protocol.upload if protocol is not None else None
         if upload is None or not upload.wanted:
             return
-        self._sending += 1
+        self._sending = exchange
         try:
             body = make_body(data, self.blocksize)
             limit = None if unsent == _ANY_LENGTH else unsent
             sent = await send_part(upload, body, limit=limit, on_block=self._observe)
-            if self._exchange is not None:
-                self._exchange.sent_at = monotonic()
-            if limit is not None:
-                self._unsent = unsent - sent
-                if not self._unsent:
-                    upload.end()
+            if exchange is not None and self._exchange is exchange:  # no other task has ended it
+                exchange.sent_at = monotonic()
+                if limit is not None:
+                    self._unsent = unsent - sent
+                    if not self._unsent:
+                        upload.end()
         except BaseException as exc:
-            self._give_up(exc)
+            if self._exchange is exchange:
+                self._give_up(exc)
             raise
         finally:
-            self._sending -= 1
+            if self._sending is exchange:
+                self._sending = None
 
     # ------------------------------------------------------------------------ responses
 
     async def getresponse(self) -> HTTPResponse:
         """Return the response of the request that was sent, as soon as its head has arrived.
 
-        Raises ``ResponseNotReady`` without a request, or while an earlier response is unread;
+        Raises ``ResponseNotReady`` without a request, while an earlier response is unread, or while
+        another task waits for this one;
         ``RemoteDisconnected``, ``BadStatusLine``, ``UnknownProtocol``, ``LineTooLong`` and other
         ``HTTPException`` if something else came; ``RequestTimeout``. On any of these, and when
         cancelled, the connection is closed. Mirrors ``http.client.HTTPConnection.getresponse``.
@@ -516,6 +530,8 @@ class HTTPConnection(Endpoint):
         protocol = self._protocol
         if response is None or protocol is None:
             raise ResponseNotReady(f"{self._state}: {_NOT_SENT[self._state]}")
+        if response.head_waiter is not None:
+            raise ResponseNotReady(f"{self._state}: another task waits for this response")
         if self._unsent:
             self._check_sent(protocol, response)
         if response.head is None and not response.ended:
@@ -531,6 +547,9 @@ class HTTPConnection(Endpoint):
                 raise
             if timed:
                 protocol.end_wait(response)
+            if self._exchange is not response and response.head is not None:
+                # close() in another task, after the head had come: no body is left to read.
+                raise protocol.describe(closed_here(response), response)
         if response.head is None:
             if self._protocol is protocol:
                 self._abort()
@@ -559,7 +578,7 @@ class HTTPConnection(Endpoint):
     def _check_sent(self, protocol: HTTP1Protocol, response: HTTPResponse) -> None:
         """End a request made step by step; raise ``BodyLengthError`` if its body is too short."""
         upload = protocol.upload
-        if self._sending or response.has_head or upload is None or not upload.open:
+        if self._sending is response or response.has_head or upload is None or not upload.open:
             return
         if self._unsent == _ANY_LENGTH:
             upload.end()
@@ -590,7 +609,7 @@ class HTTPConnection(Endpoint):
         be the one that ``adopt`` was given: the user may have closed that and opened another.
         """
         protocol, given = self._protocol, self._closing
-        clean = self._state is _IDLE and self._exchange is None and not self._sending
+        clean = self._state is _IDLE and self._exchange is None and self._sending is None
         kept = protocol if protocol is not None and clean and protocol.reusable() else None
         if kept is not None:
             self._protocol = None

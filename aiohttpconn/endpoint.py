@@ -332,14 +332,19 @@ class Endpoint:
 
     # ----------------------------------------------------------------------- connecting
 
+    def _check_alone(self) -> None:
+        """Raise ``RuntimeError`` while another task connects: its connect goes on."""
+        if self._opening is not None and not self._opening.closed:
+            raise RuntimeError(
+                "another task is connecting this connection already: one task at a time uses it"
+            )
+
     async def _connect(self, deadline: float | None, method: str, url: str) -> None:
         """Connect by *deadline*, on the loop's clock; errors name the request."""
         sys.audit("http.client.connect", self, self.host, self.port)
         if self._protocol is not None:
             self._protocol.close()
             self._protocol = None
-        if self._opening is not None:
-            self._opening.close()
         loop = asyncio.get_running_loop()
         opening = self._opening = Opening(method, url, self._origin())
         self._dial_report = report = opening.report
@@ -426,7 +431,9 @@ class Endpoint:
 
     async def wait_closed(self) -> None:
         """Wait until the socket that ``close()`` ended has closed, 1 s at most."""
-        protocol, self._closing = self._closing, None
+        protocol = self._closing
         # One that was left to a response is closed by its last byte, not by close().
         if protocol is not None and protocol.state is CLOSED:
             await protocol.wait_closed(CLOSE_TIMEOUT)
+        if self._closing is protocol:  # another task may have closed another one meanwhile
+            self._closing = None

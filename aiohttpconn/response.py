@@ -256,6 +256,8 @@ class HTTPResponse(Exchange):
 
     def _fail(self, partial: bytes) -> None:
         """Raise the failure of the body, if any; *partial* is the data that this read has taken."""
+        if self.waiter is not None:
+            raise RuntimeError(TWO_READERS)
         exc = self.failure
         if exc is None:
             return
@@ -281,6 +283,8 @@ class HTTPResponse(Exchange):
         after the bytes that did arrive were returned. Cancelling loses no byte.
         Mirrors ``http.client.HTTPResponse.read``.
         """
+        if self.waiter is not None:
+            raise RuntimeError(TWO_READERS)
         if amt is None or amt < 0:
             if self.ended:
                 if not self._offset and not self._queue and self.failure is None:
@@ -471,6 +475,8 @@ class HTTPResponse(Exchange):
 
         Returns no more than one piece, as it arrived. Mirrors ``http.client.HTTPResponse.peek``.
         """
+        if self.waiter is not None:
+            raise RuntimeError(TWO_READERS)
         if not self.buffered and not self.ended:
             await self._wait(1)
         if not self.buffered:
