@@ -49,6 +49,28 @@ def test_301_and_302_make_a_get_of_post_alone(status, method):
     assert redirect == Redirect(split_url("http://a.test/v"), *expected, False, False)
 
 
+@pytest.mark.parametrize(
+    ("location", "base"),
+    [
+        ("/" + "a" * 70_000, HERE),
+        ("?" + "\xe9" * 30_000, HERE),
+        ("b" * 40_000, split_url("http://a.test/" + "a" * 30_000 + "/")),
+        ("/#" + "\xe9" * 30_000, HERE),
+        ("http://b.test/" + "a" * 65_523, HERE),
+    ],
+    ids=["long", "escaped", "relative", "fragment", "just-above"],
+)
+def test_a_redirect_to_a_url_that_is_too_long_is_refused(location, base):
+    with pytest.raises(RedirectRefused, match=r"^a URL of \d{5} characters, at most 65536"):
+        redirect_target(302, "GET", base, [location])
+
+
+def test_a_redirect_to_a_url_of_65536_characters_is_followed():
+    url = "http://b.test/" + "a" * 65_522
+    assert len(url) == 65_536
+    assert redirect_target(302, "GET", HERE, [url]).url.text == url
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_303_makes_a_get_of_everything_but_head(method):
     redirect = redirect_target(303, method, HERE, ["/v"])

@@ -12,6 +12,7 @@ from ..exceptions import (
     InvalidURL,
     RedirectRefused,
     TooManyRedirects,
+    cut_url,
     hide_credentials,
     quote,
     redact,
@@ -33,6 +34,12 @@ __all__ = [
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that redirect automatically (RFC 9110 §15.4). 300 and 304 do not."""
+
+
+MAX_REDIRECT_URL = 65_536
+"""Characters of a URL that a redirect may lead to: those of one line in http.client. Each byte
+beyond ASCII becomes three, and a relative Location adds to the URL before it, so that a chain of
+redirects could make a client send many times as much as it receives."""
 
 
 class Redirect(NamedTuple):
@@ -59,8 +66,8 @@ def redirect_target(
 
     *locations* are the values of its Location fields. 303 turns the method into GET, and so do
     301 and 302 for POST; every other redirect keeps method and body. Raises ``RedirectRefused``
-    for https → http unless *allow_downgrade*, for other schemes, for several different Locations
-    and for an invalid one.
+    for https → http unless *allow_downgrade*, for other schemes, for several different Locations,
+    for an invalid one, and for one that leads to a URL of more than ``MAX_REDIRECT_URL``.
     """
     if status not in REDIRECTS or not any(locations):
         # An empty Location would lead to *url* itself, in a loop.
@@ -68,17 +75,25 @@ def redirect_target(
     location = locations[0]
     if any(other != location for other in locations):
         raise RedirectRefused(f"{len(locations)} different Locations: {_shown(locations)}")
+    length = len(location)
     try:
-        target = split_url(join_location(url.text, location))
+        if length <= MAX_REDIRECT_URL:
+            target = split_url(join_location(url.text, location))
+            length = len(target.text) + len(target.fragment)
     except InvalidURL as exc:
         raise RedirectRefused(f"cannot follow Location {_shown([location])}: {exc}") from exc
+    if length > MAX_REDIRECT_URL:
+        raise RedirectRefused(
+            f"a URL of {length} characters, at most {MAX_REDIRECT_URL} are followed: "
+            f"Location {_shown([location])}"
+        )
     if target.host == url.host.partition("%")[0]:
         # RFC 6874 §4: only this host knows an address's zone; the server means the same host.
         target = target._replace(host=url.host)
     if url.scheme == "https" and target.scheme == "http" and not allow_downgrade:
         raise RedirectRefused(
-            f"{redact(target.text)} is not encrypted, and {url.text} is: allow_downgrade=True "
-            "follows it"
+            f"{cut_url(redact(target.text))} is not encrypted, and {cut_url(url.text)} is: "
+            "allow_downgrade=True follows it"
         )
     if not target.fragment:
         # RFC 9110 §10.2.2: the new URL inherits it.
@@ -101,14 +116,14 @@ def check_redirect(redirect: Redirect, way: list[str], most: int, can_replay: bo
     *way*: the URLs from the first to the one that redirects. *most*: ``max_redirects``.
     """
     if len(way) > most:
-        way = [url.partition("#")[0] for url in [*way, redirect.url.text]]
+        way = [cut_url(url.partition("#")[0]) for url in [*way, redirect.url.text]]
         # The last ones show whether they form a loop; "history" has all of them.
         shown = [*way[:1], "...", *way[-3:]] if len(way) > 4 else way
         raise TooManyRedirects(f"more than max_redirects={most}: {' → '.join(shown)}")
     if redirect.keeps_body and not can_replay:
         raise RedirectRefused(
-            f"the redirect to {redirect.url.text} needs the body again, but it came from an "
-            "iterator or stream that has been consumed"
+            f"the redirect to {cut_url(redirect.url.text)} needs the body again, but it came from "
+            "an iterator or stream that has been consumed"
         )
 
 

@@ -15,7 +15,9 @@ from aiohttpconn import (
     HTTPConnection,
     HTTPSConnection,
     InvalidURL,
+    RedirectRefused,
     Timeout,
+    TooManyRedirects,
     TotalTimeout,
     TunnelError,
     UnknownTransferEncoding,
@@ -327,3 +329,43 @@ async def test_an_error_of_a_bodys_length_names_the_request_E7(make):
             conn.putrequest("POST", "/x")
             conn.putheader("Content-Length", "5")
             await announced(conn.endheaders(make()))
+
+
+# Redirects that grow the URL
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["x" * 60_000, "\xe9" * 10_000 + "/", "?" + "\xe9" * 60_000, "\xe9" * 200_000],
+    ids=len,
+)
+async def test_redirects_make_a_client_send_little_more_than_it_receives_C14(location):
+    """Each Location is followed while the URL stays below 65,536 characters."""
+    answer = b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n"
+    async with ScriptedServer(repeated(answer % location.encode("latin-1"))) as server:
+        async with Client(trust_env=False) as client:
+            with pytest.raises(RedirectRefused) as caught:
+                await client.get(server.url)
+        sent = sum(map(len, server.received))
+    assert len(str(caught.value)) < 4000
+    assert all(len(head) < 65_536 + 500 for head in server.heads)
+    if not isinstance(caught.value, TooManyRedirects):
+        assert "at most 65536 are followed" in str(caught.value)
+        assert caught.value.response.status == 302
+    assert sent <= 11 * (65_536 + 500)
+
+
+def repeated(answer):
+    async def script(conn):
+        while True:
+            await conn.read_request()
+            await conn.send(answer)
+
+    return script
+
+
+def test_a_host_of_many_colons_is_refused_in_the_time_of_its_length():
+    """The growth of every pattern is counted in test_growth.py: here is only what is refused."""
+    for host in (":" * 200_000, ":" * 200_000 + "g", "1:" * 100_000 + "%"):
+        with pytest.raises(InvalidURL, match="not a host name or an IP address"):
+            HTTPConnection(host + "!", 80)
