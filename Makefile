@@ -3,7 +3,7 @@
 #   PYTHON=python3.12   the interpreter to make the environment with
 #   VENV=.venv-3.12     where the environment is
 #   WORKERS=1           processes that share the tests; by default one for each core
-#   ARGS="-k tunnel"    passed on to demo, test, siege and bench
+#   ARGS="-k tunnel"    passed on to demo, test, siege, soak and bench
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
@@ -15,12 +15,13 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be a path without blanks: '$(VENV)')
 endif
 
-.PHONY: help demo test siege style types bench docs
+.PHONY: help demo test siege soak style types bench docs
 
 help:
 	@echo 'make demo    show what the package does, against servers on this machine'
 	@echo 'make test    run the tests, on asyncio and on uvloop'
 	@echo 'make siege   attack it for up to 20 minutes: the tests that make test leaves out'
+	@echo 'make soak    use it with real servers that fail and links that lose packets, for 3 minutes'
 	@echo 'make style   check with ruff, its formatter included, and codespell'
 	@echo 'make types   check with mypy --strict and pyright'
 	@echo 'make bench   compare with other clients and with the floor; ARGS=--quick takes 3 minutes'
@@ -34,6 +35,9 @@ test: $(VENV)/.ready-test
 
 siege: $(VENV)/.ready-test
 	$(PYTEST) -m siege $(ARGS)
+
+soak: $(VENV)/.ready-test
+	$(RUN) -m tests.soak $(ARGS)
 
 style: $(VENV)/.ready-dev
 	$(RUN) -m ruff check .

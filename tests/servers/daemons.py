@@ -16,13 +16,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 __all__ = ["NOBODY", "Daemon", "free_port", "missing", "need"]
 
@@ -153,6 +153,13 @@ class Daemon:
         """Send a signal to the first of its processes."""
         assert self._process is not None, "it runs"
         self._process.send_signal(number)
+
+    def children(self) -> list[int]:
+        """Return the ids of the processes that the first of its processes has started (Linux)."""
+        assert self._process is not None, "it runs"
+        pid = self._process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(child) for child in listed.split()]
 
     def mark_log(self) -> None:
         """Let ``log()`` return what is logged from now on."""
