@@ -912,6 +912,15 @@ def test_a_host_of_the_local_network_keeps_its_cookies():
     assert (header(store, "http://api.local/"), header(store, "http://api/")) == ("a=1", "")
 
 
+def test_what_a_server_may_set_can_be_loaded():
+    store = received("http://a.test/", "a\tb c=1; path=/x\ty")
+    again = CookieStore()
+    again.load(store)
+    assert [(each.name, each.path) for each in again] == [("a\tb c", "/x\ty")]
+    with pytest.raises(ValueError, match=r"^a cookie's name must have no '=', ';', blank"):
+        store["a b"] = "1"
+
+
 def test_what_cannot_be_sent_cannot_be_loaded():
     (cookie,) = received("http://a.test/", "a=1")
     cookie.value = "s3cret\r\nX: y"

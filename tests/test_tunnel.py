@@ -681,6 +681,13 @@ def test_a_socks_proxy_that_leaves(answers, what):
     assert str(error) == f"the SOCKS proxy closed the connection before answering {what}"
 
 
+@pytest.mark.parametrize("scheme", HANDSHAKES)
+def test_a_proxy_that_leaves_at_a_question_is_not_asked_again(scheme):
+    handshake, _ = start_handshake(Tunnel("192.0.2.1", 443, (), scheme))
+    with pytest.raises(TunnelError, match="closed the connection before answering"):
+        handshake.send(b"")
+
+
 @given(st.lists(st.binary(max_size=300), max_size=8), st.sampled_from([SOCKS, SOCKS_USER]))
 def test_whatever_a_socks_proxy_says_ends_in_consent_or_a_tunnel_error(pieces, tunnel):
     handshake = socks5_handshake(tunnel)

@@ -131,8 +131,7 @@ def _ask(
     if received:
         # The bytes are never shown: they may be an echo of our own, credentials included.
         raise TunnelError(f"the SOCKS proxy sent {len(received)} bytes more than its answer")
-    received += yield question
-    answer = yield from _take(received, 2, what)
+    answer = yield from _take(received, 2, what, question)
     if answer[0] != version:
         raise TunnelError(
             f"the proxy does not speak SOCKS5: expected an answer of version {version}, "
@@ -142,10 +141,13 @@ def _ask(
     return answer[1]
 
 
-def _take(received: bytearray, count: int, what: str) -> Generator[bytes, bytes, bytes]:
-    """Take *count* bytes from *received*, waiting for more as needed."""
+def _take(
+    received: bytearray, count: int, what: str, question: bytes = b""
+) -> Generator[bytes, bytes, bytes]:
+    """Take *count* bytes from *received*, sending *question* and waiting for more as needed."""
     while len(received) < count:
-        data = yield b""
+        data = yield question
+        question = b""
         if not data:
             raise TunnelError(f"the SOCKS proxy closed the connection before answering {what}")
         received += data
@@ -212,10 +214,10 @@ def socks4_handshake(tunnel: Tunnel, limits: Limits | None = None) -> Handshake:
     host = ascii_host(tunnel)
     request = _encode_socks4_request(host, tunnel.port, socks4_user(tunnel.credentials))
     where = authority(host, tunnel.port)
-    received = bytearray((yield request))
+    received = bytearray()
     what = f"the request for {where}"
     # Version 0, or the proxy is of another kind, whose answer may be shorter.
-    first = yield from _take(received, 1, what)
+    first = yield from _take(received, 1, what, request)
     if first != b"\x00":
         raise TunnelError(
             "the proxy does not speak SOCKS4: expected an answer of version 0, got one that begins "

@@ -30,9 +30,7 @@ def _soak(handler: Any, uvloop: bool, *, faults: Any = (), load: str = "gets") -
     with in_thread(serve(handler, faults=faults)) as server:
         url = server.url.rstrip("/")
         there = Server("nginx", None, url, url, lambda: None, lambda: None)  # type: ignore[arg-type]
-        return run(
-            Experiment("it", "nginx", load), there, 0.2, uvloop, ""
-        )
+        return run(Experiment("it", "nginx", load), there, 0.2, uvloop, "")
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])

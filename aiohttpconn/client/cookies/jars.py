@@ -126,7 +126,7 @@ def to_cookie(cookie: StoredCookie) -> Cookie:
 def from_cookie(cookie: Cookie) -> StoredCookie:
     """Return a copy of *cookie*; raise ``ValueError`` if it cannot be sent."""
     value = cookie.value or ""
-    check_cookie(cookie.name, value, cookie.path)
+    check_cookie(cookie.name, value, cookie.path, received=True)
     return StoredCookie(
         cookie.name,
         f"{cookie.name}={value}",

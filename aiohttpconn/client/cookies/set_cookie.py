@@ -57,7 +57,10 @@ _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 # A caller's cookie: a name without "=" and blanks, a value without blanks at its ends.
 _NAME = re.compile(r"[\x21-\x3a\x3c\x3e-\x7e\x80-\xff]+")
 _VALUE = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c-\x7e\x80-\xff]*(?<![\t ])")
-_PATH = re.compile(r"/[\x20-\x3a\x3c-\x7e\x80-\xff]*")
+_PATH = re.compile(r"/[\t\x20-\x3a\x3c-\x7e\x80-\xff]*")
+
+# The name of a cookie that a server may have set: blanks inside it are allowed.
+_RECEIVED_NAME = re.compile(r"(?![\t ])[\t\x20-\x3a\x3c\x3e-\x7e\x80-\xff]+(?<![\t ])")
 
 _IPV6_LOOPBACK = b"\0" * 15 + b"\1"
 
@@ -225,9 +228,12 @@ def cookie_value(name: Any, value: Any) -> str:
     )
 
 
-def check_cookie(name: str, value: str, path: str = "/") -> None:
-    """Raise ``ValueError`` unless a caller's cookie can be sent. The value is never shown."""
-    if not _NAME.fullmatch(name):
+def check_cookie(name: str, value: str, path: str = "/", *, received: bool = False) -> None:
+    """Raise ``ValueError`` unless a caller's cookie can be sent. The value is never shown.
+
+    *received*: a server may have set it, so its name may have blanks.
+    """
+    if not (_RECEIVED_NAME if received else _NAME).fullmatch(name):
         raise ValueError(
             f"a cookie's name must have no '=', ';', blank or control character: {name!r}"
         )
