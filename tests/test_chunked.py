@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
@@ -186,14 +187,16 @@ def test_a_size_line_without_an_end_is_limited():
 
 
 def test_extensions_are_limited_by_the_content():
-    limits = Limits(max_chunk_overhead=100)
-    # 26 bytes of line for 1 byte of content: 100 bytes are free, 16 more with each byte.
-    chunk = b"1;" + b"a" * 22 + b"\r\nx\r\n"
+    limits = Limits(max_chunk_overhead=150)
+    # 144 bytes of framing for 1 byte of content: 150 bytes are free, 128 more with each byte.
+    chunk = b"1;" + b"a" * 138 + b"\r\nx\r\n"
     wire = chunk * 20 + LAST_CHUNK
     for pieces in every_split(wire):
         content, decoder, _ = decode(pieces, limits=limits)
-        assert str(decoder.error) == "234 bytes of chunk extensions for 8 bytes of content"
-        assert content == b"x" * 8
+        assert str(decoder.error) == (
+            "286 bytes of framing with chunk extensions for 1 bytes of content"
+        )
+        assert content == b"x"
 
 
 def test_extensions_that_cost_the_peer_as_much_are_read():
@@ -327,3 +330,52 @@ def test_what_is_encoded_is_decoded():
 def test_texts_quote_what_the_peer_sent_and_cut_it():
     _, decoder, _ = decode([b"x" * 3000 + b"\r\n"])
     assert re.search(r"^not a chunk-size line: b'x{100}'\.\.\. \(3002 bytes\)$", str(decoder.error))
+
+
+def small_bodies():
+    """Yield (wire, content) of chunks that are taken together, with others between them."""
+    made = random.Random(7)
+    extensions = [b"", b"", b" ", b";a", b";name=value", b'; q="x y"', b"\t ; n", b";" + b"e" * 61]
+    for _ in range(60):
+        wire, content = b"", b""
+        for _ in range(made.randrange(1, 9)):
+            size = made.choice([1, 1, 2, 2, 3, 4, 5, 7, 10, 15, 16, 17])
+            data = bytes(made.choice(b"\r\n\r\n01;a") for _ in range(size))
+            digits = made.choice([b"%x", b"%X", b"0%x", b"0000000%x"]) % size
+            wire += digits + made.choice(extensions) + b"\r\n" + data + b"\r\n"
+            content += data
+        yield wire + LAST_CHUNK, content
+
+
+def test_small_chunks_however_they_are_delivered():
+    for wire, content in small_bodies():
+        for pieces in every_split(wire):
+            got, decoder, rest = decode(pieces)
+            assert (got, decoder.error, decoder.done, rest) == (content, None, True, b"")
+
+
+def test_small_chunks_of_which_one_is_broken():
+    good = b"1\r\nx\r\n2\r\n\r\n\r\n" * 3
+    for bad, text in (
+        (b"1 x\r\ny\r\n", "not a chunk-size line: b'1 x\\r\\n'"),
+        (b"1;\0\r\ny\r\n", "not a chunk-size line: b'1;\\x00\\r\\n'"),
+        (b"1\ny\r\n", "not a chunk-size line: b'1\\n'"),
+        (b"2\r\ny\r\n1\r\n", "chunk data must be followed by CRLF, got b'\\n"),
+        (b"0000000000000001f\r\n", "not a chunk-size line: b'0000000000000001f\\r\\n'"),
+    ):
+        for pieces in every_split(good + bad + good):
+            content, decoder, _ = decode(pieces)
+            assert str(decoder.error).startswith(text)
+            assert content == b"x\r\n" * 3 + b"y\r" * bad.startswith(b"2")
+
+
+def test_strict_small_chunks():
+    wire = b'1;a\r\nx\r\n1 ; b = "c"\r\ny\r\n01\r\nz\r\n'
+    for pieces in every_split(wire + LAST_CHUNK):
+        content, decoder, _ = decode(pieces, strict=True)
+        assert (content, decoder.done) == (b"xyz", True)
+    for bad in (b"1 \r\n", b"1;\r\n", b"1;=\r\n", b'1;a="\r\n'):
+        for pieces in every_split(wire + bad + b"x\r\n" + LAST_CHUNK):
+            content, decoder, _ = decode(pieces, strict=True)
+            assert content == b"xyz"
+            assert str(decoder.error) == f"not a chunk-size line: {bad!r}"

@@ -809,7 +809,7 @@ ENDLESS = {
         CHUNKED,
         b"1;" + b"a" * 4000 + b"\r\nx\r\n",
         IncompleteRead,
-        "bytes of chunk extensions for",
+        "bytes of framing with chunk extensions for",
     ),
     "F12-an-extension": (CHUNKED + b"1;", b"a" * 1000, IncompleteRead, "line of more than 4096"),
     "F9-a-size": (CHUNKED, b"0" * 1000, IncompleteRead, "a chunk-size line of more than 4096"),

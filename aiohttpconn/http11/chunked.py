@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from ..exceptions import HTTPException, MalformedResponse, quote
-from .grammar import CHUNK_SIZE_LINE, STRICT_CHUNK_EXT
+from .grammar import CHUNK_SIZE_LINE, SMALL_CHUNK, STRICT_CHUNK_EXT, small_chunks
 from .limits import CHUNK_OVERHEAD_RATIO, DEFAULT_LIMITS, Limits
 from .response_head import parse_fields, split_fields
 
@@ -16,15 +16,41 @@ __all__ = ["LAST_CHUNK", "ChunkedDecoder", "encode_chunk"]
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-# The end of one chunk and the plain size line of the next, in one match.
-_NEXT_SIZE = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})\r\n")
+# The end of one chunk and the size line of the next, in one match.
+_NEXT_SIZE = re.compile(rb"\r\n" + CHUNK_SIZE_LINE.pattern)
+
+_SIZES = {digit.encode(): int(digit, 16) for digit in "123456789abcdefABCDEF"}
 
 _SIZE, _DATA_END, _TRAILERS = range(3)
+
+# Bytes of framing that a byte of content allows for, itself included.
+_PAID = CHUNK_OVERHEAD_RATIO + 1
 
 
 def encode_chunk(data: bytes | bytearray | memoryview) -> bytes:
     """Return *data* as one chunk. Callers skip empty data: an empty chunk would end the body."""
     return b"".join((b"%X\r\n" % len(data), data, b"\r\n"))
+
+
+def _read_small(buffer: bytearray, pos: int, end: int, strict: bool) -> tuple[bytes, int]:
+    """Return (content, the position behind it) of the small chunks at *pos*, which may be none."""
+    match = small_chunks(strict, False).match(buffer, pos, end)
+    if match is not None:
+        # No data has a line end: those that there are stand around the size lines.
+        return b"".join(match[0].split(b"\r\n")[2::2]), match.end()
+    match = small_chunks(strict, True).match(buffer, pos, end)
+    if match is None:
+        return b"", pos
+    pieces: list[bytes] = []
+    lines = iter(match[0].split(b"\r\n"))
+    next(lines)
+    for line in lines:
+        size = _SIZES.get(line[:1]) or _SIZES[line.lstrip(b"0")[:1]]
+        data = next(lines)
+        while len(data) < size:
+            data += b"\r\n" + next(lines)
+        pieces.append(data)
+    return b"".join(pieces), match.end()
 
 
 class ChunkedDecoder:
@@ -37,8 +63,8 @@ class ChunkedDecoder:
 
     __slots__ = (
         "_carry",
+        "_framing",
         "_limits",
-        "_overhead",
         "_state",
         "_strict",
         "_total",
@@ -57,7 +83,8 @@ class ChunkedDecoder:
         # The received part of a line, and the complete lines of trailers.
         self._carry = bytearray()
         self._trailer_lines = bytearray()
-        self._overhead = 0
+        # Bytes of framing and of content.
+        self._framing = 0
         self._total = 0
         self.chunk_left = 0
         self.done = False
@@ -67,9 +94,11 @@ class ChunkedDecoder:
     def decode(self, buffer: bytearray, pos: int, end: int) -> tuple[bytes, int]:
         """Decode ``buffer[pos:end]``; return (content, where the coding ended or *end*).
 
-        Hot: see docs/topics/design.md. A chunk whose size line is plain takes one match.
+        Hot: see docs/topics/design.md. Many small chunks take one match, any other takes one each:
+        with chunks of one byte, a byte on the wire costs at most 50 times as much as in large ones
+        (``benchmarks/micro/chunk_costs.py``).
         """
-        pieces: list[memoryview] = []
+        pieces: list[bytes | memoryview] = []
         view = memoryview(buffer)
         match_next = _NEXT_SIZE.match
         try:
@@ -78,28 +107,46 @@ class ChunkedDecoder:
                 if not left:
                     pos = self._line(buffer, pos, end)
                     continue
+                start, content = pos, 0
+                # Each byte of framing takes one from what is allowed, and one of content adds.
+                allowed = self._framing_allowed() + start
                 while True:
                     stop = pos + left
                     if stop > end:
                         pieces.append(view[pos:end])
-                        self._total += end - pos
+                        content += end - pos
                         self.chunk_left = stop - end
                         pos = end
                         break
                     pieces.append(view[pos:stop])
-                    self._total += left
+                    content += left
                     pos = stop
+                    if left < SMALL_CHUNK and allowed + _PAID * content - pos > _PAID:
+                        # Each of them pays for its own framing, so none needs a check.
+                        data, pos = _read_small(buffer, pos, end, self._strict)
+                        pieces.append(data)
+                        content += len(data)
                     match = match_next(buffer, pos, end)
+                    if match is not None:
+                        size, extension = match.groups()
+                        stop = match.end()
+                        if extension and not self._accepts(
+                            extension, stop - pos, allowed + _PAID * content - stop
+                        ):
+                            match = None
                     if match is None:
+                        # The rest of the line has to come, or _line says what is wrong with it.
                         self.chunk_left = 0
                         self._state = _DATA_END
                         break
-                    left = int(match[1], 16)
-                    pos = match.end()
+                    left = int(size, 16)
+                    pos = stop
                     if not left:
                         self.chunk_left = 0
                         self._state = _TRAILERS
                         break
+                self._total += content
+                self._framing += pos - start - content
         except HTTPException as exc:
             self.error = exc
         data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
@@ -117,6 +164,7 @@ class ChunkedDecoder:
                 )
             if stop:
                 self._state = _SIZE
+                self._framing += len(line)
         elif self._state == _SIZE:
             if len(line) > self._limits.max_chunk_line:
                 raise MalformedResponse(
@@ -134,18 +182,29 @@ class ChunkedDecoder:
         match = CHUNK_SIZE_LINE.fullmatch(line)
         if match is None or (self._strict and not STRICT_CHUNK_EXT.fullmatch(match[2])):
             raise MalformedResponse(f"not a chunk-size line: {quote(line)}")
-        if match[2]:
-            # Plain size lines, 18 bytes at most, are not counted: _NEXT_SIZE consumes them when
-            # a read has them complete, and the verdict must not depend on how bytes arrive.
-            self._overhead += len(line)
-            free = self._limits.max_chunk_overhead
-            if self._overhead > free + CHUNK_OVERHEAD_RATIO * self._total:
-                raise MalformedResponse(
-                    f"{self._overhead} bytes of chunk extensions for {self._total} bytes of content"
-                )
+        self._framing += len(line)
+        # Only a line with an extension can be one too many, so that no plain body is refused.
+        if match[2] and self._framing_allowed() < 0:
+            raise MalformedResponse(
+                f"{self._framing} bytes of framing with chunk extensions for "
+                f"{self._total} bytes of content"
+            )
         self.chunk_left = int(match[1], 16)
         if not self.chunk_left:
             self._state = _TRAILERS
+
+    def _framing_allowed(self) -> int:
+        """Return how many bytes of framing more the content so far allows for."""
+        allowed = self._limits.max_chunk_overhead + CHUNK_OVERHEAD_RATIO * self._total
+        return allowed - self._framing
+
+    def _accepts(self, extension: bytes, size: int, allowed: int) -> bool:
+        """Whether a line may have *extension*: its *size* is with a line end before it."""
+        return (
+            allowed >= 0
+            and size - 2 <= self._limits.max_chunk_line
+            and not (self._strict and STRICT_CHUNK_EXT.fullmatch(extension) is None)
+        )
 
     def _trailer_line(self, line: bytearray, whole: bool) -> None:
         """Collect trailers up to the blank line, then parse them like the fields of a head."""

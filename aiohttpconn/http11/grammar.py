@@ -6,6 +6,7 @@ name what they found. Layer: the wire; pure.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from ..exceptions import InvalidURL, shown_refused
@@ -19,6 +20,7 @@ __all__ = [
     "MESSAGE_HEAD",
     "ORIGIN_FORM",
     "PLAIN_HEAD",
+    "SMALL_CHUNK",
     "STATUS_LINE",
     "STRICT_CHUNK_EXT",
     "TOKEN",
@@ -28,6 +30,7 @@ __all__ = [
     "check_host_field",
     "check_method",
     "check_target",
+    "small_chunks",
 ]
 
 # RFC 9110 §5.6.2: token = 1*tchar
@@ -78,6 +81,30 @@ STRICT_CHUNK_EXT = re.compile(
     rb"(?>(?:[\t ]*+;[\t ]*+%b[\t ]*+(?>(?:=[\t ]*+(?:%b|%b))?))*)"
     % (TOKEN.pattern.encode(), TOKEN.pattern.encode(), _QUOTED)
 )
+
+# Chunks of a few bytes, each behind the line end of the one before: one match takes all of them. A
+# pattern cannot count, so each size is a way of its own. A size line has at most 124 bytes.
+SMALL_CHUNK = 16
+_SHORT_EXT = rb"[\t ]{0,46}+(?:;[\t\x20-\x7e\x80-\xff]{0,61}+)?"
+_SHORT_STRICT_EXT = rb"(?:(?=[\t ;][^\r]{0,107}+\r)%b)?" % STRICT_CHUNK_EXT.pattern
+
+
+@functools.cache
+def small_chunks(strict: bool, line_ends: bool) -> re.Pattern[bytes]:
+    """Return the pattern of chunks smaller than ``SMALL_CHUNK``; made when it is first used.
+
+    *line_ends*: whether their data may have line ends, with which it looks like framing.
+    """
+    ways = []
+    for size in range(1, SMALL_CHUNK):
+        digit = b"%x" % size if size < 10 else b"[%x%X]" % (size, size)
+        data = rb"[\s\S]{%d}" % size
+        if not line_ends:
+            data = rb"(?!\r\n)" + data if size < 3 else rb"[^\r]{%d}" % size
+        extension = _SHORT_STRICT_EXT if strict else _SHORT_EXT
+        ways.append(rb"%b%b\r\n%b" % (digit, extension, data))
+    return re.compile(rb"(?>(?:\r\n0{0,15}+(?:%b))+)" % b"|".join(ways))
+
 
 # RFC 9110 §8.6: Content-Length = 1*DIGIT. Checked before int(), which accepts '+5', '1_0', blanks.
 DIGITS = re.compile(r"[0-9]{1,19}")

@@ -30,10 +30,11 @@ MAX_CHUNK_LINE = 4096
 """Bytes of one chunk-size line with its extensions."""
 
 MAX_CHUNK_OVERHEAD = 16 * 1024
-"""Bytes of chunk-size lines with extensions that are free; beyond them the ratio below applies."""
+"""Bytes of a chunked body's framing that are free; beyond them the ratio below applies."""
 
-CHUNK_OVERHEAD_RATIO = 16
-"""Bytes of such lines allowed per byte of content: a flood of extensions must come with content."""
+CHUNK_OVERHEAD_RATIO = 128
+"""Bytes of framing allowed per byte of content, where there are extensions: a flood of them must
+come with content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Limits:
     ``max_fields``: field lines in a head. ``max_line``: bytes of one line. ``max_head_bytes``:
     bytes of all heads of one response. ``max_interim``: 1xx responses. ``max_trailers``: field
     lines of trailers. ``max_chunk_line``: bytes of one chunk-size line. ``max_chunk_overhead``:
-    bytes of chunk-size lines with extensions beyond 16 per byte of content.
+    bytes of a chunked body's framing beyond 128 per byte of content, if chunks have extensions.
     """
 
     max_fields: int = MAX_FIELDS
