@@ -10,6 +10,14 @@ import sys
 import pytest
 
 from aiohttpconn.http11.chunked import ChunkedDecoder
+from aiohttpconn.http11.grammar import small_chunks
+
+
+@pytest.fixture(autouse=True)
+def compiled():
+    """The patterns are there: they are made at their first use."""
+    for line_ends in (False, True):
+        small_chunks(False, line_ends)
 
 
 def calls(function, *args):
