@@ -39,6 +39,7 @@ from .http11.grammar import (
 )
 from .http11.request_head import check_single_fields, encode_fields, encode_request_line, host_field
 from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
+from .net.loops import has_ended
 from .net.tls import check_server_name, default_context, read_fingerprint
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
 from .upload import prepare_request, send_part, send_request, start_request
@@ -344,7 +345,7 @@ class HTTPConnection(Endpoint):
         if protocol is not None:
             if protocol.state is UPGRADED:
                 raise CannotSendRequest("Upgraded")
-            if protocol.loop is not asyncio.get_running_loop() and not protocol.loop.is_closed():
+            if protocol.loop is not asyncio.get_running_loop() and not has_ended(protocol.loop):
                 raise RuntimeError(
                     "this connection belongs to another event loop: make one for each"
                 )
@@ -356,7 +357,7 @@ class HTTPConnection(Endpoint):
         try:
             request = prepare_request(method, url, head, names, body, chunked, length)
             report = None
-            if protocol is not None and protocol.loop.is_closed():
+            if protocol is not None and has_ended(protocol.loop):
                 protocol.abort()
             if protocol is None or protocol.state not in _READY:
                 protocol = await self._opened(deadline)

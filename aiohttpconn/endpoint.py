@@ -39,6 +39,7 @@ from .http11.request_head import bracketed, split_host_port
 from .net.destination import Destination, DialReport
 from .net.dial import dial
 from .net.handshakes import make_tunnel
+from .net.loops import call_in_loop
 from .net.timeouts import Timeout
 from .net.tls import TLSSocket
 from .opening import Opening
@@ -243,7 +244,7 @@ class Endpoint:
                 source=self,
             )
         finally:
-            protocol.release_to_response()
+            call_in_loop(protocol.loop, protocol.release_to_response)
 
     # -------------------------------------------------------------------- configuration
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .buffers import SCRATCH_SIZE
 from .exceptions import NotProcessed
 from .failures import closed_here, describe_exchange, expired, incomplete, no_response
-from .net.loops import abort_transport
+from .net.loops import abort_transport, has_ended
 from .net.resumption import drop_session, keep_session
 from .net.tls import is_clean_eof
 from .source import BODY, CLOSED, HEAD, Owner, ResponseSource
@@ -179,8 +179,8 @@ class ConnectionEnds(ResponseSource):
         self._notify_closed()
         if transport is None:
             return
-        if hard or self.loop.is_closed():
-            abort_transport(transport, self.raw_transport or transport)
+        if hard or has_ended(self.loop):
+            abort_transport(self.loop, transport, self.raw_transport or transport)
         else:
             if self._tls:
                 keep_session(self._tls)

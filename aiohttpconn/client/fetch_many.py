@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import suppress
 from inspect import isasyncgen
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, Unpack
 
 from ..arguments import FLAG, Checks, check_arguments, count
 from ..exceptions import InvalidURL, PoolClosed, redact, shown_refused
+from ..net.loops import call_in_loop
 from .hosts import Host, Hosts
 
 if TYPE_CHECKING:
@@ -399,9 +399,7 @@ class FetchMany(AsyncIterator[Fetched]):
     def __del__(self) -> None:
         state = getattr(self, "_state", None)
         if state is not None and state.loop is not None:
-            # In the loop's thread: the garbage collector runs in any thread.
-            with suppress(RuntimeError):  # the loop is closed
-                state.loop.call_soon_threadsafe(state.stop)
+            call_in_loop(state.loop, state.stop)
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

@@ -6,12 +6,21 @@ No event loop policy is touched: a program that has a loop keeps it. Layer: net.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
-__all__ = ["abort_at_shutdown", "abort_transport", "new_event_loop", "run"]
+__all__ = [
+    "abort_at_shutdown",
+    "abort_transport",
+    "call_in_loop",
+    "has_ended",
+    "new_event_loop",
+    "run",
+]
 
 T = TypeVar("T")
 
@@ -44,10 +53,22 @@ class Abortable(Protocol):
     """A connection that ends with its loop."""
 
     def abort(self) -> None: ...
+    def get_extra_info(self, name: str) -> Any: ...
 
 
 _OPEN = "_aiohttpconn_open"
 """The attribute of a loop that has its open connections, and the generator that ends them."""
+
+_used: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""The loops that have had connections in this process."""
+
+_of_the_parent: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""Loops of the process that has forked this one: they never run here."""
+
+
+def has_ended(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether *loop* is closed, or another process's: nothing is scheduled on it any more."""
+    return loop.is_closed() or loop in _of_the_parent
 
 
 def abort_at_shutdown(loop: asyncio.AbstractEventLoop, connection: Abortable) -> None:
@@ -62,6 +83,7 @@ def abort_at_shutdown(loop: asyncio.AbstractEventLoop, connection: Abortable) ->
         connections: WeakSet[Abortable] = WeakSet()
         generator = _abort_at_end(connections)
         found = connections, generator
+        _used.add(loop)
         try:
             setattr(loop, _OPEN, found)
         except AttributeError:
@@ -85,17 +107,60 @@ async def _abort_at_end(connections: WeakSet[Abortable]) -> AsyncGenerator[None,
             await asyncio.sleep(0)
 
 
-def abort_transport(transport: asyncio.Transport, raw: asyncio.Transport) -> None:
-    """Abort *transport*, and close the socket of *raw* below it if their loop is closed.
+def call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Call *callback* in the thread of *loop*, between its callbacks; at once if it is closed.
+
+    For ends that the garbage collector asks for: it runs in any thread, in the middle of anything.
+    A loop that sleeps is woken.
+    """
+    if loop not in _of_the_parent:
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(callback)
+            return
+    callback()
+
+
+def abort_transport(
+    loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, raw: asyncio.Transport
+) -> None:
+    """Abort *transport*, and close the socket of *raw* below it if *loop*, theirs, has ended.
 
     A transport of asyncio closes its socket through its loop, and else warns that it is unclosed.
     uvloop has closed it with the loop, and has warned.
     """
-    try:
+    with suppress(RuntimeError):  # the loop is closed
         transport.abort()
-    except RuntimeError:  # the loop is closed
+    if has_ended(loop):
         end = getattr(raw, "_call_connection_lost", None)
         if end is not None:
             # TLS above it needs the loop, too; or the socket was closed here before.
             with suppress(RuntimeError, AttributeError):
                 end(None)
+
+
+def _leave_to_parent() -> None:
+    """End the connections of the parent in this process, which was forked, and disturb none.
+
+    The child's descriptors refer to the parent's sockets, and its loops to the parent's epoll: a
+    close would take the socket out of that, TLS would say goodbye, and a request would be sent on
+    it. So each descriptor gets an unconnected socket in its place before anything is closed.
+    """
+    for loop in list(_used):
+        _of_the_parent.add(loop)
+        connections = getattr(loop, _OPEN, ((),))[0]
+        for connection in list(connections):
+            sock = connection.get_extra_info("socket")
+            descriptor = sock.fileno() if sock is not None else -1
+            if descriptor >= 0:
+                os.close(descriptor)  # first: perhaps no other is free
+                unconnected = socket.socket().detach()
+                if unconnected != descriptor:
+                    os.dup2(unconnected, descriptor, inheritable=False)
+                    os.close(unconnected)
+            with suppress(RuntimeError):  # the loop's debug mode looks at the thread
+                connection.abort()
+    _used.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -137,7 +137,8 @@ class _Sessions:
             seconds = _seconds_left(ssl_object, session) if useful else 0.0  # type: ignore[arg-type]
             name, version, _ = ssl_object.cipher() or ("", "", 0)
             cipher = None if version == "TLSv1.3" else name
-        except (ValueError, OSError):  # OpenSSL or Python cannot parse it: not worth an error
+        except (ValueError, OSError, ImportError):
+            # OpenSSL or Python cannot parse it, or the interpreter ends: not worth an error.
             return
         if seconds > 0:
             with self._lock:

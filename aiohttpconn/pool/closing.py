@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..net.loops import has_ended
 from ..protocol import CLOSED
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class ClosingSockets:
 
     def add(self, protocol: HTTP1Protocol) -> None:
         """Own *protocol* until its socket has closed. A closed loop would never say so."""
-        if protocol.transport is not None and not protocol.loop.is_closed():
+        if protocol.transport is not None and not has_ended(protocol.loop):
             protocol.owner = self
             self._sockets.add(protocol)
 

@@ -22,6 +22,7 @@ from ..exceptions import (
     describe,
     redact,
 )
+from ..net.loops import has_ended
 from ..opening import Opening
 from ..protocol import CLOSED
 from ..types import Unset
@@ -180,7 +181,7 @@ class ConnectionManager:
             raise describe(closed, method=method, url=url, phase=phase) if url else closed
         if self.loop is not loop:
             if self.loop is not None:
-                if not self.loop.is_closed():
+                if not has_ended(self.loop):
                     where = f"{method} {cut_url(redact(url))}: " if url else ""
                     raise RuntimeError(
                         f"{where}this {self.noun} belongs to another event loop: make one for each"
@@ -464,7 +465,7 @@ class ConnectionManager:
         self.closed = True
         if self.loop is None:
             return
-        if self.loop.is_closed():
+        if has_ended(self.loop):
             self._forget_loop()
             return
         self._stop_timers()

@@ -14,6 +14,7 @@ from ..http11.limits import DEFAULT_LIMITS, Limits
 from ..http11.request_head import encode_fields
 from ..http11.semantics import DECIDING, SHARING
 from ..net.dial import dial
+from ..net.loops import call_in_loop
 from ..net.resolver import Resolver
 from ..net.sockets import keepalive_options
 from ..net.timeouts import Timeout
@@ -249,12 +250,8 @@ class ConnectionPool:
                 source=self,
             )
         finally:
-            loop = connections.loop
-            if loop is not None and loop.is_running():
-                # In the loop's thread, and between callbacks: the garbage collector runs anywhere.
-                loop.call_soon_threadsafe(connections.close_nowait)
-            else:
-                connections.close_nowait()
+            if connections.loop is not None:
+                call_in_loop(connections.loop, connections.close_nowait)
 
     # ---------------------------------------------------------------------- connections
 
