@@ -84,6 +84,14 @@ _DECIDING = DECIDING | {"accept-encoding", "host"}
 
 _match_origin_form = ORIGIN_FORM.fullmatch
 
+# Methods of http.client.HTTPConnection that its subclasses override, to check more or less than it
+# does, or to connect in another way. Nothing here calls them.
+_NEVER_CALLED = frozenset(
+    {"_create_connection", "_encode_request", "_get_content_length", "_is_textIO", "_output"}
+    | {"_read_readable", "_send_output", "_send_request", "_tunnel"}
+    | {"_validate_host", "_validate_method", "_validate_path"}
+)
+
 _NO_HEADERS: Mapping[str, str] = {}
 _NO_NAMES: dict[str, str] = {}
 
@@ -140,6 +148,15 @@ class HTTPConnection(Endpoint):
         "_unsent",
         "_url",
     )
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if unused := sorted(_NEVER_CALLED & vars(cls).keys()):
+            # A check that is never made would be taken for one that passes.
+            raise TypeError(
+                f"{cls.__name__} overrides {', '.join(unused)} of http.client, which nothing calls "
+                "here: override request() and putrequest(), or give a dialer="
+            )
 
     def _reset(self) -> None:
         # The headers of an earlier request, and the field lines that they were sent as.

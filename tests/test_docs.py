@@ -430,6 +430,7 @@ class _FakeSocket:
 
 def test_every_tested_difference_is_on_the_page() -> None:
     from . import test_against_http_client as responses
+    from . import test_calls_against_http_client as calls
     from . import test_requests_against_http_client as requests
 
     entries = [
@@ -438,6 +439,7 @@ def test_every_tested_difference_is_on_the_page() -> None:
         *responses.OTHERWISE,
         *requests.REFUSED,
         *requests.REWRITES,
+        *calls.OTHERWISE,
     ]
     page = prose(ROOT / "docs/topics/differences.md")
     shown = {name.replace("\n", " ") for name in re.findall(r"\*\*(.+?)\*\*", page, re.DOTALL)}

@@ -115,6 +115,9 @@ AUTHORITY_FORM = re.compile(r"[^/?#@]+:[0-9]+")
 # RFC 9112 §3.2.1: origin-form, of any visible ASCII characters: the caller has quoted the others.
 ORIGIN_FORM = re.compile(r"/[\x21-\x7e]*+")
 
+# http.client's own rule for a method (CVE-2020-26116), which is a part of that for a token.
+_NOT_IN_METHOD = re.compile(r"[\x00-\x1f]")
+
 # http.client's own rule for a target (CVE-2019-9740): no control character, no space.
 _NOT_IN_TARGET = re.compile(r"[\x00-\x20\x7f]")
 
@@ -134,8 +137,18 @@ HOST_FIELD = re.compile(
 def check_method(method: str) -> None:
     """Raise ``ValueError`` unless *method* is a token (RFC 9110 §9.1)."""
     if not TOKEN.fullmatch(method):
+        found = _NOT_IN_METHOD.search(method)
+        # Its text is http.client's.
+        first = (
+            ""
+            if found is None
+            else (
+                f"method can't contain control characters. {method!r} "
+                f"(found at least {found.group()!r}): "
+            )
+        )
         raise ValueError(
-            f"a method must be a token of letters, digits and !#$%&'*+-.^_`|~: {method!r}"
+            f"{first}a method must be a token of letters, digits and !#$%&'*+-.^_`|~: {method!r}"
         )
 
 
