@@ -18,7 +18,7 @@ import sys
 from collections.abc import Container, Mapping
 from http.client import HTTP_PORT, HTTPS_PORT
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from .arguments import CONTEXT, PATH, Checks, check_arguments
 from .body import SMALL_BODY, Body, make_body
@@ -635,9 +635,13 @@ class HTTPConnection(Endpoint):
             # A response has it, and nobody reads that response any more.
             given.abort()
         self.close()
-        self.auto_open = 0
+        self._dialer = _lend_no_more
         left = [each for each in (given, self._closing) if each is not None and each is not kept]
         return kept, left
+
+
+async def _lend_no_more(*_: object) -> NoReturn:
+    raise NotConnected("the pool that lent this connection has taken it back")
 
 
 _CHECKS: Checks = {"context": CONTEXT, "server_hostname": check_server_name, "cafile": PATH}

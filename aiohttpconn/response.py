@@ -13,6 +13,7 @@ Layer: above exchange, below protocol.
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections import deque
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from .exceptions import IncompleteBody, IncompleteRead, RequestTimeout, redact
 from .exchange import Exchange
 from .http11.response_head import split_fields
+from .net.loops import forget_frames_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -250,6 +252,9 @@ class HTTPResponse(Exchange):
         source.begin_wait(self)
         try:
             await waiter
+        except asyncio.CancelledError:
+            forget_frames_if_cancelled()
+            raise
         finally:
             self.waiter = None
             source.end_wait(self)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, Un
 
 from ..arguments import FLAG, Checks, check_arguments, count
 from ..exceptions import InvalidURL, PoolClosed, redact, shown_refused
-from ..net.loops import call_in_loop
+from ..net.loops import call_in_loop, forget_frames_if_cancelled
 from .hosts import Host, Hosts
 
 if TYPE_CHECKING:
@@ -377,6 +377,9 @@ class FetchMany(AsyncIterator[Fetched]):
             state.consumer = asyncio.get_running_loop().create_future()
             try:
                 await state.consumer
+            except asyncio.CancelledError:
+                forget_frames_if_cancelled()
+                raise
             finally:
                 state.consumer = None
         return state.give()

@@ -17,6 +17,7 @@ __all__ = [
     "abort_at_shutdown",
     "abort_transport",
     "call_in_loop",
+    "forget_frames_if_cancelled",
     "has_ended",
     "new_event_loop",
     "run",
@@ -118,6 +119,24 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]
             loop.call_soon_threadsafe(callback)
             return
     callback()
+
+
+def forget_frames_if_cancelled() -> None:
+    """Let go of the frames of the running task if it ends cancelled, though somebody keeps it.
+
+    For a wait that was cancelled, in an object that ends its connection when it is dropped: the
+    traceback in a task that is kept would keep the frames, and these the object.
+    """
+    task = asyncio.current_task()
+    if task is not None:
+        task.add_done_callback(_forget_frames)
+
+
+def _forget_frames(task: asyncio.Task[Any]) -> None:
+    if task.cancelled():
+        # The task gives its error away, with the traceback, and makes another when asked again.
+        with suppress(asyncio.CancelledError):
+            task.exception()
 
 
 def abort_transport(

@@ -9,9 +9,10 @@ import threading
 
 import pytest
 
-from aiohttpconn import Client, ConnectionPool, HTTPConnection
+from aiohttpconn import Client, ConnectionPool, HTTPConnection, NotConnected
 from aiohttpconn.testing import ClientGone, Reply, ScriptedServer, serve
 
+from ..support.leaks import happens
 from ..support.pooled import OK
 from ..support.programs import complaints
 
@@ -249,3 +250,96 @@ async def test_a_program_that_ends_with_something_left_over_prints_nothing(
     async with serve(lambda _: Reply(body), tls=certificates.server if tls else None) as server:
         given = server.url, authorities, loop, left, end
         assert await output_of(AT_THE_END, *given) == (0, "")
+
+
+# What others keep -----------------------------------------------------------------------------
+
+
+async def test_a_connection_that_was_lent_is_of_no_use_after_its_block():
+    async with serve({"/": "hi"}) as server, ConnectionPool() as pool:
+        async with pool.connection(server.url) as conn:
+            await conn.request("GET", "/")
+            assert await (await conn.getresponse()).read() == b"hi"
+        for use in conn.connect, lambda: conn.request("GET", "/"):
+            with pytest.raises(NotConnected, match=r"^the pool that lent .* has taken it back$"):
+                await use()
+        assert (server.connections, len(server.requests)) == (1, 1)
+
+
+async def test_an_upload_that_goes_on_after_its_lease_is_ended_with_it():
+    begun, released = asyncio.Event(), asyncio.Event()
+
+    async def body():
+        yield b"a"
+        begun.set()
+        await released.wait()
+        yield b"secret of another block"
+
+    async with serve({"/": "hi"}) as server, ConnectionPool() as pool:
+        async with pool.connection(server.url) as conn:
+            sending = asyncio.create_task(conn.request("POST", "/", body=body()))
+            await begun.wait()
+        async with pool.connection(server.url) as other:
+            await other.request("GET", "/")
+            released.set()
+            with pytest.raises(ConnectionAbortedError):
+                await sending
+            assert await (await other.getresponse()).read() == b"hi"
+        assert [request.method for request in server.requests] == ["GET"]
+
+
+async def _read(pool, client, url):
+    response = await pool.request("GET", url)
+    await response.read()
+
+
+async def _get(pool, client, url):
+    await client.get(url)
+
+
+async def _stream(pool, client, url):
+    async with client.stream("GET", url) as response:
+        await response.read()
+
+
+async def _lease(pool, client, url):
+    async with pool.connection(url) as conn:
+        await conn.request("GET", "/")
+        await (await conn.getresponse()).read()
+
+
+async def _fetch_many(pool, client, url):
+    async for _ in client.fetch_many([url]):
+        pass
+
+
+KEPT = [_read, _get, _stream, _lease, _fetch_many]
+
+
+@pytest.mark.parametrize("use", KEPT, ids=lambda use: use.__name__)
+async def test_a_cancelled_task_that_is_kept_keeps_no_connection(use):
+    begun = asyncio.Event()
+
+    async def answer(conn):
+        await conn.read_until(b"\r\n\r\n")
+        await conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nx")
+        begun.set()
+        with contextlib.suppress(ClientGone, ConnectionError):
+            await conn.read_all()
+
+    gc.disable()  # only the task keeps what it keeps
+    try:
+        async with (
+            ScriptedServer(answer) as server,
+            ConnectionPool() as pool,
+            Client(trust_env=False) as client,
+        ):
+            task = asyncio.create_task(use(pool, client, f"http://127.0.0.1:{server.port}/"))
+            await begun.wait()
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert await happens(lambda: pool.stats().open == client.stats().open == 0)
+    finally:
+        gc.enable()
