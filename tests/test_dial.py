@@ -350,7 +350,7 @@ async def test_a_name_that_does_not_resolve():
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_out_of_descriptors(count):
+async def test_out_of_descriptors_T14(count):
     async with ScriptedServer([], accepting=False) as server:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resolver = Addresses(*[server.address] * count)

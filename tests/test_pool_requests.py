@@ -542,7 +542,7 @@ async def test_a_connection_that_was_lent_and_not_used_is_one_that_was_there():
     ],
 )
 @pytest.mark.parametrize("body", [None, b"x" * 100_000], ids=["plain", "body"])
-async def test_resend_stale(pool_says, request_says, again, body):
+async def test_resend_stale_T9(pool_says, request_says, again, body):
     script = [answer(OK), expect_request(), close(), read_all()]
     async with ScriptedServer(script, [answer(OK)]) as server:
         async with ConnectionPool(resend_stale=pool_says) as pool:

@@ -1,4 +1,4 @@
-"""No text of ours shows a secret: no error, traceback, pickle of an error, repr or line of a log.
+"""E12: no text of ours shows a secret, no error, traceback, pickle of an error, repr or log.
 
 A secret is marked, and put into each place that takes one; then the request fails, in each way, or
 is answered. Data is no text: headers, ``location`` and what a server sent are kept as they came.

@@ -1,4 +1,4 @@
-"""TLS: loops of other kinds, sessions, client certificates, and connections that do not end."""
+"""TLS: loops of other kinds (T17), client certificates (C13), sessions, ends that do not come."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Two tasks that use one connection, one response or one stream: each works, or is refused.
 
-A connection is for one task at a time. A second one never hangs and never gets what is the first
-one's; the first goes on as if there were no second.
+T18: a connection is for one task at a time. A second one never hangs and never gets what is the
+first one's; the first goes on as if there were no second.
 """
 
 from __future__ import annotations
