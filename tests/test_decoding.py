@@ -25,12 +25,12 @@ from aiohttpconn.client.content.decoding import (
     MAX_LENGTH,
     RATIO_FREE,
     ContentDecoder,
-    decode,
     split_codings,
 )
 from aiohttpconn.exceptions import BodyTooLarge, ContentDecodingError
 
 from .support import named_deliveries
+from .support.decoding import decode
 from .support.strategies import cuts
 from .test_heads import every_split
 

@@ -393,8 +393,14 @@ class Response:
         if self._content is None:
             codings = self._unread_codings()
             url, options = self._sent_url(), self._options
-            self._content, self.truncated = await read_content(self.raw, codings, url, options)
+            self._content, self.truncated = await read_content(
+                self.raw, codings, url, options, self._end_reading
+            )
         return self._content
+
+    def _end_reading(self) -> None:
+        """Let nobody else read the stream: its bytes are being decoded, which takes turns."""
+        self._codings = None
 
     async def iter_bytes(self, n: int | None = None) -> AsyncIterator[bytes]:
         """Iterate over the decoded body in pieces of *n* bytes, or as they arrive.

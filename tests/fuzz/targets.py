@@ -20,7 +20,7 @@ from aiohttpconn import HTTPConnection, HTTPResponse, exceptions
 from aiohttpconn.client.auth.digest import Digest
 from aiohttpconn.client.auth.schemes import Netrc
 from aiohttpconn.client.content.charsets import find_charset, header_charset
-from aiohttpconn.client.content.decoding import ContentDecoder, decode, split_codings
+from aiohttpconn.client.content.decoding import ContentDecoder, split_codings
 from aiohttpconn.client.content.labels import codec_of
 from aiohttpconn.client.content.multipart import boundary_of, encode_multipart, with_boundary
 from aiohttpconn.client.content.text import TextDecoder
@@ -41,6 +41,7 @@ from aiohttpconn.proxies import NoProxy, Proxy
 from aiohttpconn.urls import join_base, split_url
 
 from ..support.closed_world import ClosedWorld, Peer
+from ..support.decoding import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

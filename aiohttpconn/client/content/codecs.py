@@ -39,6 +39,9 @@ MEMBER_OUTPUT = 4096
 as decoding one or two KiB. Members of bgzip and pigz have 64 KiB and more."""
 
 
+MEMBERS_AT_ONCE = 4
+"""Members that begin in one call."""
+
 GZIP_BEGINS = (b"\x1f\x8b",)
 ZSTD_BEGINS = (b"\x28\xb5\x2f\xfd", *(b"%c\x2a\x4d\x18" % byte for byte in range(0x50, 0x60)))
 """The first bytes of a member (RFC 1952 §2.3.1), and of a frame (RFC 8878 §3.1)."""
@@ -201,6 +204,7 @@ class Members:
         self._taken += len(data)
         rest = self._rest or data
         out = b""
+        last = self._count + MEMBERS_AT_ONCE
         while True:
             decoder = self._decoder
             if decoder.eof:
@@ -220,7 +224,7 @@ class Members:
             out = decoder.decompress(rest, max_length)
             # One copy per member: as members are counted, a few hundred copies of PIECE bytes.
             rest = decoder.unused_data
-            if out or not rest:
+            if out or not rest or self._count == last:
                 break
         self._given += len(out)
         self._rest = rest

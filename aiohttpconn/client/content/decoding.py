@@ -5,14 +5,15 @@ pure.
 
 A few bytes may decode to gigabytes, so each call of a codec limits its output. With several
 codings, each codec pulls pieces from the one before: no intermediate result exists as a whole. The
-output of each codec is counted, and checked against ``max_body`` and ``max_ratio``.
+output of each codec is counted, and checked against ``max_body`` and ``max_ratio``. No call does
+more than ``STEP`` bytes of work, so that its caller can let other tasks run between two calls.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from ...exceptions import MAX_SHOWN, BodyTooLarge, ContentDecodingError, HTTPException, quote
@@ -22,10 +23,23 @@ from .labels import codec_of
 if TYPE_CHECKING:
     from .codecs import Decoder
 
-__all__ = ["MAX_RATIO", "ContentDecoder", "decode", "split_codings"]
+__all__ = [
+    "MAX_RATIO",
+    "STEP",
+    "ContentDecoder",
+    "decode_in_steps",
+    "decode_small",
+    "split_codings",
+]
 
 MAX_CODINGS = 5
 """Codings of one body, over all its Content-Encoding lines: each may multiply its size and time."""
+
+STEP = 512 * 1024
+"""Bytes that go into and come out of all codecs in one call, roughly: 1 to 3 ms."""
+
+CALL = 8 * 1024
+"""Bytes of work that a call of a codec counts for at least: it may begin ``MEMBERS_AT_ONCE``."""
 
 MAX_LENGTH = 256 * 1024
 """Bytes that ``feed`` returns by default: more are hardly faster."""
@@ -49,6 +63,9 @@ NESTED_FREE = 1024 * 1024
 NESTED_RATIO = 10
 """Bytes that may come out of an inner coding for each byte that went in. Encoded data hardly shrink
 again, except in an attack such as a gigabyte of empty gzip members."""
+
+_MEMBER = 18
+"""Bytes of the shortest member of gzip (RFC 1952 §2.3)."""
 
 _QUOTED = 16
 """Bytes of a stream's beginning in an error's text."""
@@ -166,7 +183,7 @@ class ContentDecoder:
     is final: each later call raises it again.
     """
 
-    __slots__ = ("_bounds", "_encoded", "_error", "_input", "_pos", "_stages", "pending")
+    __slots__ = ("_bounds", "_encoded", "_error", "_input", "_pos", "_stages", "pending", "work")
 
     def __init__(
         self,
@@ -187,6 +204,8 @@ class ContentDecoder:
         self._input = b""
         self._pos = 0
         self._error: HTTPException | None = None
+        self.work = 0
+        """Bytes of work that the last ``feed`` did: those that went into and came out of codecs."""
         self.pending = False
         """Whether ``feed(b"")`` may return more."""
 
@@ -209,8 +228,9 @@ class ContentDecoder:
     def feed(self, data: bytes, max_length: int = MAX_LENGTH) -> bytes:
         """Decode *data*; return at most *max_length* decoded bytes, b"" if none are ready.
 
-        ``pending`` tells whether more may be ready. Bytes fed before all of that was fetched are
-        kept. Raises ``BodyTooLarge`` or ``ContentDecodingError``.
+        ``pending`` tells whether more may be ready, also after b"": a call does the work of
+        ``STEP`` bytes. Bytes fed before all was fetched are kept. Raises ``BodyTooLarge`` or
+        ``ContentDecodingError``.
         """
         if max_length < 1:
             raise ValueError(f"max_length must be 1 or more, got {max_length}")
@@ -220,6 +240,7 @@ class ContentDecoder:
             self._encoded += len(data)
             self._input = self._input[self._pos :] + data
             self._pos = 0
+        self.work = 0
         try:
             out = self._pull(len(self._stages) - 1, max_length)
         except HTTPException as exc:
@@ -252,14 +273,14 @@ class ContentDecoder:
                 raise error
 
     def _pull(self, depth: int, max_length: int) -> bytes:
-        """Return the next bytes out of the stage *depth*; b"" if it needs more input."""
+        """Return the next bytes out of the stage *depth*; b"" if it needs more input, or time."""
         if depth < 0:
             piece = self._input[self._pos : self._pos + PIECE]
             self._pos += len(piece)
             return piece
         stage = self._stages[depth]
         decoder = stage.decoder
-        while True:
+        while self.work < STEP:
             data = b""
             if decoder.needs_input or decoder.eof:
                 data = self._pull(depth - 1, PIECE)
@@ -270,11 +291,13 @@ class ContentDecoder:
             # One byte above the limit proves that the body exceeds it.
             allowed = self._bounds.allowed(self._encoded, stage.last)
             out = self._decompress(stage, data, int(min(max_length, allowed + 1 - stage.given)))
+            self.work += max(CALL, len(data) + len(out))
             if out:
                 stage.given += len(out)
                 if stage.given > allowed:
                     raise self._bounds.too_large(stage.given, self._encoded, stage.last)
                 return out
+        return b""
 
     def _decompress(self, stage: _Stage, data: bytes, max_length: int) -> bytes:
         try:
@@ -295,44 +318,58 @@ class ContentDecoder:
             ) from exc
 
 
-def decode(
+def decode_small(
+    data: bytes, codings: Sequence[str], *, max_body: int | None, max_ratio: float | None
+) -> bytes | None:
+    """Return the whole body *data*, decoded, if it is a small member of gzip without a fault.
+
+    Nearly all servers send that and nothing else. None leaves it to ``decode_in_steps``, which
+    also raises the error that explains what is wrong.
+    """
+    if len(codings) != 1 or codings[0] != "gzip" or not _MEMBER <= len(data) <= STEP:
+        return None
+    # RFC 1952 §2.3.1: ISIZE, which may be wrong.
+    size = int.from_bytes(data[-4:], "little")
+    if size > min(STEP, _allowed(len(data), max_body, max_ratio)):
+        return None
+    import zlib
+
+    inflater = zlib.decompressobj(31)
+    try:
+        out = inflater.decompress(data, size + 1)
+    except zlib.error:
+        return None
+    return out if inflater.eof and not inflater.unused_data else None
+
+
+def decode_in_steps(
     data: bytes,
     codings: Sequence[str],
     *,
     max_body: int | None,
     max_ratio: float | None,
     context: str = "",
-) -> bytes:
-    """Return the whole body *data*, decoded; arguments and errors as of ``ContentDecoder``.
+) -> Generator[None, None, bytes]:
+    """Decode the whole body *data*; pause after each ``STEP``; return the result.
 
-    *max_ratio* applies to the whole; ``ContentDecoder`` applies it as the body arrives. A
-    ``ContentDecodingError`` has in ``partial`` the bytes that were decoded before it.
+    Arguments and errors are those of ``ContentDecoder``, but *max_ratio* applies to the whole;
+    ``ContentDecoder`` applies it as the body arrives. A ``ContentDecodingError`` has in ``partial``
+    the bytes that were decoded before it.
     """
-    if len(codings) == 1 and codings[0] == "gzip" and data:
-        import zlib
-
-        # Nearly all servers send one member and nothing else: decode that at zlib's own speed.
-        allowed = _allowed(len(data), max_body, max_ratio)
-        inflater = zlib.decompressobj(31)
-        try:
-            out = inflater.decompress(data, int(min(allowed + 1, sys.maxsize)))
-        except zlib.error:
-            pass  # ContentDecoder raises the error that explains it.
-        else:
-            if len(out) > allowed:
-                bounds = _Bounds(codings, max_body, max_ratio, context)
-                raise bounds.too_large(len(out), len(data), last=True)
-            if inflater.eof and not inflater.unused_data:
-                return out
-            del out
     decoder = ContentDecoder(codings, max_body=max_body, max_ratio=max_ratio, context=context)
-    parts: list[bytes] = []
+    # Its bytes are written once: to join parts in the end would take as long as to decode zeros.
+    decoded = BytesIO()
+    work = 0
     try:
-        parts.append(decoder.feed(data))
+        decoded.write(decoder.feed(data))
         while decoder.pending:
-            parts.append(decoder.feed(b""))
+            work += decoder.work
+            if work >= STEP:
+                yield
+                work = 0
+            decoded.write(decoder.feed(b""))
         decoder.finish()
     except ContentDecodingError as exc:
-        exc.partial = b"".join(parts)
+        exc.partial = decoded.getvalue()
         raise
-    return b"".join(parts)
+    return decoded.getvalue()

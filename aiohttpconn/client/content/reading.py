@@ -6,6 +6,7 @@ and the time, and carry what was decoded before them. Layer: client.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from ...exceptions import (
     describe,
 )
 from .charsets import DEFAULT_ENCODING, DefaultEncoding, charset_of, find_charset
-from .decoding import ContentDecoder, decode, split_codings
+from .decoding import STEP, ContentDecoder, decode_in_steps, decode_small, split_codings
 from .text import BOM, TextDecoder
 
 if TYPE_CHECKING:
@@ -75,10 +76,15 @@ def codings_of(raw: HTTPResponse, url: str) -> list[str]:
 
 
 async def read_content(
-    raw: HTTPResponse, codings: Sequence[str], url: str, options: BodyOptions
+    raw: HTTPResponse,
+    codings: Sequence[str],
+    url: str,
+    options: BodyOptions,
+    on_received: Callable[[], object] | None = None,
 ) -> tuple[bytes, bool]:
     """Read the rest of *raw*, a response for *url*, and decode it.
 
+    *on_received*: called when *raw* has nothing more to read, before its bytes are decoded.
     Returns the content, and whether it is cut short, which only ``options.keeps_truncated``
     allows. An error with ``partial`` has the decoded bytes there.
     """
@@ -92,13 +98,17 @@ async def read_content(
         truncated = options.keeps_truncated and is_truncation(exc)
         if not truncated:
             if codings:
-                exc.partial = _decoded_part(partial, codings, options)  # type: ignore[attr-defined]
+                if on_received is not None:
+                    on_received()
+                exc.partial = await _decoded_part(partial, codings, options)  # type: ignore[attr-defined]
             raise
         data = partial
     if not codings or not data:
         return data, truncated
+    if on_received is not None:
+        on_received()
     try:
-        data = decode(data, codings, max_body=options.max_body, max_ratio=options.max_ratio)
+        data = await _decoded(data, codings, options)
     except _DECODING_ERRORS as exc:
         if options.keeps_truncated and is_truncation(exc):
             return exc.partial, True  # type: ignore[union-attr]
@@ -132,12 +142,28 @@ async def _read(raw: HTTPResponse, max_body: int | None, coded: bool) -> bytes:
     return data
 
 
-def _decoded_part(data: bytes, codings: Sequence[str], options: BodyOptions) -> bytes:
+async def _decoded(data: bytes, codings: Sequence[str], options: BodyOptions) -> bytes:
+    """Return *data*, a body, decoded; other tasks run meanwhile if it is large."""
+    most, ratio = options.max_body, options.max_ratio
+    out = decode_small(data, codings, max_body=most, max_ratio=ratio)
+    if out is not None:
+        return out
+    steps = decode_in_steps(data, codings, max_body=most, max_ratio=ratio)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            content: bytes = end.value
+            return content
+        await asyncio.sleep(0)
+
+
+async def _decoded_part(data: bytes, codings: Sequence[str], options: BodyOptions) -> bytes:
     """Return what *data*, the beginning of a body, decodes to."""
     if not data:
         return data
     try:
-        return decode(data, codings, max_body=options.max_body, max_ratio=options.max_ratio)
+        return await _decoded(data, codings, options)
     except ContentDecodingError as exc:
         return exc.partial
     except BodyTooLarge:
@@ -155,14 +181,19 @@ async def body_pieces(
                 raise too_large(raw, most)
             yield piece
         return
+    work = 0
     try:
         decoder = ContentDecoder(codings, max_body=options.max_body, max_ratio=options.max_ratio)
         async for piece in raw.iter_bytes():
-            if out := decoder.feed(piece, PIECE):
-                yield out
-            while decoder.pending:
-                if out := decoder.feed(b"", PIECE):
+            while piece or decoder.pending:
+                if out := decoder.feed(piece, PIECE):
                     yield out
+                piece = b""
+                work += decoder.work
+                if work >= STEP:
+                    # The consumer may never wait, nor the connection, if it is fast.
+                    work = 0
+                    await asyncio.sleep(0)
         decoder.finish()
     except _DECODING_ERRORS as exc:
         raise _with_details(exc, raw, url) from exc.__cause__
