@@ -88,7 +88,7 @@ _match_origin_form = ORIGIN_FORM.fullmatch
 # does, or to connect in another way. Nothing here calls them.
 _NEVER_CALLED = frozenset(
     {"_create_connection", "_encode_request", "_get_content_length", "_is_textIO", "_output"}
-    | {"_read_readable", "_send_output", "_send_request", "_tunnel"}
+    | {"_read_readable", "_send_output", "_send_request", "_tunnel", "_wrap_ipv6"}
     | {"_validate_host", "_validate_method", "_validate_path"}
 )
 

@@ -14,7 +14,6 @@ import asyncio
 import http.client
 import itertools
 import re
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +25,7 @@ from aiohttpconn import HTTPConnection, HTTPSConnection
 from aiohttpconn.exceptions import BadStatusLine, BodyLengthError, CannotSendRequest, IncompleteRead
 
 from .support import stdlib_client
-from .support.closed_world import ClosedWorld, Peer
+from .support.closed_world import ClosedWorld, MemoryTransport, Peer
 from .support.strategies import MORE
 
 if TYPE_CHECKING:
@@ -131,31 +130,26 @@ class Server(Peer):
     """A peer that answers each request when it is whole."""
 
     def __init__(self, world: ClosedWorld, reply: str) -> None:
-        super().__init__(world, [])
-        self.reply: list[bytes | None] = [REPLIES[reply]]
-        if reply in ENDS:
-            self.reply.append(None)
+        super().__init__(world, [], end="eof" if reply in ENDS else "stay")
+        self.reply = REPLIES[reply]
 
     async def dial(self, factory: Any, destination: Any, report: Any) -> Any:
         protocol = factory()
-        transport = Answering(self._world, protocol, self)
-        self.transports.append(transport)  # type: ignore[arg-type]
+        transport = Answering(self._world, protocol, self, len(self.sent), [], self._end)
+        self.sent.append(b"")
+        self.transports.append(transport)
         protocol.connection_made(transport)
         return transport, protocol
 
 
-class Answering(asyncio.Transport):
-    def __init__(self, world: ClosedWorld, protocol: Any, peer: Server) -> None:
-        super().__init__()
-        self._world, self._protocol, self._peer = world, protocol, peer
-        self._unread = b""
-        self._pieces: deque[bytes | None] = deque()
-        self._closing = self._paused = self._scheduled = False
+class Answering(MemoryTransport):
+    _peer: Server
+    _unread = b""
 
     def write(self, data: Any) -> None:
         if self._closing:
             return
-        self._peer.sent.append(bytes(data))
+        self._peer.sent[self._index] += bytes(data)
         self._unread += bytes(data)
         while b"\r\n\r\n" in self._unread:
             head, _, rest = self._unread.partition(b"\r\n\r\n")
@@ -164,56 +158,13 @@ class Answering(asyncio.Transport):
             if len(rest) < size:
                 return
             self._unread = rest[size:]
-            self._pieces += self._peer.reply
+            if self._peer.reply and not (self._started and self._end == "eof"):
+                self._pieces.append(self._peer.reply)
+            self._started = True
             self._schedule()
-
-    def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self._world.call_soon(self._protocol.connection_lost, None)
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def pause_reading(self) -> None:
-        self._paused = True
-
-    def resume_reading(self) -> None:
-        self._paused = False
-        self._schedule()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "socket" and not self._closing else default
-
-    def fileno(self) -> int:
-        return -1
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: Any = None, low: Any = None) -> None:
-        pass
-
-    def _schedule(self) -> None:
-        if not self._scheduled and not self._closing:
-            self._scheduled = True
-            self._world.call_soon(self._read)
-
-    def _read(self) -> None:
-        self._scheduled = False
-        if self._paused or self._closing or not self._pieces:
-            return
-        piece = self._pieces.popleft()
-        if piece is None:
-            if not self._protocol.eof_received():
-                self.close()
-            return
-        if piece:
-            self._protocol.get_buffer(-1)[: len(piece)] = piece
-            self._protocol.buffer_updated(len(piece))
-        self._schedule()
 
 
 def by_us(world: ClosedWorld, calls: Sequence[str], reply: str) -> tuple[list[Step], bytes]:
