@@ -409,6 +409,8 @@ class HTTPConnection(Endpoint):
         protocol = self._protocol
         if protocol is not None:
             protocol.abort()
+        # The response before has another exchange: what has arrived of it stays readable.
+        self._response = None
         self.close()
 
     def _give_up(self, exc: BaseException) -> None:

@@ -1277,3 +1277,40 @@ async def test_headers_are_sent_as_each_request_gives_them():
                 await conn.request("GET", "/", headers={"A": "1\r\nB: 2"})
         await send({"A": "1"}, "A: 1")
     assert heads == expected
+
+
+@pytest.mark.parametrize("cut", [0, 2], ids=["whole", "cut"])
+async def test_a_request_that_fails_leaves_the_response_before_it_readable(cut):
+    """The earlier response is there, or tells that it is not whole; it is never empty."""
+
+    async def body():
+        yield b"a"
+        raise KeyError("no more")
+
+    wire = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    async with ScriptedServer([expect(), send(wire[: len(wire) - cut])]) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            assert await response.read(1) == b"h"
+            with pytest.raises(KeyError):
+                await conn.request("PUT", "/", body())
+            if cut:
+                with pytest.raises(IncompleteRead) as info:
+                    await response.read()
+                assert info.value.partial == b"el"
+            else:
+                assert await response.read() == b"ello"
+
+
+async def test_a_connect_that_fails_leaves_the_response_before_it_readable():
+    wire = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    async with ScriptedServer([expect(), send(wire), close()]) as server:
+        async with HTTPConnection(server.host, server.port) as conn:
+            await conn.request("GET", "/")
+            response = await conn.getresponse()
+            while conn.sock is not None:
+                await asyncio.sleep(0)
+            with refusing_address() as (_, conn.port), pytest.raises(ConnectionRefusedError):
+                await conn.request("GET", "/")
+            assert await response.read() == b"hello"
