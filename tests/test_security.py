@@ -344,7 +344,9 @@ async def test_trace_has_no_body_step_by_step_E9():
         assert [head.split(b" ")[0] for head in server.heads] == [b"GET"]
 
 
-@pytest.mark.parametrize("url", ["/", "example.com", "http://example.com/", "u@a:1", "a:1/", ":1"])
+@pytest.mark.parametrize(
+    "url", ["/", "example.com", "http://example.com/", "u@a:1", "a:1/", ":1", "[fe80::1%25eth0]:1"]
+)
 async def test_connect_takes_an_authority_E9(url):
     async with nothing_sent() as conn:
         with pytest.raises(InvalidURL, match=r"CONNECT takes host:port as its URL \(RFC 9110"):

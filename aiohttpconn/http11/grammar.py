@@ -109,8 +109,8 @@ def small_chunks(strict: bool, line_ends: bool) -> re.Pattern[bytes]:
 # RFC 9110 §8.6: Content-Length = 1*DIGIT. Checked before int(), which accepts '+5', '1_0', blanks.
 DIGITS = re.compile(r"[0-9]{1,19}")
 
-# RFC 9112 §3.2.3: authority-form = uri-host ":" port
-AUTHORITY_FORM = re.compile(r"[^/?#@]+:[0-9]+")
+# RFC 9112 §3.2.3: authority-form = uri-host ":" port. RFC 6874 §4: no zone of an IPv6 address.
+AUTHORITY_FORM = re.compile(r"(?!\[[^\]%]*+%)[^/?#@]+:[0-9]+")
 
 # RFC 9112 §3.2.1: origin-form, of any visible ASCII characters: the caller has quoted the others.
 ORIGIN_FORM = re.compile(r"/[\x21-\x7e]*+")
