@@ -59,10 +59,18 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "getresponse": lambda conn, _: conn.getresponse(),
     "read": lambda _, response: response and response.read(),
     "read one": lambda _, response: response and response.read(1),
+    "read none": lambda _, response: response and response.read(0),
+    "read1": lambda _, response: response and response.read1(),
+    "readline": lambda _, response: response and response.readline(),
+    "readinto": lambda _, response: response and response.readinto(bytearray(3)),
+    "headers": lambda _, response: response and (response.getheaders(), response.getcode()),
     "close response": lambda _, response: response and response.close(),
     "close": lambda conn, _: conn.close(),
     "set_tunnel": lambda conn, _: conn.set_tunnel("origin.test", 443),
 }
+
+
+READS = ["read", "read one", "read none", "read1", "readline", "readinto", "close response"]
 
 
 class Step(NamedTuple):
@@ -302,9 +310,7 @@ OTHERWISE = [
         ("get", "getresponse", "read one", "read one", "read one"),
         "cut",
         lambda calls, theirs, ours: (
-            ours.call == "read one"
-            and isinstance(ours.error, IncompleteRead)
-            and theirs.result == b""
+            ours.call in READS and isinstance(ours.error, IncompleteRead) and not theirs.result
         ),
     ),
     Otherwise(
@@ -364,6 +370,12 @@ def world() -> Iterator[ClosedWorld]:
 def test_all_pairs_of_calls(world: ClosedWorld, reply: str) -> None:
     for calls in itertools.product(CALLS, repeat=2):
         compare(world, calls, reply)
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_all_ways_to_read_a_response(world: ClosedWorld, reply: str) -> None:
+    for reads in itertools.product(READS, repeat=3):
+        compare(world, ("get", "getresponse", *reads, "get", "getresponse"), reply)
 
 
 @pytest.mark.siege
