@@ -42,7 +42,6 @@ from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
 from .net.loops import has_ended
 from .net.tls import check_server_name, default_context, read_fingerprint
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
-from .types import exact
 from .upload import prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:
@@ -265,8 +264,6 @@ class HTTPConnection(Endpoint):
             body is not None
             or method not in BODILESS_METHODS
             or _match_origin_form(url) is None
-            or type(method) is not str
-            or type(url) is not str
             or (names and not _DECIDING.isdisjoint(names))
         ):
             if (
@@ -274,11 +271,9 @@ class HTTPConnection(Endpoint):
                 or method not in BODY_METHODS
                 or len(body) > SMALL_BODY
                 or _match_origin_form(url) is None
-                or type(method) is not str
-                or type(url) is not str
                 or (names and not _DECIDING.isdisjoint(names))
             ):
-                await self._request(exact(method), exact(url), body, fields, names, encode_chunked)
+                await self._request(method, url, body, fields, names, encode_chunked)
                 return
             fields = f"Content-Length: {len(body)}\r\n{fields}"
         rest = self._plain_rest or self._make_plain_rest()
@@ -287,14 +282,23 @@ class HTTPConnection(Endpoint):
             data += body
         protocol = self._protocol
         # The running loop is not compared here: on Python 3.11 to ask for it is a system call.
-        if protocol is None or protocol.state not in _READY or self._timeout.total is not None:
+        if (
+            protocol is None
+            or protocol.state not in _READY
+            or self._timeout.total is not None
+            or (protocol.exchanges and protocol.state is IDLE and self._look(0))
+        ):
             await self._begin(method, url, data, names)
             return
         sys.audit("http.client.send", self, data)
         if self.debuglevel > 0:
             print("send:", repr(data))
-        self._exchange = protocol.start(method, url, data, True)
-        self._state = _SENT
+        try:
+            self._exchange = protocol.start(method, url, data, True)
+            self._state = _SENT
+        except BaseException:
+            self._abort()
+            raise
 
     async def _request(
         self,
@@ -379,7 +383,11 @@ class HTTPConnection(Endpoint):
         try:
             request = prepare_request(method, url, head, names, body, chunked, length)
             report = None
-            if protocol is not None and has_ended(protocol.loop):
+            if protocol is not None and (
+                has_ended(protocol.loop)
+                or (protocol.exchanges and protocol.state is IDLE and self._look(0))
+            ):
+                # No request asked for what can be read, and the loop has had no turn to see it.
                 protocol.abort()
             if protocol is None or protocol.state not in _READY:
                 protocol = await self._opened(deadline)
@@ -441,7 +449,6 @@ class HTTPConnection(Endpoint):
         """
         if self._state is not _IDLE:
             raise CannotSendRequest(self._state)
-        method, url = exact(method), exact(url)
         line = self._start_lines(method, url, {}, skip_host, skip_accept_encoding)
         self._state = _STARTED
         self._method, self._url = method, url or "/"

@@ -32,7 +32,6 @@ from .arguments import (
     number,
 )
 from .body import BLOCKSIZE
-from .ends import CLOSE_SECONDS
 from .exceptions import TunnelError
 from .exchange import HIGH_WATER
 from .http11.limits import DEFAULT_LIMITS, Limits
@@ -41,6 +40,7 @@ from .net.destination import Destination, DialReport
 from .net.dial import dial
 from .net.handshakes import make_tunnel
 from .net.loops import call_in_loop
+from .net.sockets import read_watcher
 from .net.timeouts import Timeout
 from .net.tls import TLSSocket
 from .opening import Opening
@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from .types import OnInformational, SocketOption
 
 __all__ = ["ConnectionOptions", "Endpoint"]
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
 
 logger = logging.getLogger("aiohttpconn")
 
@@ -121,6 +124,7 @@ class Endpoint:
         "_fingerprint",
         "_high_water",
         "_limits",
+        "_look",
         "_on_informational",
         "_opening",
         "_plain_rest",
@@ -196,6 +200,8 @@ class Endpoint:
 
         # Per connection
         self._protocol: HTTP1Protocol | None = None
+        # Whether the open socket can be read at once: _look(0).
+        self._look = read_watcher(None)
         self._closes = 0
         self._closing: HTTP1Protocol | None = None
         # The connect that is under way: close() ends it.
@@ -363,6 +369,7 @@ class Endpoint:
             if self._opening is opening:
                 self._opening = None
         self._protocol = protocol
+        self._look = read_watcher(protocol.get_extra_info("socket"))
         if report.proxy_reply is not None:
             self._proxy_fields = report.proxy_reply.fields
             if self.debuglevel > 0:
@@ -413,6 +420,7 @@ class Endpoint:
         if report is not None and report.proxy_reply is not None:
             self._proxy_fields = report.proxy_reply.fields
         self._protocol = protocol
+        self._look = read_watcher(protocol.get_extra_info("socket"))
         protocol.set_timeout(self._timeout)
 
     def _close_protocol(self) -> None:
@@ -433,6 +441,6 @@ class Endpoint:
         protocol = self._closing
         # One that was left to a response is closed by its last byte, not by close().
         if protocol is not None and protocol.state is CLOSED:
-            await protocol.wait_closed(CLOSE_SECONDS)
+            await protocol.wait_closed(CLOSE_TIMEOUT)
         if self._closing is protocol:  # another task may have closed another one meanwhile
             self._closing = None

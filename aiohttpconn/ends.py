@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from .response import HTTPResponse
     from .writing import Upload
 
-__all__ = ["CLOSE_SECONDS", "ConnectionEnds"]
-
-CLOSE_SECONDS = 1.0
-"""Seconds that a polite close gives the peer: to answer the end of TLS, to take the last bytes."""
+__all__ = ["ConnectionEnds"]
 
 
 def not_connected(data: bytes) -> None:
@@ -75,7 +72,9 @@ class ConnectionEnds(ResponseSource):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Handle the loss of the transport; *exc* says why, None if there was no error."""
-        if exc is not None and self.state in (HEAD, BODY):
+        if isinstance(exc, ConnectionError) and exc.errno is not None:
+            # The kernel's own. After any other exception, which may have come between a read and
+            # here, nobody knows whether all that was read was taken in.
             self._read_remaining()
         self._on_eof(exc)
         if exc is not None:
@@ -107,7 +106,7 @@ class ConnectionEnds(ResponseSource):
 
     def _on_eof(self, exc: Exception | None) -> None:
         """End the response, complete or not: the peer sends no more, because of *exc* if given."""
-        state, response = self.state, self._response
+        state, response = self.state, self._front()
         self.closed_by_peer |= state is not CLOSED
         if state is HEAD and response is not None:
             received = self._reader.buffer if self._reader is not None else b""
@@ -135,10 +134,31 @@ class ConnectionEnds(ResponseSource):
 
     def _fail_on_bad_data(self, exc: BaseException) -> None:
         """Close the connection: the response cannot be read any further because of *exc*."""
-        if self.state is BODY and self._response is not None:
-            self._close(incomplete(self._response, str(exc)), cause=exc, hard=True)
+        response = self._front()
+        if self.state is BODY and response is not None:
+            self._close(incomplete(response, str(exc)), cause=exc, hard=True)
         else:
             self._close(exc, cause=exc.__cause__, hard=True)
+
+    def _fail_here(self, response: HTTPResponse | None, exc: BaseException) -> None:
+        """End the connection: *exc* was raised while this program took in bytes that it had read.
+
+        It may be a signal handler's. How many of them were taken in is not known, so that what
+        follows them means nothing. *response* was being received: it may be complete, and its
+        caller not woken.
+        """
+        error: BaseException | None = None
+        front = self._front()
+        if front is not None and not front.ended:
+            text = f"this program failed while it read: {exc!r}"
+            if self.state is BODY:
+                error = incomplete(front, text)
+            else:
+                front.head = None  # perhaps half of it was taken in
+                error = ConnectionAbortedError(text)
+        self._close(error, cause=exc, hard=True)
+        if response is not None and response.ended:
+            response.wake()
 
     def close(self) -> None:
         """Close the connection gracefully: bytes that were written still go out."""
@@ -161,12 +181,9 @@ class ConnectionEnds(ResponseSource):
         The exchange that is being received fails with *error*, whose cause is *cause*; by default
         with the error of a connection that this program closed. *hard* drops bytes not sent yet.
         """
-        hard = hard or has_ended(self.loop)
-        if self.state is CLOSED and not hard:
-            return  # it closes already, and for no longer than it may
-        transport, response = self.transport, self._response
+        transport, response = self.transport, self._front()
         self.state = CLOSED
-        self._response = self._reader = None
+        self._response = self._held = self._reader = None
         if self._watchdog is not None:
             self._watchdog.stop()
         if response is not None and not response.ended:
@@ -179,19 +196,19 @@ class ConnectionEnds(ResponseSource):
                 if response.head is not None:
                     response.will_close = True
             response.set_exception(self.describe(error, response, notes))
+        elif response is not None:
+            response.wake()
         self._fail_queued()
         if self.upload is not None:
             self.upload.stop()
         self._notify_closed()
         if transport is None:
             return
-        if hard:
+        if hard or has_ended(self.loop):
             abort_transport(self.loop, transport, self.raw_transport or transport)
         else:
             if self._tls:
                 keep_session(self._tls)
-            if self._tls or transport.get_write_buffer_size():
-                self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
             transport.close()
 
     def _fail_queued(self) -> None:
@@ -226,9 +243,7 @@ class ConnectionEnds(ResponseSource):
 
     def _expired(self, name: str) -> None:
         """Handle the watchdog's call: the limit *name* has passed."""
-        transport, response = self.transport, self._response
-        if self.state is CLOSED and name == "total":
-            self.abort()  # the peer has not let it close
+        transport, response = self.transport, self._front()
         if transport is None or response is None or (name == "head" and response.head is not None):
             return
         if name == "write" and self.upload is not None and self.upload.peer_takes_bytes():
@@ -252,7 +267,7 @@ class ConnectionEnds(ResponseSource):
         the bytes that it has not read: the answer (RFC 9112 §9.6).
         """
         transport = self.transport
-        if transport is None or transport.get_extra_info("ssl_object") is not None:
+        if transport is None or self.state not in (HEAD, BODY) or self._tls is not None:
             return
         sock = transport.get_extra_info("socket")
         try:

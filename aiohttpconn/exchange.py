@@ -336,10 +336,14 @@ class Exchange:
         if self.ended:
             return
         self.failure = exc
-        self.feed_eof()
-        waiter = self.head_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self.ended = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the callers that wait for the head or for the body: the exchange has ended."""
+        for waiter in (self.waiter, self.head_waiter):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
 
     def _append(self, data: bytes | memoryview, size: int) -> None:
         queue = self._queue

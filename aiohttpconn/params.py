@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
-from .types import exact
-
 __all__ = ["PARAM_TYPES", "ParamsLike", "add_params", "encode_values", "param_pairs"]
 
 ParamsLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
@@ -50,7 +48,6 @@ def encode_values(name: str, value: Any) -> list[tuple[str, str | bytes]]:
 
     Those of a set are sorted: the same set gives the same URL in each process.
     """
-    name = exact(name)
     if isinstance(value, (list, tuple)):
         return [(name, encode_param(name, each)) for each in value if each is not None]
     if isinstance(value, (Set, range)):
@@ -65,13 +62,15 @@ def encode_param(name: str, value: Any) -> str | bytes:
     """Return a parameter's value for ``urlencode``; raise ``TypeError`` for other types."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    value = exact(value)
+    # Not str(): an Enum formats itself differently from its value.
     if isinstance(value, str):
-        return value
+        return str.__str__(value)
     if isinstance(value, (bytes, bytearray)):
-        return bytes(memoryview(value))
-    if isinstance(value, (int, float)):
-        return repr(value)
+        return bytes(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
     text = _text_of(name, value)
     if text is None:
         raise TypeError(f"the parameter {name!r} must be {PARAM_TYPES}, not {type(value).__name__}")

@@ -53,11 +53,15 @@ class PipeliningProtocol(HTTP1Protocol):
     def _write_batch(self) -> None:
         batch = self._batch
         if batch:
-            data = b"".join(batch)
-            batch.clear()
-            if self.transport is not None and self.state is not CLOSED:
-                self.write = self._write_first
-                self.transport.write(data)
+            try:
+                data = b"".join(batch)
+                batch.clear()
+                if self.transport is not None and self.state is not CLOSED:
+                    self.write = self._write_first
+                    self.transport.write(data)
+            except BaseException:
+                self.abort()  # as in start()
+                raise
 
     def _match_head(self, buffer: bytearray, pos: int, end: int) -> CommonHead | None:
         plain = self._last_head

@@ -56,6 +56,7 @@ from .http11.response_head import (
 )
 from .http11.semantics import FRAMED_BY_FIELDS
 from .net.timeouts import NO_TIMEOUT, Timeout
+from .net.tls import holds_more
 from .response import HTTPResponse, make_message
 from .source import BODY, CLOSED, HEAD, IDLE, UPGRADED
 from .writing import Upload
@@ -77,11 +78,12 @@ STOP_SENDING_STATUS = 300
 
 
 @lru_cache(maxsize=16)
-def _seen_heads(limits: Limits) -> dict[int, CommonHead]:
+def _seen_heads(limits: Limits, size: int) -> dict[int, CommonHead]:
     """Return the heads of recent complete responses, by the response's size.
 
-    There is one dict for each *limits*: its heads are within them. All connections share it, so
-    that ten thousand of them do not keep a head each.
+    There is one dict for each *limits*: its heads are within them, and their responses below *size*
+    bytes, so that no read of one is a full one. All connections share it, so that ten thousand of
+    them do not keep a head each.
     """
     return {}
 
@@ -91,7 +93,8 @@ class HTTP1Protocol(ConnectionEnds):
 
     Attributes: ``state``; ``exchanges``, the number begun; ``owner``, the pool that keeps it;
     ``upload``, the request that is sent in several writes; ``closed_by_peer``, whether the peer
-    ended the connection, or its response does; ``timed``, whether any limit is set.
+    ended the connection, or its response does; ``timed``, whether any limit is set;
+    ``may_hold_more``, whether bytes may wait in the kernel that the loop has not seen.
     """
 
     __slots__ = (
@@ -104,11 +107,14 @@ class HTTP1Protocol(ConnectionEnds):
         "_max_line",
         "_on_informational",
         "_response_class",
+        "_room",
         "_scratch",
+        "_size",
         "_slow_path",
         "_strict",
         "_upgraded",
         "_view",
+        "may_hold_more",
     )
 
     def __init__(
@@ -128,14 +134,17 @@ class HTTP1Protocol(ConnectionEnds):
         self._limits = limits
         self._max_fields = limits.max_fields
         self._max_line = min(limits.max_line, limits.max_head_bytes)
-        self._heads = _seen_heads(limits)
         self._strict = strict
         self._high_water = high_water
         self._response_class = response_class
         self._on_informational = on_informational
 
         # Per connection
-        size = max(1, min(high_water, SCRATCH_SIZE))
+        # Bytes of a read that has filled its memory: of one in a body only ``_room``, if less.
+        self._size = self._room = size = max(1, min(high_water, SCRATCH_SIZE))
+        self._heads = _seen_heads(limits, size)
+        # Whether a read was full, so that the kernel may hold bytes that the loop did not see.
+        self.may_hold_more = False
         if self.can_land:
             self._scratch, self._view = scratch(loop, size)
         else:
@@ -168,8 +177,13 @@ class HTTP1Protocol(ConnectionEnds):
         self._tls = transport.get_extra_info("ssl_object")
         if self._tls is not None:
             self.lands_pieces = False
+            self.may_hold_more = True  # nobody knows which of its reads from TCP was full
             whole = scratch(self.loop, TLS_SCRATCH)[1] if self.can_land else None
             self._view = whole or memoryview(self._scratch)
+
+    def looked(self) -> None:
+        """Note that the socket was looked at, and holds no byte that the loop did not see."""
+        self.may_hold_more = self._tls is not None
 
     def pause_writing(self) -> None:
         """The transport's write buffer is full: an upload waits from now on."""
@@ -186,8 +200,10 @@ class HTTP1Protocol(ConnectionEnds):
 
         Always a memoryview: asyncio's TLS slices it, and a slice of a bytearray is a copy.
         """
-        response = self._response
-        if self.state is BODY and response is not None:
+        if self.state is BODY:
+            response = self._response
+            if response is None and (response := self._front()) is None:
+                return self._view
             # The last call may have been for nothing: TLS asks before it has a whole record.
             self._landing = False
             landing = response.landing
@@ -201,6 +217,7 @@ class HTTP1Protocol(ConnectionEnds):
                 return landing
             room = self._high_water - response.buffered
             if 0 < room < SCRATCH_SIZE and not self._tls:
+                self._room = room
                 return self._view[:room]
         return self._view
 
@@ -212,8 +229,8 @@ class HTTP1Protocol(ConnectionEnds):
         or consumed before this returns.
         """
         response = self._response
-        if response is not None:
-            if self.state is HEAD:
+        try:
+            if response is not None and self.state is HEAD:
                 if self._reader is None and not self._head_bytes:
                     buffer = self._scratch
                     # A head seen a moment ago is not matched again: an API's heads within one
@@ -226,11 +243,13 @@ class HTTP1Protocol(ConnectionEnds):
                         plain = match_common_head(
                             buffer, 0, nbytes, self._max_fields, self._max_line
                         )
+                        if nbytes >= self._size:
+                            self.may_hold_more = True
                         if plain is None:
                             self._progress()
                             self._receive(buffer, 0, nbytes)
                             return
-                        if plain[0] == nbytes and plain[1] <= SEEN_SIZE:
+                        if plain[0] == nbytes < self._size and plain[1] <= SEEN_SIZE:
                             if len(heads) >= SEEN_HEADS:
                                 heads.clear()
                             heads[nbytes] = plain
@@ -263,13 +282,21 @@ class HTTP1Protocol(ConnectionEnds):
                     return
             elif self._landing:
                 self._landing = False
-                self._progress()
-                response.landed(nbytes)
-                if not response.remaining:
-                    self._finish(response, False)
-                return
-        self._progress()
-        self._receive(self._scratch, 0, nbytes)
+                response = self._front()
+                if response is not None:
+                    self._progress()
+                    response.landed(nbytes)
+                    if not response.remaining:
+                        self._finish_landed(response)
+                    return
+            if nbytes >= self._room:
+                self.may_hold_more = True
+            self._room = self._size
+            self._progress()
+            self._receive(self._scratch, 0, nbytes)
+        except BaseException as exc:
+            self._fail_here(response, exc)
+            raise
 
     # ------------------------------------------------------------------------ exchanges
 
@@ -279,21 +306,26 @@ class HTTP1Protocol(ConnectionEnds):
         Hot: see docs/topics/design.md.
         """
         response = self._response_class(self, method, target, self._high_water)
-        if self.state is IDLE:
-            self._response = response
-            self.state = HEAD
-            self._slow_path = not whole or method not in FRAMED_BY_FIELDS
-        elif self.state is CLOSED:
-            return self._refuse(response)
-        else:
-            self._slow_path = True
-            if self._queued is None:
-                self._queued = deque()
-            self._queued.append(response)
-        response.started = monotonic()
-        response.number = self.exchanges = self.exchanges + 1
-        self.upload = None if whole else Upload(self, self._tls is not None)
-        self.write(data)
+        try:
+            if self.state is IDLE:
+                self._response = response
+                self.state = HEAD
+                self._slow_path = not whole or method not in FRAMED_BY_FIELDS
+            elif self.state is CLOSED:
+                return self._refuse(response)
+            else:
+                self._slow_path = True
+                if self._queued is None:
+                    self._queued = deque()
+                self._queued.append(response)
+            response.started = monotonic()
+            response.number = self.exchanges = self.exchanges + 1
+            self.upload = None if whole else Upload(self, self._tls is not None)
+            self.write(data)
+        except BaseException:
+            # How much was written is not known, and the answer to it would be another request's.
+            self.abort()
+            raise
         return response
 
     def _refuse(self, response: HTTPResponse) -> HTTPResponse:
@@ -334,6 +366,8 @@ class HTTP1Protocol(ConnectionEnds):
         """Process ``buffer[pos:end]`` in any state: heads, bodies, and the bytes after them."""
         while pos < end:
             response = self._response
+            if response is None:
+                response = self._front()
             if self.state is HEAD and response is not None:
                 reader = self._reader
                 if reader is None:
@@ -489,7 +523,7 @@ class HTTP1Protocol(ConnectionEnds):
         queued = self._queued
         if self._watchdog is not None and not queued:
             self._watchdog.disarm()
-        self._response = None
+        self._response = self._held = None
         upload = self.upload
         sending = upload is not None and upload.open
         if response.will_close or (not queued and (leftover or sending)):
@@ -497,8 +531,9 @@ class HTTP1Protocol(ConnectionEnds):
             response.will_close = response.will_close or sending
             if self.owner is not None:
                 self.owner.last_exchange_ended(self, response)
-            # A peer that takes no more of the request would hold up a graceful close for ever.
-            self._close(hard=sending)
+            # A peer that takes no more of the request would hold up a graceful close for ever, and
+            # TLS, which reads on while it closes, may be in the middle of a read.
+            self._close(hard=sending or (leftover and self._tls is not None))
             return
         if queued:
             self._response = following = queued.popleft()
@@ -508,6 +543,12 @@ class HTTP1Protocol(ConnectionEnds):
             self.state = IDLE
         if self.owner is not None:
             self.owner.exchange_ended(self, response)
+
+    def _finish_landed(self, response: HTTPResponse) -> None:
+        """End *response*, whose last bytes have filled the memory that its reader lent."""
+        self.may_hold_more = True
+        # What TLS has decrypted, too, is no longer the kernel's.
+        self._finish(response, self._tls is not None and not self._queued and holds_more(self._tls))
 
     def _start_next(self, following: HTTPResponse) -> None:
         """Begin to receive *following*. Its wait for bytes goes on; it began earlier."""
@@ -529,7 +570,7 @@ class HTTP1Protocol(ConnectionEnds):
         response.remaining = 0
         response.chunked = response.will_close = False
         response.feed_eof()
-        self._response = None
+        self._response = self._held = None
         if self._watchdog is not None:
             self._watchdog.disarm()
 

@@ -70,6 +70,7 @@ class ResponseSource(asyncio.BufferedProtocol):
         "__weakref__",
         "_closed_waiter",
         "_head_timeout",
+        "_held",
         "_queued",
         "_read_timeout",
         "_response",
@@ -117,9 +118,18 @@ class ResponseSource(asyncio.BufferedProtocol):
 
         # Per exchange: the one that is being received, and those after it.
         self._response: HTTPResponse | None = None
+        # It stands here instead if its caller alone keeps it: see ``hold_weakly``.
+        self._held: weakref.ref[HTTPResponse] | None = None
         self._queued: deque[HTTPResponse] | None = None
         # The reader that waits for bytes: this keeps it alive even if _response is weak.
         self._waiting_reader: Exchange | None = None
+
+    def _front(self) -> HTTPResponse | None:
+        """Return the response that is being received; None if its caller has dropped it."""
+        response = self._response
+        if response is None and self._held is not None:
+            response = self._held()
+        return response
 
     def close(self) -> None:
         """Close the connection gracefully: bytes that were written still go out."""
@@ -189,7 +199,7 @@ class ResponseSource(asyncio.BufferedProtocol):
         if self.state is CLOSED:
             return
         response.deadline = deadline
-        front = self._response
+        front = self._front()
         if front is not None:
             deadline = min(deadline, front.deadline)
         self.watchdog().arm_total(deadline)
@@ -263,14 +273,14 @@ class ResponseSource(asyncio.BufferedProtocol):
         """
         if response.head is None and not self._is_awaited():
             self.abort()
-        elif self._response is response:
+        elif self._front() is response:
             alone = response.head is not None and not self._queued
             seconds = DISCARD_SECONDS if alone else DISCARD_SHARED_SECONDS
             self.watchdog().arm_total(self.loop.time() + seconds)
 
     def _is_awaited(self) -> bool:
         """Whether a caller waits for a response, now or later, that it has not abandoned."""
-        front = self._response
+        front = self._front()
         return (front is not None and not front.closed) or any(
             not response.closed for response in self._queued or ()
         )
@@ -281,7 +291,7 @@ class ResponseSource(asyncio.BufferedProtocol):
         The connection closes after the response; if the response is dropped, too, the connection
         is aborted. ``_waiting_reader`` keeps the response alive while a task waits in it.
         """
-        response = self._response
+        response = self._front()
         if response is None or response.head is None or self._queued:
             self.abort()
             return
@@ -289,12 +299,13 @@ class ResponseSource(asyncio.BufferedProtocol):
         self.hold_weakly(response)
 
     def hold_weakly(self, reader: Exchange) -> None:
-        """Abort the connection when *reader*, which is being received, is dropped."""
-        if self._response is reader:
-            self._response = weakref.proxy(reader, self._dropped)
+        """Abort the connection when *reader*, whose body is being received, is dropped."""
+        response = self._response
+        if response is reader and response.head is not None:
+            self._held = weakref.ref(response, self._dropped)
+            self._response = None
 
     def _dropped(self, _: object) -> None:
-        self._response = None
         # Later, and in the loop's thread: the garbage collector runs in any thread, and in the
         # middle of anything. Until then the state stays, so that a new exchange is queued.
         with suppress(RuntimeError):  # the loop is closed

@@ -15,7 +15,6 @@ Layer: above protocol, below connection.
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from time import monotonic
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from .body import SMALL_BODY
 from .exceptions import BodyLengthError
 from .http11.chunked import LAST_CHUNK, encode_chunk
+from .net.sockets import read_watcher
 
 if TYPE_CHECKING:
     from .body import Body
@@ -273,7 +273,7 @@ async def _write(upload: Upload, data: bytes | memoryview, borrowed: bool = Fals
 
     If *data* is *borrowed*, the transport holds none of it when this returns.
     """
-    if upload.is_tls and _is_readable(upload.socket()):
+    if upload.is_tls and read_watcher(upload.socket())(0):
         # A write that fails makes TLS drop the bytes that it has not read, and they may be the
         # answer that says why. The loop reads them in its next turn but one.
         await asyncio.sleep(0)
@@ -288,12 +288,3 @@ async def _write(upload: Upload, data: bytes | memoryview, borrowed: bool = Fals
         data = bytes(data)
     upload.write(data)
     await upload.drain()
-
-
-def _is_readable(sock: Any) -> bool:
-    """Whether the kernel holds bytes that the loop has not read yet."""
-    if sock is None or sock.fileno() < 0 or not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -59,7 +59,7 @@ async def test_every_way_of_receiving_sees_the_same(
             if way == "no plain head":
                 patch.setattr(aiohttpconn.protocol, "match_common_head", lambda *_: None)
                 # No head that was matched before, either.
-                patch.setattr(aiohttpconn.protocol, "_seen_heads", lambda limits: {})
+                patch.setattr(aiohttpconn.protocol, "_seen_heads", lambda limits, size: {})
             assert receive(loop, exchanges, options, way) == flat, (exchanges, options)
 
 

@@ -13,7 +13,7 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConnectError, ConnectionRefused
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..types import SocketOption
     from .resolver import Address
 
-__all__ = ["ATTEMPT_DELAY", "connect_first", "connect_unix", "keepalive_options"]
+__all__ = ["ATTEMPT_DELAY", "connect_first", "connect_unix", "keepalive_options", "read_watcher"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one connection attempt to the next (RFC 8305 §5, "Connection Attempt Delay")."""
@@ -44,6 +44,20 @@ HINT_REFUSED_UNIX = "Is a server running on that socket?"
 HINT_REFUSED_PROXY = "Is the proxy running there?"
 
 _PROXY = "the proxy "
+
+
+def read_watcher(sock: Any) -> Callable[[int], Any]:
+    """Return a function that tells whether *sock* can be read, after as many ms as it is given.
+
+    It can be read at its end, too. None as *sock*, or a closed one, never can.
+    """
+    if sock is None or (number := sock.fileno()) < 0:
+        return lambda ms: ()
+    if _poll is None:
+        return lambda ms: select.select([number], [], [], ms / 1000)[0]
+    poll = _poll()
+    poll.register(number, select.POLLIN)
+    return poll.poll  # type: ignore[no-any-return]
 
 
 def keepalive_options(seconds: int | None) -> tuple[SocketOption, ...]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import inf
 
 from ..arguments import number
-from ..types import exact
 
 __all__ = ["NO_TIMEOUT", "Timeout", "Watchdog"]
 
@@ -48,8 +47,7 @@ class Timeout:
             value = getattr(self, name)
             # Requests make timeouts: most limits are good, and take no call.
             if value is not None and not (type(value) in (float, int) and value > 0):
-                _check_seconds(f"Timeout({name}=...)", exact(value))
-                object.__setattr__(self, name, exact(value))
+                _check_seconds(f"Timeout({name}=...)", value)
 
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:

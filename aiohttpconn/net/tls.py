@@ -31,6 +31,7 @@ __all__ = [
     "check_server_name",
     "default_context",
     "handshake_error",
+    "holds_more",
     "is_clean_eof",
     "read_fingerprint",
     "tls_name",
@@ -275,6 +276,19 @@ def check_fingerprint(ssl_object: Any, expected: bytes, peer: str = "the server"
     )
     error.hint = "If the server has a new certificate that is right, pin the new fingerprint"
     raise error
+
+
+def holds_more(ssl_object: Any) -> bool:
+    """Return whether TLS holds bytes that it has decrypted, or can, and not delivered.
+
+    It takes a byte if there is one: only for a connection that ends then.
+    """
+    try:
+        return bool(ssl_object.read(1))
+    except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+        return False
+    except (OSError, ValueError):
+        return True  # broken: the next use would fail
 
 
 def is_clean_eof(ssl_object: object) -> bool:

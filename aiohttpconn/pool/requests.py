@@ -111,7 +111,9 @@ async def exchange(
                 connection = pool.reset(connection)
             elif (
                 # Before a request that must not be sent twice it is always checked.
-                monotonic() - connection.idle_since > LOOK_AFTER or method not in IDEMPOTENT
+                connection.may_hold_more
+                or monotonic() - connection.idle_since > LOOK_AFTER
+                or method not in IDEMPOTENT
             ) and pool.is_stale(connection):
                 connection = pool.replace(connection)
         if connection.transport is None:
@@ -218,7 +220,7 @@ async def exchange_shared(
             # The first of the requests that will share it.
             if (
                 connection.transport is not None
-                and monotonic() - connection.idle_since > LOOK_AFTER
+                and (connection.may_hold_more or monotonic() - connection.idle_since > LOOK_AFTER)
                 and pool.is_stale(connection)
             ):
                 connection = pool.replace(connection)
