@@ -81,6 +81,7 @@ ORDER = [
     "client.fields",
     "client.content",
     "client.content.labels",
+    "client.content.frames",
     "client.content.codecs",
     "client.content.decoding",
     "client.redirects",

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .frames import ZSTD_MAGIC, ZstdFrame
+
 __all__ = [
     "ALIASES",
     "DECODERS",
@@ -43,8 +45,13 @@ MEMBERS_AT_ONCE = 4
 """Members that begin in one call."""
 
 GZIP_BEGINS = (b"\x1f\x8b",)
-ZSTD_BEGINS = (b"\x28\xb5\x2f\xfd", *(b"%c\x2a\x4d\x18" % byte for byte in range(0x50, 0x60)))
+ZSTD_BEGINS = (ZSTD_MAGIC, *(b"%c\x2a\x4d\x18" % byte for byte in range(0x50, 0x60)))
 """The first bytes of a member (RFC 1952 §2.3.1), and of a frame (RFC 8878 §3.1)."""
+
+
+REPLAYED = 16 * 1024
+REPLAYED_OUTPUT = 1024 * 1024
+"""Encoded and decoded bytes of a br stream that is decoded once more after an error: some ms."""
 
 
 class TooManyMembers(Exception):
@@ -274,33 +281,81 @@ class Identity:
         return out[start:end]
 
 
-class _Brotli(Identity):
-    """``br`` (RFC 7932), with brotli or brotlicffi."""
+_AFTER_END = "bytes after the end of the stream"
 
-    __slots__ = ("_decoder", "_drained")
+
+class _Brotli(Identity):
+    """``br`` (RFC 7932), with brotli or brotlicffi.
+
+    After an error the codec returns nothing of a call's output, and it cannot be copied before.
+    While the stream is short it is kept, and then decoded once more, byte by byte.
+    """
+
+    __slots__ = ("_decoder", "_drained", "_error", "_fed", "_given", "_make")
 
     def __init__(self) -> None:
         super().__init__()
         module = _brotli_module()
         if module is None:
             raise ImportError("there is neither brotli nor brotlicffi, 1.2 or later")
-        self._decoder = module.Decompressor()
+        self._make = module.Decompressor
+        self._decoder = self._make()
         self._drained = True
+        # The error of broken data, raised after the bytes before it have been returned.
+        self._error: Exception | None = None
+        # The stream so far, None once it is too long; decoded bytes that the codec has returned.
+        self._fed: bytearray | None = bytearray()
+        self._given = 0
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         if self.eof:
             # The codec refuses such bytes if they come at once, and then returns nothing.
-            raise ValueError("bytes after the end of the stream")
+            raise ValueError(_AFTER_END)
         out = b""
         if not self._held:
+            if self._error is not None:
+                raise self._error
             # brotli exceeds the limit to fill its block. Even below the limit more output may be
             # left, whatever can_accept_more_data() says; none is left when process() returns b"".
-            out = self._decoder.process(data, output_buffer_limit=min(max_length, PIECE))
+            self._keep(data)
+            try:
+                out = self._decoder.process(data, output_buffer_limit=min(max_length, PIECE))
+            except Exception as exc:
+                out, ended = self._before_error()
+                self._error = ValueError(_AFTER_END) if ended else exc
+                if not out:
+                    raise self._error from None
             self._drained = not out
+            self._given += len(out)
         out = self._give(out, max_length)
-        self.needs_input = self._drained and not self._held
-        self.eof = not self._held and self._decoder.is_finished()
+        self.needs_input = self._drained and not self._held and self._error is None
+        self.eof = not self._held and self._error is None and self._decoder.is_finished()
         return out
+
+    def _keep(self, data: bytes) -> None:
+        fed = self._fed
+        if fed is not None:
+            fed += data
+            if len(fed) > REPLAYED or self._given > REPLAYED_OUTPUT:
+                self._fed = None
+
+    def _before_error(self) -> tuple[bytes, bool]:
+        """Return (the bytes before the error that have not been returned, whether they are all)."""
+        decoder, size = self._make(), 0
+        parts: list[bytes] = []
+        for byte in self._fed or b"":
+            if decoder.is_finished():
+                return b"".join(parts)[self._given :], True
+            data = bytes([byte])
+            try:
+                # Some bytes more than the limit may come, and then more of them with b"".
+                while size <= REPLAYED_OUTPUT and (out := decoder.process(data)):
+                    parts.append(out)
+                    size += len(out)
+                    data = b""
+            except Exception:
+                break
+        return b"".join(parts)[self._given :], False
 
 
 def _gzip() -> Decoder:
@@ -313,7 +368,7 @@ def _zstd() -> Decoder:
         raise ImportError("there is neither backports.zstd nor, in Python 3.14, compression.zstd")
     module: Any = importlib.import_module(name)
     options = {module.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
-    return Members(lambda: module.ZstdDecompressor(options=options), ZSTD_BEGINS)
+    return Members(lambda: ZstdFrame(module.ZstdDecompressor(options=options)), ZSTD_BEGINS)
 
 
 DECODERS: dict[str, Callable[[], Decoder]] = {
