@@ -18,7 +18,7 @@ from aiohttpconn import Client, HTTPException, protocol
 from .servers import FILES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["LOADS", "Site", "Tally"]
@@ -26,8 +26,15 @@ __all__ = ["LOADS", "Site", "Tally"]
 DOCUMENTED = (HTTPException, OSError)
 """Every error of a request is one of these: a ``RequestTimeout`` is an ``OSError``, too."""
 
+GATEWAY_ERRORS = (502, 503, 504)
+"""Statuses with which a server says that one behind it did not answer."""
+
 CONCURRENCY = 40
 """Requests of a load that are under way at a time."""
+
+
+class Unavailable(Exception):
+    """A gateway's error, which is the request's own response: it has failed, and is not lost."""
 
 
 @dataclass
@@ -50,6 +57,9 @@ class Tally:
         self.made += 1
         try:
             right = await is_right
+        except Unavailable as exc:
+            self.failed[f"{exc} responses"] += 1
+            return
         except DOCUMENTED as exc:
             self.failed[type(exc).__name__] += 1
             return
@@ -100,8 +110,12 @@ async def _get(site: Site, name: str) -> bool:
     return _is_own(response, name) and response.text == f"/id/{name} "
 
 
-def _is_own(response: Any, name: str) -> bool:
-    return response.status == 200 and response.headers.get("X-Id") == name
+def _is_own(response: Any, name: str, right: Sequence[int] = (200,)) -> bool:
+    """Whether *response* is that of request *name*; raise ``Unavailable`` for a gateway's error."""
+    given = response.headers.get("X-Id")
+    if response.status in GATEWAY_ERRORS and given in (None, name):
+        raise Unavailable(response.status)
+    return response.status in right and given == name
 
 
 async def uploads(site: Site) -> None:
@@ -121,7 +135,7 @@ async def _upload(site: Site, name: str) -> bool:
     else:
         url = f"{site.url}/dav/{name}"
         response = await client.put(url, content=body, headers=headers)
-        if response.status not in (201, 204) or response.headers.get("X-Id") != name:
+        if not _is_own(response, name, right=(201, 204)):
             return False
         await site.tally.count(f"GET of {name}", _is_stored(site, url, name, body))
         await site.tally.count(f"DELETE of {name}", _is_deleted(site, url))
@@ -172,20 +186,19 @@ async def many(site: Site) -> None:
     while site.goes_on():
         names = [site.next_id() for _ in range(200)]
         items = [("GET", f"{site.url}/id/{name}", {"headers": {"X-Id": name}}) for name in names]
-        ended = set()
-        site.tally.made += len(items)
+        ended: list[str] = []
         async for fetched in site.client.fetch_many(items, concurrency=CONCURRENCY):
             name = fetched.item[2]["headers"]["X-Id"]
-            if name in ended:
-                site.tally.wrong.append(f"{name}, twice")
-                site.tally.served -= 1
-            ended.add(name)
-            if fetched.error is not None:
-                site.tally.failed[type(fetched.error).__name__] += 1
-            elif _is_own(fetched.response, name) and fetched.response.text == f"/id/{name} ":
-                site.tally.served += 1
-            else:
-                site.tally.wrong.append(name)
+            ended.append(name)
+            await site.tally.count(name, _fetched(fetched, name))
+        if sorted(ended) != sorted(names):
+            site.tally.made += 1
+            site.tally.wrong.append(f"{len(names)} items have {len(ended)} results")
+
+
+async def _fetched(fetched: Any, name: str) -> bool:
+    response = fetched.result()
+    return _is_own(response, name) and response.text == f"/id/{name} "
 
 
 async def pool(site: Site) -> None:
@@ -203,8 +216,7 @@ async def _of_pool(site: Site, name: str) -> bool:
             await conn.request("GET", f"/id/{name}", headers=headers)
             response = await conn.getresponse()
             body = await response.read()
-    right = response.status == 200 and response.getheader("X-Id") == name
-    return right and body == f"/id/{name} ".encode()
+    return _is_own(response, name) and body == f"/id/{name} ".encode()
 
 
 LOADS = {each.__name__: each for each in (gets, uploads, downloads, many, pool)}
