@@ -88,5 +88,4 @@ def test_a_broken_body_however_it_is_delivered(name):
 @pytest.mark.parametrize("name", STREAMS)
 def test_every_broken_body_at_every_split(name):
     coding, wire = STREAMS[name]
-    for seed in range(3):
-        check(coding, broken(wire, seed), step=1)
+    check(coding, broken(wire, seed=1), step=1)
