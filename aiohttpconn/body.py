@@ -16,6 +16,8 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any
 
+from .types import exact
+
 __all__ = ["BLOCKSIZE", "SMALL_BODY", "Body", "byte_view", "make_body"]
 
 BLOCKSIZE = 64 * 1024
@@ -196,7 +198,7 @@ def make_body(body: Any, blocksize: int) -> Body:
         made.data = body
         made.length = len(body)
     elif isinstance(body, str):
-        made.data = encode_text(body, "body")
+        made.data = encode_text(exact(body), "body")
         made.length = len(made.data)
     elif isinstance(body, _BYTES_LIKE):
         made.data = byte_view(body, "body")
@@ -222,7 +224,7 @@ def make_body(body: Any, blocksize: int) -> Body:
 
 def byte_view(data: Any, what: str) -> bytes | memoryview:
     """Return bytes as they are and any other buffer as a view of its bytes; else ``TypeError``."""
-    if isinstance(data, bytes):
+    if type(data) is bytes:
         return data
     try:
         view = memoryview(data)

@@ -42,6 +42,7 @@ from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
 from .net.loops import has_ended
 from .net.tls import check_server_name, default_context, read_fingerprint
 from .protocol import BODY, CLOSED, IDLE, UPGRADED, HTTP1Protocol
+from .types import exact
 from .upload import prepare_request, send_part, send_request, start_request
 
 if TYPE_CHECKING:
@@ -264,6 +265,8 @@ class HTTPConnection(Endpoint):
             body is not None
             or method not in BODILESS_METHODS
             or _match_origin_form(url) is None
+            or type(method) is not str
+            or type(url) is not str
             or (names and not _DECIDING.isdisjoint(names))
         ):
             if (
@@ -271,9 +274,11 @@ class HTTPConnection(Endpoint):
                 or method not in BODY_METHODS
                 or len(body) > SMALL_BODY
                 or _match_origin_form(url) is None
+                or type(method) is not str
+                or type(url) is not str
                 or (names and not _DECIDING.isdisjoint(names))
             ):
-                await self._request(method, url, body, fields, names, encode_chunked)
+                await self._request(exact(method), exact(url), body, fields, names, encode_chunked)
                 return
             fields = f"Content-Length: {len(body)}\r\n{fields}"
         rest = self._plain_rest or self._make_plain_rest()
@@ -449,6 +454,7 @@ class HTTPConnection(Endpoint):
         """
         if self._state is not _IDLE:
             raise CannotSendRequest(self._state)
+        method, url = exact(method), exact(url)
         line = self._start_lines(method, url, {}, skip_host, skip_accept_encoding)
         self._state = _STARTED
         self._method, self._url = method, url or "/"

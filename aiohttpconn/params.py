@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
+from .types import exact
+
 __all__ = ["PARAM_TYPES", "ParamsLike", "add_params", "encode_values", "param_pairs"]
 
 ParamsLike: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
@@ -48,6 +50,7 @@ def encode_values(name: str, value: Any) -> list[tuple[str, str | bytes]]:
 
     Those of a set are sorted: the same set gives the same URL in each process.
     """
+    name = exact(name)
     if isinstance(value, (list, tuple)):
         return [(name, encode_param(name, each)) for each in value if each is not None]
     if isinstance(value, (Set, range)):
@@ -62,15 +65,13 @@ def encode_param(name: str, value: Any) -> str | bytes:
     """Return a parameter's value for ``urlencode``; raise ``TypeError`` for other types."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    # Not str(): an Enum formats itself differently from its value.
+    value = exact(value)
     if isinstance(value, str):
-        return str.__str__(value)
+        return value
     if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
+        return bytes(memoryview(value))
+    if isinstance(value, (int, float)):
+        return repr(value)
     text = _text_of(name, value)
     if text is None:
         raise TypeError(f"the parameter {name!r} must be {PARAM_TYPES}, not {type(value).__name__}")

@@ -18,6 +18,7 @@ from .http11.grammar import check_host
 from .http11.request_head import bracketed
 from .net.socks import socks4_user, socks5_authentication
 from .net.tunnel import Credentials, basic_authorization
+from .types import exact
 from .urls import encode_host
 
 __all__ = ["PROXY_ALIASES", "PROXY_PORTS", "ProxiesLike", "Proxy", "ProxyRules", "from_environment"]
@@ -80,6 +81,8 @@ class Proxy:
     password: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("scheme", "host", "port", "username", "password"):
+            object.__setattr__(self, name, exact(getattr(self, name)))
         if self.scheme not in PROXY_PORTS:
             raise InvalidURL(
                 f"the proxy scheme {self.scheme!r} is not supported, {', '.join(PROXY_PORTS)} are"
@@ -102,6 +105,7 @@ class Proxy:
         """
         if not isinstance(url, str):
             raise TypeError(f"a proxy must be a str or a Proxy, not {type(url).__name__}")
+        url = exact(url)
         match = _URL.fullmatch(url)
         if _CONTROL.search(url):
             raise _invalid(url, "it has a control character")

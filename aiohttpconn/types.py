@@ -17,6 +17,7 @@ __all__ = [
     "OnInformational",
     "SocketOption",
     "Unset",
+    "exact",
 ]
 
 
@@ -42,6 +43,27 @@ SocketOption: TypeAlias = tuple[int, int, int | bytes]
 
 OnInformational: TypeAlias = Callable[[int, Any], object]
 """A function that is called with the status and the ``HTTPMessage`` of each 1xx response."""
+
+
+def exact(value: Any) -> Any:
+    """Return *value*, of a subclass of str, bytes, int or float, as the value of that type.
+
+    The methods of a subclass may tell of another text or number: an enum formats itself as its
+    name. So each argument that is sent passes here once, where the caller gives it, and what is
+    checked is what is sent. Anything else, a bool too, is returned as it is.
+    """
+    if type(value) in _EXACT:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(memoryview(value))
+    if isinstance(value, int):
+        return int.__pos__(value)
+    return float.__pos__(value) if isinstance(value, float) else value
+
+
+_EXACT = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 class Readable(Protocol):

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from .exceptions import InvalidURL, redact, shown_refused
 from .http11.grammar import check_host, check_target
 from .http11.request_head import bracketed
+from .types import exact
 
 __all__ = [
     "PLAIN_TARGET",
@@ -128,7 +129,7 @@ def split_url(url: str) -> SplitURL:
 
     What a browser escapes in path, query and fragment is escaped, non-ASCII characters as UTF-8.
     """
-    _check_str(url)
+    url = _exact(url)
     if found := _CONTROL.search(url):
         raise _invalid(url, f"it has the control character {found[0]!r}")
     if url.strip() != url:
@@ -181,6 +182,7 @@ def check_raw_target(target: str) -> str:
     """
     if not isinstance(target, str):
         raise TypeError(f"target must be a str, not {type(target).__name__}: {target!r}")
+    target = exact(target)
     if not target.startswith("/"):
         raise InvalidURL(
             f"target must begin with '/', got {target[:MAX_SHOWN]!r}: a connection sends any other "
@@ -306,9 +308,13 @@ def _escaped(part: str, escaped: re.Pattern[bytes]) -> str:
     return escaped.sub(lambda byte: b"%%%02X" % byte[0][0], raw).decode("ascii")
 
 
-def _check_str(url: object) -> None:
+def _exact(url: object) -> str:
+    if type(url) is str:
+        return url
     if not isinstance(url, str):
         raise TypeError(f"a URL must be a str, not {type(url).__name__}: {url!r}")
+    plain: str = exact(url)
+    return plain
 
 
 def _invalid(url: str, why: str) -> InvalidURL:
@@ -328,7 +334,7 @@ def join_base(base: str, url: str) -> str:
     resolve to other hosts, raise ``InvalidURL``, and so does a *base* with a query or fragment.
     "/a" and "a" are the same: both go below the path of *base*.
     """
-    _check_str(url)
+    url = _exact(url)
     match = _SCHEME.match(url)
     if match is not None and match[1].lower() in PORTS:
         return url

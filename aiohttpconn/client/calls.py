@@ -24,6 +24,7 @@ from ..pool.requests import (
     SendOptions,
     abandon,
 )
+from ..types import exact
 from ..urls import SplitURL, check_raw_target, join_base, split_url
 from .auth.asking import ask, is_asked, may_wait
 from .auth.schemes import Auth, basic_of
@@ -80,6 +81,8 @@ class Call:
         # Whether the request may share a connection. Its limits must be those of the client's
         # other requests. A stream may not: the requests after it would wait for its reader.
         self._shares = state.pipelining > 1 and "timeout" not in options and not stream
+        if not type(method) is type(url) is str:
+            method, url = exact(method), exact(url)
         upper = method.upper()
         # Methods are case-sensitive, but a caller who writes "get" means GET
         # (https://fetch.spec.whatwg.org normalizes the same way).

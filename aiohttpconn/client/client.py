@@ -256,6 +256,7 @@ class Client(Configured):
             or fields is None
             or method not in (BODILESS_METHODS if body is None else BODY_METHODS)
             or match_target(url, slash) is None
+            or type(method) is not str
             or connections.loop is not get_running_loop()
             or connections.closed
             or known.pool.evicted

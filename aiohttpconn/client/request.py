@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import TEXT, Checks, check_arguments
 from ..exceptions import redact
+from ..types import exact
 from ..urls import split_url
 from .fields import Fields
 
@@ -45,13 +46,14 @@ class Request:
         target: str | None = None,
         content: Content | None = None,
     ) -> None:
-        self._method = method
-        self._url = url
+        self._method: str = method
+        self._url: str = url
         self._target = target
         self._content = content
         if not isinstance(headers, Fields):
             # A program's own request: the client's have fields.
             check_arguments(_CHECKS, {"method": method, "url": url})
+            self._method, self._url = exact(method), exact(url)
             headers = Fields(headers)
         self.headers = headers
 

@@ -10,6 +10,7 @@ import functools
 import re
 
 from ..exceptions import InvalidURL, shown_refused
+from ..types import exact
 
 __all__ = [
     "AUTHORITY_FORM",
@@ -213,13 +214,13 @@ def check_host_field(value: str) -> None:
 
 def encode_value(name: str, value: object) -> str:
     """Return *value*, a str, bytes or int, as str; raise ``TypeError`` for anything else."""
-    if isinstance(value, str):
-        # A subclass, such as an Enum, may format itself as a text other than the checked one.
-        return str.__str__(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, (bytes, bytearray)):
-        return value.decode("latin-1")
+    plain = exact(value)
+    if isinstance(plain, str):
+        return plain
+    if isinstance(plain, int):
+        return str(plain)
+    if isinstance(plain, (bytes, bytearray)):
+        return str(memoryview(plain), "latin-1")
     raise TypeError(f"the value of {name} must be str, bytes or int, not {type(value).__name__}")
 
 
@@ -230,11 +231,11 @@ def check_field(name: object, value: object) -> tuple[str, str]:
     ``UnicodeEncodeError``, which is a ``ValueError`` too. No error shows a value: it may
     be secret, and errors end up in logs and bug reports.
     """
+    name = exact(name)
     if isinstance(name, (bytes, bytearray)):
-        name = name.decode("latin-1")
+        name = str(memoryview(name), "latin-1")
     if not isinstance(name, str):
         raise TypeError(f"a header name must be str or bytes, not {type(name).__name__}: {name!r}")
-    name = str.__str__(name)
     if not TOKEN.fullmatch(name):
         raise ValueError(f"Invalid header name {name!r}: it must be a token (RFC 9110 §5.1)")
     text = encode_value(name, value)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..exceptions import InvalidURL, redact, shown_refused
+from ..types import exact
 from .grammar import (
     AUTHORITY_FORM,
     DIGITS,
@@ -113,6 +114,7 @@ def split_host_port(host: str, port: int | None, default: int) -> tuple[str, int
     Mirrors how ``http.client.HTTPConnection`` reads its *host*; an IPv6 address without brackets
     counts as one.
     """
+    host, port = exact(host), exact(port)
     if port is None:
         port = default
         colon = host.rfind(":")

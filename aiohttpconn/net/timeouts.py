@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from ..arguments import number
+from ..types import exact
 
 __all__ = ["NO_TIMEOUT", "Timeout", "Watchdog"]
 
@@ -47,7 +48,8 @@ class Timeout:
             value = getattr(self, name)
             # Requests make timeouts: most limits are good, and take no call.
             if value is not None and not (type(value) in (float, int) and value > 0):
-                _check_seconds(f"Timeout({name}=...)", value)
+                _check_seconds(f"Timeout({name}=...)", exact(value))
+                object.__setattr__(self, name, exact(value))
 
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:

@@ -20,6 +20,7 @@ from ..http11.chunked import ChunkedDecoder
 from ..http11.framing import response_framing
 from ..http11.limits import DEFAULT_LIMITS, Limits
 from ..http11.response_head import HeadReader, ResponseHead, parse_response_head
+from ..types import exact
 
 __all__ = [
     "Credentials",
@@ -233,6 +234,7 @@ def encode_credentials(credentials: object) -> tuple[bytes, bytes]:
             pass
         case _:
             raise TypeError("a proxy's credentials must be (user, password), a tuple of two str")
+    user, password = exact(user), exact(password)
     try:
         return user.encode("utf-8", "surrogateescape"), password.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -20,7 +20,7 @@ from ..net.sockets import keepalive_options
 from ..net.timeouts import Timeout
 from ..net.tls import read_fingerprint
 from ..proxies import Proxy, ProxyRules
-from ..types import UNSET, Unset
+from ..types import UNSET, Unset, exact
 from ..urls import PORTS, SplitURL, encode_host, split_url
 from .connections import ConnectionManager
 from .options import POOL_CHECKS
@@ -297,6 +297,7 @@ class ConnectionPool:
         ``request`` and ``getresponse`` of ``HTTPConnection``.
         """
         connections = self._connections
+        method, url = exact(method), exact(url)
         loop = connections.bind(method, url)
         route, target = self._routed(url, proxy)
         origin = connections.origin(route)
@@ -345,7 +346,7 @@ class ConnectionPool:
     ) -> Route:
         if isinstance(origin, str):
             return self._route_of(_split(origin), proxy, may_forward=may_forward)
-        scheme, host, port = origin
+        scheme, host, port = map(exact, origin)
         if scheme not in PORTS or type(port) is not int or not 0 <= port <= 65535:
             raise InvalidURL(f"an origin is (http or https, host, port), got {origin!r}")
         host = encode_host(f"[{host}]" if ":" in host else host)

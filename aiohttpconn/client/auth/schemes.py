@@ -20,6 +20,7 @@ from ...arguments import FLAG, PATH, Checks, check_arguments
 from ...exceptions import InvalidURL
 from ...hooks import check_hook
 from ...net.tunnel import encode_basic
+from ...types import exact
 from ...urls import encode_host, split_url
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Basic(_Fixed):
             encode_credential(username, "user name"),
             encode_credential(password, "password"),
         )
-        if ":" in username:
+        if b":" in user:
             raise ValueError(
                 "a user name for Basic authentication must have no colon (RFC 7617 §2)"
             )
@@ -144,6 +145,7 @@ class Bearer(_Fixed):
 
     def __init__(self, token: str) -> None:
         encode_credential(token, "bearer token")
+        token = exact(token)
         if not _BEARER.fullmatch(token):
             raise ValueError(
                 "a bearer token consists of letters, digits and -._~+/, with any = at its end "
@@ -265,6 +267,7 @@ def encode_credential(text: str, what: str) -> bytes:
     """Return *text* as UTF-8 (NFC, as RFC 7616 §4 asks for); an error does not show it."""
     if not isinstance(text, str):
         raise TypeError(f"a {what} must be a str, not {type(text).__name__}")
+    text = exact(text)
     if _CONTROL.search(text):
         raise ValueError(f"a {what} must have no control character")
     if not text.isascii():

@@ -23,7 +23,7 @@ from urllib.parse import urlencode
 from ...body import BLOCKSIZE, Body, byte_view, make_body
 from ...hooks import at_once
 from ...params import PARAM_TYPES, encode_values
-from ...types import UNSET
+from ...types import UNSET, exact
 from ...upload import SLICE
 from .multipart import MultipartBody, check_file, encode_multipart, named_values, unread_memory
 
@@ -229,6 +229,7 @@ def _json_encoder() -> Callable[[Any], str]:
 
 def _encode_json(value: Any, dumps: Callable[[Any], str | bytes] | None) -> bytes:
     text: Any = _json_encoder()(value) if dumps is None else at_once("json_dumps", dumps(value))
+    text = exact(text)
     if isinstance(text, str):
         # The only characters that UTF-8 lacks are lone surrogates, which JSON can escape.
         return text.encode("utf-8", "backslashreplace")
@@ -248,7 +249,7 @@ def _raw(content: Any) -> Content:
     if type(content) is bytes:
         return Content(content)
     if isinstance(content, str):
-        return Content(content.encode(), TEXT_TYPE)
+        return Content(exact(content).encode(), TEXT_TYPE)
     if type(content) is io.BytesIO and not content.closed:
         # It is memory, as a mapped file is: sent from its position, which does not change.
         return Content(unread_memory(content))
@@ -282,9 +283,9 @@ def _form(data: Any) -> Content:
     ``content``.
     """
     if isinstance(data, str):
-        return Content(data.encode(), FORM_TYPE)
+        return Content(exact(data).encode(), FORM_TYPE)
     if isinstance(data, (bytes, bytearray, memoryview)):
-        return Content(bytes(data), FORM_TYPE)
+        return Content(bytes(memoryview(data)), FORM_TYPE)
     return Content(urlencode(_form_fields(data)).encode("ascii"), FORM_TYPE)
 
 

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from ...body import SMALL_BODY, Body, byte_view, make_body
 from ...exceptions import BodyLengthError
 from ...http11.grammar import TOKEN, check_field
+from ...types import exact
 from ...upload import SLICE
 
 __all__ = [
@@ -236,7 +237,7 @@ def named_values(given: Any, what: str) -> Iterator[tuple[str, Any]]:
         name, value = pair
         if not isinstance(name, str):
             raise TypeError(f"a name in {what} must be a str, not {type(name).__name__}: {name!r}")
-        yield str.__str__(name), value
+        yield exact(name), value
 
 
 def check_file(file: Any, what: str) -> tuple[Body, int | None]:
@@ -327,6 +328,7 @@ def _file_part(name: str, value: Any) -> tuple[bytes, _Content]:
             raise TypeError(
                 f"the {role} of {what} must be a str or None, not {type(text).__name__}"
             )
+    filename, content_type = exact(filename), exact(content_type)
     fields = _part_fields(what, headers)
     if all(field.lower() != "content-type" for field, _ in fields):
         if content_type is None and filename is not None:
@@ -352,6 +354,7 @@ def _part_fields(what: str, headers: Any) -> list[tuple[str, str]]:
 
 
 def _content(content: Any, what: str) -> _Content:
+    content = exact(content)
     if isinstance(content, str):
         return content.encode()
     if isinstance(content, bytes):

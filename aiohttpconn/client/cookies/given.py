@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...http11.request_head import bracketed
-from ...types import Unset
+from ...types import Unset, exact
 from .set_cookie import check_cookie, cookie_value
 from .store import CookieStore
 
@@ -60,6 +60,7 @@ def cookie_pairs_of(cookies: Mapping[str, str | int] | None) -> dict[str, str]:
     pairs = {}
     for name, given in cookies.items():
         value = cookie_value(name, given)
+        name = exact(name)
         check_cookie(name, value)
         pairs[name] = f"{name}={value}"
     return pairs

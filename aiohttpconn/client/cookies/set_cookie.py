@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...http11.grammar import FIELD_VALUE
+from ...types import exact
 
 if TYPE_CHECKING:
     from ...urls import SplitURL
@@ -218,10 +219,11 @@ def cookie_value(name: Any, value: Any) -> str:
     """Return the value of a caller's cookie as text; raise ``TypeError`` if it is no str or int."""
     if not isinstance(name, str):
         raise TypeError(f"a cookie's name must be a str, not {type(name).__name__}")
+    value = exact(value)
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
-        return int.__repr__(value)
+        return str(value)
     # Do not show the value: it may be secret.
     raise TypeError(
         f"the value of the cookie {name!r} must be a str or an int, not {type(value).__name__}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ...arguments import PLAIN_FUNCTION
 from ...hooks import at_once
+from ...types import exact
 from .by_name import CookiesByName, as_url
 from .jars import ask_jar, from_cookie, host_of, tell_jar, to_cookie, to_line
 from .set_cookie import (
@@ -195,7 +196,8 @@ class CookieStore(CookiesByName):
         that host and all below it. *secure*: send the cookie only over https. Raises
         ``ValueError`` if the cookie cannot be sent, ``InvalidURL`` for an invalid host.
         """
-        url = as_url(url_or_host)
+        name, value, path = exact(name), exact(value), exact(path)
+        url = as_url(exact(url_or_host))
         check_cookie(name, value, path)
         cookie = StoredCookie(name, f"{name}={value}", url.host, path, inf, secure)
         if self._jar is None:
