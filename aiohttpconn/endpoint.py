@@ -32,6 +32,7 @@ from .arguments import (
     number,
 )
 from .body import BLOCKSIZE
+from .ends import CLOSE_SECONDS
 from .exceptions import TunnelError
 from .exchange import HIGH_WATER
 from .http11.limits import DEFAULT_LIMITS, Limits
@@ -56,9 +57,6 @@ if TYPE_CHECKING:
     from .types import OnInformational, SocketOption
 
 __all__ = ["ConnectionOptions", "Endpoint"]
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that ``wait_closed`` gives a peer to answer the end of TLS."""
 
 logger = logging.getLogger("aiohttpconn")
 
@@ -441,6 +439,6 @@ class Endpoint:
         protocol = self._closing
         # One that was left to a response is closed by its last byte, not by close().
         if protocol is not None and protocol.state is CLOSED:
-            await protocol.wait_closed(CLOSE_TIMEOUT)
+            await protocol.wait_closed(CLOSE_SECONDS)
         if self._closing is protocol:  # another task may have closed another one meanwhile
             self._closing = None

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from .response import HTTPResponse
     from .writing import Upload
 
-__all__ = ["ConnectionEnds"]
+__all__ = ["CLOSE_SECONDS", "ConnectionEnds"]
+
+CLOSE_SECONDS = 1.0
+"""Seconds that a polite close gives the peer: to answer the end of TLS, to take the last bytes."""
 
 
 def not_connected(data: bytes) -> None:
@@ -181,6 +184,9 @@ class ConnectionEnds(ResponseSource):
         The exchange that is being received fails with *error*, whose cause is *cause*; by default
         with the error of a connection that this program closed. *hard* drops bytes not sent yet.
         """
+        hard = hard or has_ended(self.loop)
+        if self.state is CLOSED and not hard:
+            return  # it closes already, and for no longer than it may
         transport, response = self.transport, self._front()
         self.state = CLOSED
         self._response = self._held = self._reader = None
@@ -204,11 +210,13 @@ class ConnectionEnds(ResponseSource):
         self._notify_closed()
         if transport is None:
             return
-        if hard or has_ended(self.loop):
+        if hard:
             abort_transport(self.loop, transport, self.raw_transport or transport)
         else:
             if self._tls:
                 keep_session(self._tls)
+            if self._tls or transport.get_write_buffer_size():
+                self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
             transport.close()
 
     def _fail_queued(self) -> None:
@@ -244,6 +252,8 @@ class ConnectionEnds(ResponseSource):
     def _expired(self, name: str) -> None:
         """Handle the watchdog's call: the limit *name* has passed."""
         transport, response = self.transport, self._front()
+        if self.state is CLOSED and name == "total":
+            self.abort()  # the peer has not let it close
         if transport is None or response is None or (name == "head" and response.head is not None):
             return
         if name == "write" and self.upload is not None and self.upload.peer_takes_bytes():

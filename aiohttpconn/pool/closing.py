@@ -13,7 +13,7 @@ from ..protocol import CLOSED
 
 if TYPE_CHECKING:
     from ..protocol import HTTP1Protocol
-    from .scheduler import PooledConnection
+    from .scheduler import OriginPool, PooledConnection
 
 __all__ = ["ClosingSockets"]
 
@@ -22,7 +22,8 @@ class ClosingSockets:
     """The owner of connections that are closing (``source.Owner``)."""
 
     def __init__(self) -> None:
-        self._sockets: set[HTTP1Protocol] = set()
+        # The oldest first.
+        self._sockets: dict[HTTP1Protocol, None] = {}
         self._connects: set[PooledConnection] = set()
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -30,7 +31,7 @@ class ClosingSockets:
         """Own *protocol* until its socket has closed. A closed loop would never say so."""
         if protocol.transport is not None and not has_ended(protocol.loop):
             protocol.owner = self
-            self._sockets.add(protocol)
+            self._sockets[protocol] = None
 
     def add_connect(self, connection: PooledConnection) -> None:
         """Count *connection*, whose connect is under way, until ``connect_ended``."""
@@ -52,7 +53,7 @@ class ClosingSockets:
 
     def transport_lost(self, protocol: HTTP1Protocol) -> None:
         """Forget *protocol*, whose socket has closed."""
-        self._sockets.discard(protocol)
+        self._sockets.pop(protocol, None)
         self._wake()
 
     def count(self) -> int:
@@ -63,6 +64,17 @@ class ClosingSockets:
         """Abort all sockets."""
         for protocol in list(self._sockets):
             protocol.abort()
+
+    def make_room(self, most: float, origin: OriginPool, most_of_origin: float) -> None:
+        """Abort the oldest sockets beyond *most*, and those of *origin* beyond *most_of_origin*.
+
+        Not those on which a last response is still being received.
+        """
+        if len(self._sockets) > min(most, most_of_origin):
+            sockets = list(self._sockets)
+            _abort_oldest(sockets, most)
+            sockets = [each for each in sockets if getattr(each, "origin_pool", None) is origin]
+            _abort_oldest(sockets, most_of_origin)
 
     def abort_open(self) -> None:
         """Abort the sockets on which a last response is still being received."""
@@ -88,6 +100,14 @@ class ClosingSockets:
         if not self.count():
             for waiter in self._waiters:
                 _resolve(waiter)
+
+
+def _abort_oldest(sockets: list[HTTP1Protocol], most: float) -> None:
+    excess = len(sockets) - most
+    if excess > 0:
+        for protocol in sockets[: int(excess)]:
+            if protocol.state is CLOSED:
+                protocol.abort()
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

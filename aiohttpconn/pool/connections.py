@@ -13,6 +13,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..ends import CLOSE_SECONDS
 from ..exceptions import (
     ConnectError,
     ConnectTimeout,
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from .routes import ConnectionFactory, Route
 
 __all__ = ["ConnectionManager"]
-
-CLOSE_SECONDS = 1.0
-"""Seconds until ``close()`` aborts the connections whose peers do not answer a graceful close."""
 
 MAX_RETRY_AFTER = 3600.0
 """The most seconds for which a server's Retry-After pauses its origin."""
@@ -243,6 +241,7 @@ class ConnectionManager:
         opening = connection.opening = Opening(method, f"{origin.prefix}{target}", origin.url)
         try:
             loop = self.bind(method, f"{origin.url}{target}")  # the pool may be closed by now
+            self._make_room(origin)
             await opening.open(
                 origin.dial,
                 lambda: connection,
@@ -272,6 +271,15 @@ class ConnectionManager:
         if self._timer is None and 0 < self._keepalive_timeout < inf:
             self._timer = loop.call_later(self._keepalive_timeout, self._expire)
         return opening.report
+
+    def _make_room(self, origin: OriginPool) -> None:
+        """Abort closing sockets, so that they and the connections are within the limits."""
+        scheduler = self.scheduler
+        self.closing.make_room(
+            scheduler.limit - scheduler.connection_count,
+            origin,
+            scheduler.limit_per_host - origin.connection_count,
+        )
 
     async def _destination(self, origin: OriginPool) -> Destination:
         if origin.destination is None:

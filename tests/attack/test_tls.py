@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiohttpconn import HTTPSConnection
+from aiohttpconn import Client, ConnectionPool, HTTPConnection, HTTPSConnection, ends
+from aiohttpconn.ends import CLOSE_SECONDS
 from aiohttpconn.net import resumption
 
 from ..support import ConnectProxy, ScriptedServer
+from ..support.clocks import Clock
+from ..support.pooled import fetch
 from ..support.tls_visits import REPLY, answer_all, both_versions, get, visit
 
 try:
@@ -243,3 +246,234 @@ async def test_a_certificate_that_is_asked_for_after_the_handshake_is_no_session
                 await get(conn)
                 assert conn.session_reused is False
         assert seen_by(server) == ["alice", "bob"]
+
+
+# The end of TLS: a peer that does not answer close_notify keeps no socket of ours
+
+CLOSES = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def ignore_close_notify(*replies: bytes) -> Any:
+    """Return a script that answers, and then reads TCP to its end, without an answer of TLS."""
+
+    async def script(conn: Connection) -> None:
+        for reply in replies:
+            await conn.read_head()
+            await conn.send(reply)
+        while await conn._recv_raw():
+            pass
+
+    return script
+
+
+async def ended(*conns: Connection) -> bool:
+    """Return whether the client's sockets of *conns* close, long before the loop's own limit."""
+    waits = asyncio.gather(*(conn.wait_ended() for conn in conns))
+    # Of real time: the 30 s of asyncio and uvloop, in which these sockets would be closed.
+    done, _ = await asyncio.wait({waits}, timeout=20)
+    waits.cancel()
+    return bool(done)
+
+
+@pytest.fixture
+def brief(ticking, monkeypatch) -> None:
+    """Let a polite close take 20 ms of the test's clock in place of a second."""
+    monkeypatch.setattr(ends, "CLOSE_SECONDS", 0.02)
+
+
+async def close(conn: HTTPSConnection) -> None:
+    await get(conn)
+    conn.close()
+
+
+async def close_and_wait(conn: HTTPSConnection) -> None:
+    await close(conn)
+    await conn.wait_closed()
+
+
+async def leave_a_block(conn: HTTPSConnection) -> None:
+    async with conn:
+        await get(conn)
+
+
+async def ask_for_the_last_response(conn: HTTPSConnection) -> None:
+    await conn.request("GET", "/", headers={"Connection": "close"})
+    assert await (await conn.getresponse()).read() == b"hi"
+
+
+async def connect_anew(conn: HTTPSConnection) -> None:
+    await get(conn)
+    await conn.connect()
+    conn.close()
+
+
+async def cancel(conn: HTTPSConnection) -> None:
+    await get(conn)
+    waiting = asyncio.ensure_future(get(conn))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+
+async def forget(conn: HTTPSConnection) -> None:
+    await get(conn)
+    with pytest.warns(ResourceWarning, match="unclosed https connection"):
+        conn.__del__()
+
+
+WAYS_OF_ONE = [
+    close,
+    close_and_wait,
+    leave_a_block,
+    ask_for_the_last_response,
+    connect_anew,
+    cancel,
+    forget,
+]
+
+
+@both_versions
+@pytest.mark.parametrize("way", WAYS_OF_ONE)
+@pytest.mark.usefixtures("brief")
+async def test_a_connection_is_gone_after_a_second(certificates, version, way):
+    server_context = certificates.server_for(maximum_version=version)
+    async with ScriptedServer(ignore_close_notify(REPLY), tls=server_context) as server:
+        conn = HTTPSConnection(*server.address, context=certificates.client_for())
+        await way(conn)
+        assert await ended(*server.conns)
+
+
+async def test_a_server_that_ends_tls_and_stays_holds_up_nothing(certificates, brief):
+    async def end_tls(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.send(REPLY)
+        with pytest.raises(ssl.SSLWantReadError):
+            conn.tls.unwrap()
+        await conn._send_raw(conn._outgoing.read())
+        while await conn._recv_raw():
+            pass
+
+    async with ScriptedServer(end_tls, tls=certificates.server_for()) as server:
+        async with HTTPSConnection(*server.address, context=certificates.client_for()) as conn:
+            await get(conn)
+            assert await ended(*server.conns)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_peer_that_takes_nothing_holds_up_no_polite_close(certificates, brief, scheme):
+    """The answer is whole, and bytes that were written are still here."""
+    stop = asyncio.Event()
+
+    async def answer_and_stop(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.send(REPLY)
+        await stop.wait()
+
+    tls = certificates.server_for() if scheme == "https" else None
+    async with ScriptedServer(answer_and_stop, tls=tls, receive_buffer=4096) as server:
+        conn = HTTPConnection(*server.address)
+        if tls is not None:
+            conn = HTTPSConnection(*server.address, context=certificates.client_for())
+        await get(conn)
+        protocol = conn._protocol
+        protocol.transport.write(bytes(16 * 1024 * 1024))
+        raw = protocol.raw_transport
+        assert protocol.transport.get_write_buffer_size() + raw.get_write_buffer_size() > 0
+        conn.close()
+        waiting = asyncio.ensure_future(conn.wait_closed())
+        done, _ = await asyncio.wait({waiting}, timeout=20)
+        assert done
+        assert protocol.transport is None
+        stop.set()
+
+
+async def close_the_client(client: Client, url: str) -> None:
+    assert await (await client.get(url)).read() == b"hi"
+    await client.close()
+
+
+async def wait_for_its_time(client: Client, url: str) -> None:
+    assert await (await client.get(url)).read() == b"hi"
+    while client.stats().open:
+        await asyncio.sleep(0)
+
+
+async def say_close(client: Client, url: str) -> None:
+    assert await (await client.get(url, headers={"Connection": "close"})).read() == b"hi"
+
+
+async def cancel_a_request(client: Client, url: str) -> None:
+    assert await (await client.get(url)).read() == b"hi"
+    waiting = asyncio.ensure_future(client.get(url))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+
+WAYS_OF_CLIENTS = [
+    close_the_client,
+    wait_for_its_time,
+    say_close,
+    cancel_a_request,
+]
+
+
+@both_versions
+@pytest.mark.parametrize("way", WAYS_OF_CLIENTS)
+@pytest.mark.usefixtures("brief")
+async def test_a_connection_of_a_client_is_gone_after_a_second(certificates, version, way):
+    server_context = certificates.server_for(maximum_version=version)
+    async with (
+        ScriptedServer(ignore_close_notify(REPLY), tls=server_context) as server,
+        Client(context=certificates.client_for(), keepalive_timeout=0.05) as client,
+    ):
+        await way(client, server.url)
+        assert await ended(*server.conns)
+
+
+async def test_a_leased_connection_is_gone_after_a_second(certificates, brief):
+    async with (
+        ScriptedServer(ignore_close_notify(REPLY), tls=certificates.server_for()) as server,
+        ConnectionPool(context=certificates.client_for()) as pool,
+    ):
+        async with pool.connection(server.url) as conn:
+            await conn.request("GET", "/", headers={"Connection": "close"})
+            assert await (await conn.getresponse()).read() == b"hi"
+        assert await ended(*server.conns)
+
+
+@pytest.mark.parametrize(
+    ("options", "reply"),
+    [
+        pytest.param({"limit": 2}, CLOSES, id="closed-by-the-server"),
+        pytest.param({"limit": 2, "max_requests": 1}, REPLY, id="used-up"),
+        pytest.param({"limit": 2, "max_idle": 0}, REPLY, id="none-idle"),
+        pytest.param({"limit": None, "limit_per_host": 2}, CLOSES, id="of-one-host"),
+    ],
+)
+async def test_sockets_that_close_count_for_the_limit(certificates, options, reply):
+    """However many requests there are in the second that each may take to close."""
+    options = {"limit_per_host": None, **options}
+    async with ScriptedServer(ignore_close_notify(reply), tls=certificates.server_for()) as server:
+        pool = ConnectionPool(context=certificates.client_for(), **options)
+        with Clock() as clock:  # it stands
+            for _ in range(10):
+                assert await fetch(pool, server.url) == b"hi"
+            assert await ended(*server.conns[:-2])
+            still = [conn for conn in server.conns if not conn._ended.is_set()]
+            assert still == server.conns[-2:]
+            clock.advance(CLOSE_SECONDS)
+            assert await ended(*server.conns)
+        await pool.close()
+
+
+async def test_an_evicted_connection_counts_for_the_limit(certificates, monkeypatch):
+    script, tls = ignore_close_notify(REPLY), certificates.server_for()
+    async with ScriptedServer(script, tls=tls) as one, ScriptedServer(script, tls=tls) as other:
+        pool = ConnectionPool(context=certificates.client_for(), limit=1)
+        with Clock():
+            assert await fetch(pool, one.url) == b"hi"
+            assert await fetch(pool, other.url) == b"hi"
+            assert await ended(*one.conns)
+        monkeypatch.setattr(ends, "CLOSE_SECONDS", 0.001)
+        await pool.close()
