@@ -1,8 +1,8 @@
 """Run one target for a while, or all of them: ``python -m tests.fuzz NAME --seconds N``.
 
 It prints the input that breaks a promise, keeps it in ``crash-...`` of the present folder, and ends
-with code 1. With atheris, inputs that reach new code go into a folder of the system's, and
-``--keep N`` then copies the N that reach the most of it, the smallest ones, into the corpus.
+with code 1. With atheris, inputs that reach new code go into a folder of the system's; ``--keep N``
+then copies at most N of them into the corpus, small ones that go new ways.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 MOST_BYTES = 2048
 """Of an input: limits are smaller, and a larger one is only slower."""
@@ -35,6 +40,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.name == "all":
         return _all(sys.argv[1:])
+    found = Path(tempfile.gettempdir(), "aiohttpconn-fuzz", options.name)
+    found.mkdir(parents=True, exist_ok=True)
+    if options.keep:
+        _keep(options.name, found, options.keep)
+        return 0
     try:
         if options.with_hypothesis:
             raise ImportError
@@ -43,10 +53,6 @@ def main() -> int:
         return _with_hypothesis(options.name, options.seconds)
     with atheris.instrument_imports(include=["aiohttpconn"]):
         from .targets import TARGETS
-    found = Path(tempfile.gettempdir(), "aiohttpconn-fuzz", options.name)
-    found.mkdir(parents=True, exist_ok=True)
-    if options.keep:
-        return _keep(options.name, found, options.keep)
     flags = [f"-max_total_time={options.seconds}", f"-max_len={MOST_BYTES}", "-print_final_stats=1"]
     flags += [f"-timeout={SLOW_SECONDS}", "-use_value_profile=1"]
     # The first folder is the one that it writes to.
@@ -96,30 +102,49 @@ def _with_hypothesis(name: str, seconds: int) -> int:
     return 0
 
 
-def _keep(name: str, found: Path, most: int) -> int:
-    """Let libFuzzer choose the fewest inputs that reach all that is reached, and keep *most*."""
-    with tempfile.TemporaryDirectory() as chosen:
-        code = subprocess.call(
-            [sys.executable, "-c", _MERGE, name, chosen, str(corpus.folder(name)), str(found)]
-        )
-        if code:
-            return code
-        inputs = sorted(Path(chosen).iterdir(), key=lambda path: path.stat().st_size)
-        for path in inputs[:most]:
+def _keep(name: str, found: Path, most: int) -> None:
+    """Add those of the inputs in *found* to the corpus that go new ways, the smallest first."""
+    from .targets import TARGETS
+
+    run = TARGETS[name]
+    ways = {way for data in corpus.kept(name) for way in _ways(run, data)}
+    count = 0
+    for path in sorted(found.iterdir(), key=lambda path: path.stat().st_size):
+        new = _ways(run, path.read_bytes()) - ways
+        if new and count < most:
+            ways |= new
+            count += 1
             shutil.copy(path, corpus.folder(name) / path.name[:12])
-        print(f"{name}: {len(inputs)} inputs reach all; {min(most, len(inputs))} are kept")
-    return 0
+    print(f"{name}: {count} inputs are added to the corpus")
 
 
-_MERGE = f"""
-import os, sys
-import atheris
-with atheris.instrument_imports(include=["aiohttpconn"]):
-    from tests.fuzz.targets import TARGETS
-flags = ["-set_cover_merge=1", "-max_len={MOST_BYTES}"]
-atheris.Setup([sys.argv[0], *flags, *sys.argv[2:]], TARGETS[sys.argv[1]])
-atheris.Fuzz()
-"""
+def _ways(run: Callable[[bytes], None], data: bytes) -> set[tuple[str, int, int]]:
+    """Return the steps from line to line that the package takes for *data*."""
+    ways: set[tuple[str, int, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        file = frame.f_code.co_filename
+        if f"{os.sep}aiohttpconn{os.sep}" not in file or file.startswith(_HERE):
+            return None
+        last = 0
+
+        def line(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal last
+            ways.add((file, last, frame.f_lineno))
+            last = frame.f_lineno
+            return line
+
+        return line
+
+    sys.settrace(trace)
+    try:
+        run(data)
+    finally:
+        sys.settrace(None)
+    return ways
+
+
+_HERE = str(Path(__file__).parent)
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONHASHSEED", "0")
