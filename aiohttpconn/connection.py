@@ -396,6 +396,9 @@ class HTTPConnection(Endpoint):
                 protocol.abort()
             if protocol is None or protocol.state not in _READY:
                 protocol = await self._opened(deadline)
+                if protocol.state is CLOSED and self.auto_open:
+                    # The server has closed it already, and nothing was sent.
+                    protocol = await self._opened(deadline)
                 report = self._dial_report
             self._observe(request.head)
             exchange = self._exchange = start_request(protocol, request, deadline, more)

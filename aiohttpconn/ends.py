@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 from .buffers import SCRATCH_SIZE
 from .exceptions import NotProcessed
-from .failures import closed_here, describe_exchange, expired, incomplete, no_response
+from .failures import (
+    closed_here,
+    describe_exchange,
+    expired,
+    incomplete,
+    no_response,
+    stray_bytes,
+)
+from .http11.response_head import may_begin_response
 from .net.loops import abort_transport, has_ended
 from .net.resumption import drop_session, keep_session
 from .net.tls import is_clean_eof
@@ -140,8 +148,15 @@ class ConnectionEnds(ResponseSource):
         response = self._front()
         if self.state is BODY and response is not None:
             self._close(incomplete(response, str(exc)), cause=exc, hard=True)
-        else:
-            self._close(exc, cause=exc.__cause__, hard=True)
+            return
+        reader = self._reader
+        if response is not None and reader is not None and self._is_stray(response, reader.buffer):
+            exc = stray_bytes(exc)
+        self._close(exc, cause=exc.__cause__, hard=True)
+
+    def _is_stray(self, response: HTTPResponse, received: bytearray) -> bool:
+        """Whether *received* cannot begin *response*, and is left over from the one before it."""
+        return response.number > 1 and not self._head_bytes and not may_begin_response(received)
 
     def _fail_here(self, response: HTTPResponse | None, exc: BaseException) -> None:
         """End the connection: *exc* was raised while this program took in bytes that it had read.

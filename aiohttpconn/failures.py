@@ -27,7 +27,14 @@ from .http11.response_head import check_status_line
 if TYPE_CHECKING:
     from .response import HTTPResponse
 
-__all__ = ["closed_here", "describe_exchange", "expired", "incomplete", "no_response"]
+__all__ = [
+    "closed_here",
+    "describe_exchange",
+    "expired",
+    "incomplete",
+    "no_response",
+    "stray_bytes",
+]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -56,6 +63,16 @@ def no_response(exc: Exception | None, received: bytes | bytearray, interim: int
     failure = _without_head(exc, received)
     # Also set on classes of the standard library, as describe() does with its attributes.
     failure.unanswered = not received and not interim  # type: ignore[attr-defined]
+    return failure
+
+
+def stray_bytes(bad: BaseException) -> RemoteDisconnected:
+    """Return the exception for a reused connection with bytes that begin no response: *bad* does.
+
+    They belong to the response before, so that this request has no answer.
+    """
+    failure = RemoteDisconnected(f"bytes behind the last response, and no response: {bad}")
+    failure.unanswered = True  # type: ignore[attr-defined]
     return failure
 
 

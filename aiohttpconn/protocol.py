@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 
 from .buffers import SCRATCH_SIZE, TLS_SCRATCH, scratch
 from .ends import ConnectionEnds
-from .exceptions import HTTPException, MalformedResponse
+from .exceptions import BadStatusLine, HTTPException, MalformedResponse, quote
 from .exchange import HIGH_WATER
 from .failures import no_response
 from .hooks import at_once
@@ -376,10 +376,13 @@ class HTTP1Protocol(ConnectionEnds):
                         if plain is not None:
                             pos = self._common_head(response, plain, buffer, pos, end)
                             continue
-                    reader = self._reader = HeadReader(self._limits, self._head_bytes)
+                    reader = HeadReader(self._limits, self._head_bytes, self._strict)
+                    self._reader = reader
                 try:
                     size = reader.feed(memoryview(buffer)[pos:end])
                     if not size:
+                        if self._is_stray(response, reader.buffer):
+                            self._fail_on_bad_data(BadStatusLine(quote(reader.buffer)))
                         return
                     self._reader = None
                     self._head_bytes += size
@@ -428,11 +431,13 @@ class HTTP1Protocol(ConnectionEnds):
         _, size, status, response.reason, response.head, left, chunked = plain
         response.version = 11
         response.status = status
+        response.will_close = left is None and not chunked
         if status == 204 or status == 304 or response.method == "HEAD":
+            # A 204 that says that a body follows: see response_framing.
+            response.will_close = status == 204 and (chunked or bool(left))
             left, chunked = 0, False
         response.remaining = left
         response.chunked = chunked
-        response.will_close = left is None and not chunked
         return self._final_head(response, status, buffer, pos + size, end)
 
     def _final_head(

@@ -224,6 +224,14 @@ def one_chunked(response: Response) -> Head:
     return Head(bare.start, [*bare.fields, "Connection: close"])
 
 
+def closes_behind_204(response: Response) -> Head:
+    head = response.head
+    announced = head.values("transfer-encoding") or {*head.values("content-length")} - {"0"}
+    if head.status != 204 or not announced:
+        return head
+    return Head(head.start, [*head.without("connection").fields, "Connection: close"])
+
+
 def coding_wins(response: Response) -> Head:
     if not response.has_both:
         return response.head
@@ -359,6 +367,15 @@ FRAMING_REWRITES = [
         None,
         2,
         one_length,
+    ),
+    Rewrite(
+        "204 that announces a body",
+        "RFC 9110 §8.6: it must not, so one may follow, and we never use such a connection again",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n",
+        "will_close",
+        False,
+        True,
+        closes_behind_204,
     ),
     Rewrite(
         "chunked without a body",

@@ -216,6 +216,7 @@ LONGEST = 760
 """Lines of a module at most."""
 
 ONE_SUBJECT = {
+    "client.calls": "one call of a client: the requests that follow from it, in order",
     "client.response": "one response as callers see it: its head, its facts, its body",
     "connection": "http.client's states, one method for each of its names",
     "pool.connections": "making, checking, leasing, keeping and closing the pool's connections",

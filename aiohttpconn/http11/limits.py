@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..arguments import check_arguments, count
 
-__all__ = ["CHUNK_OVERHEAD_RATIO", "DEFAULT_LIMITS", "Limits"]
+__all__ = ["CHUNK_OVERHEAD_RATIO", "DEFAULT_LIMITS", "MAX_EMPTY_LINES", "Limits"]
 
 MAX_FIELDS = 100
 """Field lines of a head: http.client's number."""
@@ -19,6 +19,9 @@ MAX_LINE = 65_536
 
 MAX_HEAD_BYTES = 256 * 1024
 """Bytes of a response's heads, its 1xx heads included: 100 lines of 64 KiB would be 6.4 MB."""
+
+MAX_EMPTY_LINES = 8
+"""Empty lines that are skipped before a status line."""
 
 MAX_INTERIM = 100
 """1xx responses before the final one. RFC 9110 §15.2 sets no limit: they could come for ever."""

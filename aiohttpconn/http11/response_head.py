@@ -27,7 +27,7 @@ from .grammar import (
     STATUS_LINE,
     TOKEN,
 )
-from .limits import DEFAULT_LIMITS, Limits
+from .limits import DEFAULT_LIMITS, MAX_EMPTY_LINES, Limits
 from .semantics import FRAMING
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ResponseHead",
     "check_status_line",
     "match_common_head",
+    "may_begin_response",
     "parse_fields",
     "parse_response_head",
     "split_fields",
@@ -131,17 +132,35 @@ def check_status_line(line: bytes | bytearray) -> tuple[int, int, str]:
     return 10 if minor == "0" else 11, int(status), reason.strip(BLANKS)
 
 
+def may_begin_response(data: bytes | bytearray) -> bool:
+    """Whether *data* is the beginning of a response, perhaps behind empty lines."""
+    data = data[:32].lstrip(b"\r\n")[:5]
+    return data == b"HTTP/"[: len(data)]
+
+
 class HeadReader:
     """Collect a head that arrives in pieces, or that may exceed a limit.
 
     It scans every byte once. ``buffer`` holds all bytes fed: the head, then the bytes after it.
     """
 
-    __slots__ = ("_limits", "_line_start", "_lines", "_scanned", "_used", "buffer")
+    __slots__ = (
+        "_empty",
+        "_limits",
+        "_line_start",
+        "_lines",
+        "_scanned",
+        "_used",
+        "buffer",
+    )
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, used: int = 0) -> None:
+    def __init__(
+        self, limits: Limits = DEFAULT_LIMITS, used: int = 0, strict: bool = False
+    ) -> None:
         self._limits = limits
         self._used = used
+        # Empty lines before the status line that are still skipped.
+        self._empty = 0 if strict else MAX_EMPTY_LINES
         self._scanned = 0
         self._line_start = 0
         self._lines = 0
@@ -173,6 +192,13 @@ class HeadReader:
                 self._scanned = len(buffer)
                 return 0
             if not start:
+                if end <= 2 and self._empty and buffer[:end].strip(b"\r\n") == b"":
+                    # RFC 9112 §2.2 has it for servers. Clients do the same: a server that ends
+                    # its body with a line end too many is then understood.
+                    self._empty -= 1
+                    self._scanned = 0
+                    del buffer[:end]
+                    continue
                 check_status_line(buffer[:end])
             elif size <= 2 and bytes(buffer[start:end]) in (b"\n", b"\r\n"):
                 return end

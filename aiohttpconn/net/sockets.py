@@ -49,9 +49,11 @@ _PROXY = "the proxy "
 def read_watcher(sock: Any) -> Callable[[int], Any]:
     """Return a function that tells whether *sock* can be read, after as many ms as it is given.
 
-    It can be read at its end, too. None as *sock*, or a closed one, never can.
+    It can be read at its end, too. None as *sock*, a closed one, or what a dialer has in its place
+    and that has no descriptor, never can.
     """
-    if sock is None or (number := sock.fileno()) < 0:
+    fileno = getattr(sock, "fileno", None)
+    if fileno is None or (number := fileno()) < 0:
         return lambda ms: ()
     if _poll is None:
         return lambda ms: select.select([number], [], [], ms / 1000)[0]

@@ -205,18 +205,23 @@ class ConnectionManager:
         No other request uses it. *fresh* makes a new one. Raises the errors of ``acquire`` and
         ``open``. ``requests.exchange`` does the same, flat.
         """
-        connection = origin.acquire_nowait()
-        if connection is None:
-            connection = await self.acquire(origin, timeout, deadline, method, target)
-        if connection.transport is not None:
-            if fresh:
-                connection = self.reset(connection)
-            elif self.is_stale(connection):
-                connection = self.replace(connection)
-        dialed = None
-        if connection.transport is None:
-            dialed = await self.open(connection, timeout, deadline, method, target)
-        return connection, dialed
+        lost = False
+        while True:
+            connection = origin.acquire_nowait()
+            if connection is None:
+                connection = await self.acquire(origin, timeout, deadline, method, target)
+            if connection.transport is not None:
+                if fresh:
+                    connection = self.reset(connection)
+                elif self.is_stale(connection):
+                    connection = self.replace(connection)
+            dialed = None
+            if connection.transport is None:
+                dialed = await self.open(connection, timeout, deadline, method, target, lost)
+                if connection.state is CLOSED:
+                    lost = True
+                    continue
+            return connection, dialed
 
     def new_connection(self, origin: OriginPool) -> PooledConnection:
         """Return a new connection of *origin*, not connected yet."""
@@ -230,11 +235,14 @@ class ConnectionManager:
         deadline: float | None,
         method: str,
         target: str,
+        lost: bool,
     ) -> DialReport:
         """Connect *connection*, which the caller has; return the report of the connect.
 
         If that fails or is cancelled, the connection is removed. Raises the errors of
-        ``HTTPConnection.connect``.
+        ``HTTPConnection.connect``. If the server has closed the connection by then, it is CLOSED
+        and removed, and the caller takes another: nothing was sent, so that any request may go
+        there. Only if it has *lost* one before is that an error, ``RemoteDisconnected``.
         """
         origin = connection.origin_pool
         route: Route = origin.key
@@ -249,7 +257,7 @@ class ConnectionManager:
                 timeout,
                 deadline,
             )
-            if connection.state is CLOSED:
+            if connection.state is CLOSED and lost:
                 raise describe(
                     RemoteDisconnected("the server closed the connection before the request"),
                     method=method,
@@ -264,6 +272,9 @@ class ConnectionManager:
             raise
         finally:
             connection.opening = None
+        if connection.state is CLOSED:
+            self._drop(connection)
+            return opening.report
         connection.report = opening.report
         connection.connected_at = monotonic()
         connection.exchanges_left = self._max_requests

@@ -20,7 +20,7 @@ from ..failures import expired
 from ..http11.framing import body_framing
 from ..http11.request_head import encode_request_line
 from ..http11.semantics import BODY_METHODS, IDEMPOTENT
-from ..protocol import HTTP1Protocol
+from ..protocol import CLOSED, HTTP1Protocol
 from ..upload import (
     CONTINUE_TIMEOUT,
     OutgoingRequest,
@@ -99,6 +99,7 @@ async def exchange(
     the task runs on. *fresh* makes a new connection. *remake* makes *data* anew for a resend, if
     the same bytes must not be sent twice.
     """
+    lost = False
     while True:
         connection = origin.acquire_nowait()
         asked = None
@@ -117,7 +118,10 @@ async def exchange(
             ) and pool.is_stale(connection):
                 connection = pool.replace(connection)
         if connection.transport is None:
-            dialed = await pool.open(connection, send.timeout, send.deadline, method, target)
+            dialed = await pool.open(connection, send.timeout, send.deadline, method, target, lost)
+            if connection.state is CLOSED:
+                lost = True
+                continue
         if connection.timeout is not send.timeout:
             connection.set_timeout(send.timeout)
         response = connection.start(method, origin.prefix + target, data, True)
@@ -207,6 +211,7 @@ async def exchange_shared(
     connection ends is sent on another.
     """
     sends = 0
+    lost = False
     while sends < MAX_SHARED_SENDS:
         connection = origin.acquire_shared_nowait()
         asked = None
@@ -225,7 +230,12 @@ async def exchange_shared(
             ):
                 connection = pool.replace(connection)
             if connection.transport is None:
-                dialed = await pool.open(connection, send.timeout, send.deadline, method, target)
+                dialed = await pool.open(
+                    connection, send.timeout, send.deadline, method, target, lost
+                )
+                if connection.state is CLOSED:
+                    lost = True
+                    continue
             if connection.timeout is not send.timeout:
                 connection.set_timeout(send.timeout)
             pool.share(connection)
@@ -257,7 +267,9 @@ async def exchange_shared(
                 pool.pause_on_retry_after(origin, response)
             return response
         if not isinstance(response.failure, NotProcessed):
-            if not _may_resend(response.failure, method, dialed, send):
+            # On a new connection that others shared it is one of those that were not answered.
+            alone = dialed if connection.exchanges == response.number else None
+            if not _may_resend(response.failure, method, alone, send):
                 response.raise_failure()
                 raise AssertionError("a response ends with a head or with an exception")
             sends = MAX_SHARED_SENDS
