@@ -667,7 +667,9 @@ class ConnectionMachine(Machine):
         self.run(self._detach())
 
     async def _detach(self) -> None:
-        if self.link is None or not self.link.upgraded or self.pending is not None:
+        if self.link is not None and self.link.upgraded and self.pending is not None:
+            return  # a program that has not seen the 101 asks for no transport
+        if self.link is None or not self.link.upgraded:
             with pytest.raises(HTTPException):
                 self.conn.detach()
             return
