@@ -33,10 +33,7 @@ from .exceptions import (
 )
 from .failures import closed_here
 from .http11.framing import body_framing
-from .http11.grammar import (
-    ORIGIN_FORM,
-    check_field,
-)
+from .http11.grammar import ORIGIN_FORM, check_field
 from .http11.request_head import check_single_fields, encode_fields, encode_request_line, host_field
 from .http11.semantics import BODILESS_METHODS, BODY_METHODS, DECIDING, SINGLE
 from .net.loops import has_ended
@@ -368,6 +365,7 @@ class HTTPConnection(Endpoint):
         chunked: bool = False,
         length: int | None = None,
         more: bool = False,
+        deadline: float | None = None,
     ) -> None:
         """Send *head* and *body* on an open connection; on any failure, close it."""
         # Not within the try below, which closes: the new protocol, the other loop or task goes on.
@@ -384,7 +382,8 @@ class HTTPConnection(Endpoint):
         self._state = _STARTED
         closes = self._closes
         total = self._timeout.total
-        deadline = None if total is None else asyncio.get_running_loop().time() + total
+        if total is not None and deadline is None:
+            deadline = asyncio.get_running_loop().time() + total
         try:
             request = prepare_request(method, url, head, names, body, chunked, length)
             report = None
@@ -557,10 +556,10 @@ class HTTPConnection(Endpoint):
         """Return the response of the request that was sent, as soon as its head has arrived.
 
         Raises ``ResponseNotReady`` without a request, while an earlier response is unread, or while
-        another task waits for this one;
-        ``RemoteDisconnected``, ``BadStatusLine``, ``UnknownProtocol``, ``LineTooLong`` and other
-        ``HTTPException`` if something else came; ``RequestTimeout``. On any of these, and when
-        cancelled, the connection is closed. Mirrors ``http.client.HTTPConnection.getresponse``.
+        another task waits for this one; ``RemoteDisconnected``, ``BadStatusLine``,
+        ``UnknownProtocol``, ``LineTooLong`` and other ``HTTPException`` if something else came;
+        ``RequestTimeout``. On any of these, and when cancelled, the connection is closed.
+        Mirrors ``http.client.HTTPConnection.getresponse``.
         Hot: see docs/topics/design.md.
         """
         previous = self._response
@@ -595,6 +594,9 @@ class HTTPConnection(Endpoint):
         if response.head is None:
             if self._protocol is protocol:
                 self._abort()
+                lost = protocol.lost_request(response)
+                if lost is not None and self.auto_open:
+                    return await self._send_again(response, lost)
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
         self._exchange = None
@@ -616,6 +618,13 @@ class HTTPConnection(Endpoint):
         elif response.buffered or not response.ended:
             self._response = response
         return response
+
+    async def _send_again(self, failed: HTTPResponse, data: bytes) -> HTTPResponse:
+        """Send *data*, the whole request of *failed*, on a new connection; return its response."""
+        fields = ("connection", "close", failed.last), ("upgrade", "", failed.upgrade)
+        names = {name: value for name, value, given in fields if given}
+        await self._begin(failed.method, failed.target, data, names, deadline=failed.deadline)
+        return await self.getresponse()
 
     def _check_sent(self, protocol: HTTP1Protocol, response: HTTPResponse) -> None:
         """End a request made step by step; raise ``BodyLengthError`` if its body is too short."""

@@ -368,6 +368,8 @@ class Endpoint:
                 self._opening = None
         self._protocol = protocol
         self._look = read_watcher(protocol.get_extra_info("socket"))
+        if report.resumed and protocol.transport is not None:
+            protocol.keep_first_request()
         if report.proxy_reply is not None:
             self._proxy_fields = report.proxy_reply.fields
             if self.debuglevel > 0:

@@ -21,8 +21,9 @@ from .failures import (
     stray_bytes,
 )
 from .http11.response_head import may_begin_response
+from .http11.semantics import IDEMPOTENT
 from .net.loops import abort_transport, has_ended
-from .net.resumption import drop_session, keep_session
+from .net.resumption import drop_session, keep_session, suspect_session
 from .net.tls import is_clean_eof
 from .source import BODY, CLOSED, HEAD, Owner, ResponseSource
 
@@ -50,6 +51,7 @@ class ConnectionEnds(ResponseSource):
     """The ends of a transport, as its peer, this program and the clock bring them."""
 
     __slots__ = (
+        "_first_request",
         "_head_bytes",
         "_owner_told",
         "_reader",
@@ -67,6 +69,8 @@ class ConnectionEnds(ResponseSource):
         # Writes a request's first bytes: the transport's write.
         self.write: Callable[[bytes], None] = not_connected
         self.exchanges = 0
+        # The whole first request, if it is kept: see keep_first_request.
+        self._first_request: bytes | None = None
         self.closed_by_peer = False
         self.owner: Owner | None = None
         self._owner_told = False
@@ -203,6 +207,8 @@ class ConnectionEnds(ResponseSource):
         if self.state is CLOSED and not hard:
             return  # it closes already, and for no longer than it may
         transport, response = self.transport, self._front()
+        if self._tls is not None and self._is_unproven(response):
+            suspect_session(self._tls)
         self.state = CLOSED
         self._response = self._held = self._reader = None
         if self._watchdog is not None:
@@ -230,9 +236,40 @@ class ConnectionEnds(ResponseSource):
         else:
             if self._tls:
                 keep_session(self._tls)
-            if self._tls or transport.get_write_buffer_size():
-                self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
+            self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
             transport.close()
+
+    def _is_unproven(self, response: HTTPResponse | None) -> bool:
+        """Whether no byte of a response has come, to *response* or before the first request."""
+        if response is None:
+            return not self.exchanges and self.closed_by_peer
+        return response.number == 1 and not (
+            response.has_head or self._head_bytes or self._reader is not None
+        )
+
+    def keep_first_request(self) -> None:
+        """Keep the bytes of the first request, if they are all of it: see ``lost_request``."""
+        transport = self.transport
+        assert transport is not None, "a connection that was just opened"
+
+        def write(data: bytes) -> None:
+            self.write = transport.write
+            if self.upload is None:
+                self._first_request = data
+            transport.write(data)
+
+        self.write = write
+
+    def lost_request(self, response: HTTPResponse) -> bytes | None:
+        """Return the whole request of *response*, if it is to be sent once more; else None.
+
+        It is if its connection resumed a TLS session, and ended without a byte of an answer: the
+        session may be why. As the server may have processed it, its method must be idempotent
+        (RFC 9110 §9.2.2).
+        """
+        unanswered = getattr(response.failure, "unanswered", False)
+        again = unanswered and response.number == 1 and response.method in IDEMPOTENT
+        return self._first_request if again else None
 
     def _fail_queued(self) -> None:
         """Fail the queued exchanges as ``NotProcessed``, so that a pool sends them again."""

@@ -57,7 +57,9 @@ class DialReport:
     reply that grants the tunnel. ``refusal``: the error of a proxy that refuses it, while the body
     that explains it is read: a limit that expires meanwhile is not why the connect failed.
     ``raw_transport``: the TCP transport below all TLS, or the
-    transport itself if there is no TLS. ``address``: the address that TCP is connected to.
+    transport itself if there is no TLS. ``resumed``: whether TLS to the server, or to the proxy,
+    resumed a session; ``refused_session``: whether a handshake failed that had offered one.
+    ``address``: the address that TCP is connected to.
     ``skipped``: addresses that failed, or did not answer before the next one was tried.
 
     Flow control belongs on ``raw_transport``. A paused TLS transport goes on reading records
@@ -76,6 +78,8 @@ class DialReport:
         "proxy_reply",
         "raw_transport",
         "refusal",
+        "refused_session",
+        "resumed",
         "skipped",
     )
 
@@ -85,6 +89,8 @@ class DialReport:
         self.proxy_reply: TunnelReply | None = None
         self.refusal: TunnelError | None = None
         self.raw_transport: asyncio.Transport | None = None
+        self.resumed = False
+        self.refused_session = False
         self.address: Address | None = None
         self.skipped: list[Address] = []
         self._since = 0.0

@@ -72,17 +72,38 @@ async def dial(
         check_hook("protocol_factory", protocol_factory, may_await=False)
         plan = _Plan(destination)
         resolver = resolver or destination.resolver or default_resolver
-        if destination.tunnel is not None and destination.tunnel.scheme in RESOLVED_HERE:
-            plan.ask_for(await _resolved(destination.tunnel, resolver))
-            report.finish()
-        sock = await _open_socket(destination, report, resolver)
-        made = await _build(protocol_factory, destination, plan, sock, report)
+        try:
+            made = await _connect(protocol_factory, destination, plan, report, resolver)
+        except CertificateError:
+            raise
+        except TLSError:
+            if not report.refused_session:
+                raise
+            # The session may be why, and nothing was sent to the server: once more without it.
+            destination = replace(destination, resume_tls=False)
+            plan = _Plan(destination)
+            made = await _connect(protocol_factory, destination, plan, report, resolver)
     except Exception as exc:
         exc.phase = report.phase  # type: ignore[attr-defined]
         raise
     finally:
         report.finish()
     return made
+
+
+async def _connect(
+    protocol_factory: Callable[[], P],
+    destination: Destination,
+    plan: _Plan,
+    report: DialReport,
+    resolver: Resolves,
+) -> tuple[asyncio.Transport, P]:
+    """Connect once, by *plan*."""
+    if destination.tunnel is not None and destination.tunnel.scheme in RESOLVED_HERE:
+        plan.ask_for(await _resolved(destination.tunnel, resolver))
+        report.finish()
+    sock = await _open_socket(destination, report, resolver)
+    return await _build(protocol_factory, destination, plan, sock, report)
 
 
 class _Plan:
@@ -248,7 +269,7 @@ async def _build(
             outer = destination.proxy_context
             if outer is not None:
                 transport, link = await _start_tls(
-                    loop, transport, link, outer, plan.proxy_name, "the proxy", plan.proxy
+                    loop, transport, link, outer, plan.proxy_name, "the proxy", plan.proxy, report
                 )
             report.proxy_reply = await _ask_proxy(
                 transport, link, plan.handshake, plan.request, report
@@ -263,6 +284,7 @@ async def _build(
                 plan.origin_name,
                 "the server",
                 plan.origin,
+                report,
                 plan.fingerprint,
             )
         return transport, _hand_over(transport, link, protocol_factory)
@@ -340,6 +362,7 @@ async def _start_tls(
     name: str,
     peer: str,
     origin: Hashable,
+    report: DialReport,
     fingerprint: bytes | None = None,
 ) -> tuple[asyncio.Transport, _Link]:
     """Do TLS on *transport*; return the TLS transport and the protocol that owns it.
@@ -370,13 +393,13 @@ async def _start_tls(
             raise
         except OSError as exc:
             if resumed is not None:
-                resumed.failed()
+                report.refused_session = resumed.failed()
             raise handshake_error(exc, name, peer) from exc
     if wrapped is None or upper.ended:
         # The connection was lost before or right after the handshake: in TLS 1.3 a client hears
         # that the server misses its certificate only when its own part of the handshake is done.
         if resumed is not None:
-            resumed.failed()
+            report.refused_session = resumed.failed()
         reason = upper.error or link.error or ConnectionResetError("connection lost")
         raise handshake_error(reason, name, peer) from upper.error
     ssl_object = wrapped.get_extra_info("ssl_object")
@@ -389,6 +412,7 @@ async def _start_tls(
             raise
     if resumed is not None:
         resumed.finished(ssl_object)
+        report.resumed |= bool(ssl_object.session_reused)
     return wrapped, upper
 
 

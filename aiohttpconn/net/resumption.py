@@ -19,7 +19,9 @@ OpenSSL resumes any session it is given, and verifies neither certificate nor na
   never used where verification is on, not even by the same context after a change of settings.
 - Only full handshakes make sessions. A session is used for ``SESSION_SECONDS`` at most, and never
   longer than the certificate is valid: the certificate is verified again at least that often.
-- A session is dropped after a failed handshake, and when its TLS connection breaks.
+- A session is dropped after a failed handshake, when its TLS connection breaks, and when a
+  connection that resumed it ends before a byte of a response. In the first and last case resumption
+  rests for ``BLOCK_SECONDS``, so the connect or the request that is made again does without.
 - A context that makes TLS objects in its own way may verify in its own way: it resumes nothing.
 - A resumed connection is the client's that made the session. ``ssl`` does not tell which
   certificate a context has loaded, or whether the server has asked for one. So a session is kept
@@ -49,13 +51,14 @@ from typing import Any, TypeAlias, cast
 with suppress(ImportError):  # nothing here runs in a Python without it
     import ssl
 
-__all__ = ["drop_session", "keep_session", "resuming"]
+__all__ = ["drop_session", "keep_session", "resuming", "suspect_session"]
 
 SESSION_SECONDS = 3600.0
 """Seconds that a session may be used, whatever the server allows (RFC 8446: seven days)."""
 
 BLOCK_SECONDS = 60.0
-"""Seconds without resumption after a handshake that failed with a session."""
+"""Seconds without resumption after a handshake that failed with a session, or a resumed connection
+that ended before a byte of a response."""
 
 MAX_ORIGINS = 256
 """Origins whose sessions a context keeps, a few KiB each; the least recently used is dropped."""
@@ -150,7 +153,11 @@ class _Sessions:
         """Forget the origin's session; if *session* is given, only if it is that one."""
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and (session is None or entry.session is session):
+            if entry is None or (session is not None and entry.session is not session):
+                return
+            if entry.session is None:
+                entry.candidate = None  # resumption stays blocked, if it is
+            else:
                 del self._entries[key]
 
     def block(self, key: _Key) -> None:
@@ -348,11 +355,13 @@ class ResumingContext:
         if self._key is not None and self._offered is not None:
             self._sessions.drop(self._key, self._offered)
 
-    def failed(self) -> None:
-        """Block resumption if the failed handshake used a session: that may be the cause."""
+    def failed(self) -> bool:
+        """Block resumption if the failed handshake used a session, and return whether it did."""
         self._recorded_flight()
-        if self._key is not None and self._offered is not None:
-            self._sessions.block(self._key)
+        if self._key is None or self._offered is None:
+            return False
+        self._sessions.block(self._key)
+        return True
 
 
 def resuming(
@@ -388,6 +397,18 @@ def keep_session(ssl_object: object) -> None:
         if not made.session_reused:
             sessions, key = made_for
             sessions.keep(key, made)
+
+
+def suspect_session(ssl_object: object) -> None:
+    """Resume nothing for some time with the server of *ssl_object*, if that was resumed.
+
+    Its connection has ended without a byte of a response. The session may be why: the server takes
+    it, and cannot go on with it.
+    """
+    made_for = getattr(ssl_object, _ORIGIN, None)
+    if made_for is not None and cast("ssl.SSLObject", ssl_object).session_reused:
+        sessions, key = made_for
+        sessions.block(key)
 
 
 def drop_session(ssl_object: object, exc: BaseException) -> None:

@@ -143,7 +143,7 @@ async def exchange(
             if pool.respects_retry_after:
                 pool.pause_on_retry_after(origin, response)
             return response
-        if not _may_resend(response.failure, method, dialed, send):
+        if not _may_resend(response.failure, method, dialed, send, fresh):
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
         if remake is not None:
@@ -360,7 +360,7 @@ async def exchange_streamed(
                 pool.pause_on_retry_after(origin, response)
             return response
         can_replay = request.body is None or replay is not None
-        if not (can_replay and _may_resend(response.failure, method, dialed, send)):
+        if not (can_replay and _may_resend(response.failure, method, dialed, send, fresh)):
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
         if replay is not None:
@@ -411,14 +411,20 @@ async def _exchange_alone(
 
 
 def _may_resend(
-    failure: BaseException | None, method: str, dialed: DialReport | None, send: SendOptions
+    failure: BaseException | None,
+    method: str,
+    dialed: DialReport | None,
+    send: SendOptions,
+    fresh: bool = False,
 ) -> bool:
     """Whether a request that ended with *failure*, and no head, is sent once more.
 
     RFC 9110 §9.2.2 and RFC 9112 §9.3.1: if the connection was reused, no byte of an answer has
-    come, and the method may be sent twice.
+    come, and the method may be sent twice. A new connection counts as reused if it resumed a TLS
+    session, which may be why it ended; *fresh*: unless the request has been sent again already.
     """
-    again = send.resend and dialed is None and method in IDEMPOTENT
+    reused = dialed is None or (dialed.resumed and not fresh)
+    again = send.resend and reused and method in IDEMPOTENT
     return again and getattr(failure, "unanswered", False)
 
 

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiohttpconn import Client, ConnectionPool, HTTPConnection, HTTPSConnection, ends
+from aiohttpconn import (
+    Client,
+    ConnectionPool,
+    HTTPConnection,
+    HTTPSConnection,
+    ReadTimeout,
+    RemoteDisconnected,
+    Timeout,
+    TLSError,
+    TotalTimeout,
+    ends,
+)
 from aiohttpconn.ends import CLOSE_SECONDS
 from aiohttpconn.net import resumption
 
 from ..support import ConnectProxy, ScriptedServer
 from ..support.clocks import Clock
 from ..support.pooled import fetch
-from ..support.tls_visits import REPLY, answer_all, both_versions, get, visit
+from ..support.tls_visits import REPLY, HangsUp, answer_all, both_versions, get, visit
 
 try:
     import uvloop
@@ -29,6 +40,8 @@ except ImportError:
     aiofastnet = None
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from aiohttpconn.testing import Connection
 
     from ..support.tls import Certificates
@@ -83,7 +96,7 @@ async def visit_twice(certificates: Certificates, proxied: bool) -> list[bool]:
 
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "through a TLS proxy"])
 @pytest.mark.parametrize("kind", LOOPS)
-def test_a_loop_with_a_start_tls_of_its_own_gets_the_real_context(certificates, kind, proxied):
+def test_t17_a_loop_with_a_start_tls_of_its_own_gets_the_real_context(certificates, kind, proxied):
     kind.contexts = []
     with asyncio.Runner(loop_factory=kind) as runner:
         assert runner.run(visit_twice(certificates, proxied)) == [False, False]
@@ -173,7 +186,7 @@ def seen_by(server: ScriptedServer) -> list[str | None]:
 
 @both_versions
 @pytest.mark.parametrize("asks", [ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED])
-async def test_a_client_certificate_that_was_loaded_meanwhile_is_seen(
+async def test_c13_a_client_certificate_that_was_loaded_meanwhile_is_seen(
     certificates, identities, version, asks
 ):
     context = certificates.client_for()
@@ -246,6 +259,279 @@ async def test_a_certificate_that_is_asked_for_after_the_handshake_is_no_session
                 await get(conn)
                 assert conn.session_reused is False
         assert seen_by(server) == ["alice", "bob"]
+
+
+# Sessions that the server takes badly
+
+
+async def by_connection(server: ScriptedServer, context: ssl.SSLContext, **request: Any) -> bytes:
+    async with HTTPSConnection(*server.address, context=context) as conn:
+        await conn.request(url="/", **request)
+        return await (await conn.getresponse()).read()
+
+
+async def by_open_connection(
+    server: ScriptedServer, context: ssl.SSLContext, **request: Any
+) -> bytes:
+    async with HTTPSConnection(*server.address, context=context) as conn:
+        await conn.connect()
+        await conn.request(url="/", **request)
+        return await (await conn.getresponse()).read()
+
+
+async def by_steps(server: ScriptedServer, context: ssl.SSLContext, **request: Any) -> bytes:
+    async with HTTPSConnection(*server.address, context=context) as conn:
+        conn.putrequest(request["method"], "/")
+        body = request.get("body")
+        if body is not None:
+            conn.putheader("Content-Length", len(body))
+        await conn.endheaders(body)
+        return await (await conn.getresponse()).read()
+
+
+async def by_pool(server: ScriptedServer, context: ssl.SSLContext, **request: Any) -> bytes:
+    async with ConnectionPool(context=context) as pool:
+        return await (await pool.request(url=server.url, **request)).read()
+
+
+async def by_client(server: ScriptedServer, context: ssl.SSLContext, **request: Any) -> bytes:
+    async with Client(context=context) as client:
+        request["content"] = request.pop("body", None)
+        return await (await client.request(url=server.url, **request)).read()
+
+
+async def by_pipelining(server: ScriptedServer, context: ssl.SSLContext, **request: Any) -> bytes:
+    async with Client(context=context, pipelining=4) as client:
+        request["content"] = request.pop("body", None)
+        return await (await client.request(url=server.url, **request)).read()
+
+
+IN_ONE_GO = [by_connection, by_open_connection, by_pool, by_client, by_pipelining]
+CALLERS = [*IN_ONE_GO, by_steps]
+
+
+@pytest.mark.parametrize("call", CALLERS)
+@pytest.mark.parametrize("request_", [{"method": "GET"}, {"method": "POST", "body": b"x"}])
+@both_versions
+async def test_a_session_refused_in_the_handshake_connects_once_more(
+    certificates, version, call, request_
+):
+    """Nothing was sent, so the method does not matter."""
+    context = certificates.client_for()
+    server_context = certificates.server_for(maximum_version=version)
+    async with HangsUp({2}, answer_all, tls=server_context) as server:
+        assert await call(server, context, method="GET") == b"hi"
+        assert await call(server, context, **request_) == b"hi"
+        assert [conn.tls.session_reused for conn in server.conns[2:]] == [False]
+
+
+async def test_a_server_that_refuses_without_a_session_too_is_told(certificates):
+    context = certificates.client_for()
+    async with HangsUp({2, 3}, answer_all, tls=certificates.server_for()) as server:
+        assert not await visit(server, context)
+        with pytest.raises(TLSError, match="closed the connection during the TLS handshake"):
+            await visit(server, context)
+        assert len(server.conns) == 3
+        with pytest.raises(TLSError):  # no session, no second time
+            async with HangsUp({1}, tls=certificates.server_for()) as other:
+                await visit(other, context)
+        assert len(other.conns) == 1
+
+
+async def test_a_session_refused_by_a_proxy_connects_once_more(certificates):
+    context = certificates.client_for()
+
+    class Proxy(HangsUp, ConnectProxy):
+        pass
+
+    async with (
+        ScriptedServer(answer_all) as server,
+        Proxy({2}, tls=certificates.server_for()) as proxy,
+    ):
+        for _ in range(2):
+            async with HTTPConnection(proxy.host, proxy.port, proxy_context=context) as conn:
+                conn.set_tunnel("localhost", server.port)
+                await get(conn)
+        assert len(proxy.conns) == 3
+
+
+async def reset(conn: Connection) -> None:
+    await conn.reset()
+
+
+async def end_tls(conn: Connection) -> None:
+    await conn.close()
+
+
+async def end_tcp(conn: Connection) -> None:
+    await conn.close(notify=False)
+
+
+async def alert(conn: Connection) -> None:
+    """Send the alert of a record that makes no sense."""
+    conn._incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError):
+        conn.tls.read(1)
+    await conn._send_raw(conn._outgoing.read())
+
+
+KILLS = [reset, end_tls, end_tcp, alert]
+
+
+def kill_resumed(kill: Callable[[Connection], Awaitable[None]], begin: bytes = b"") -> Any:
+    """Return a script that answers, but on a connection that has resumed a session."""
+
+    async def script(conn: Connection) -> None:
+        while (await conn.read_request())[0]:
+            if conn.tls.session_reused:
+                if begin:
+                    await conn.send(begin)
+                await kill(conn)
+                return
+            await conn.send(REPLY)
+
+    return script
+
+
+@both_versions
+@pytest.mark.parametrize("kill", KILLS)
+@pytest.mark.parametrize("call", IN_ONE_GO)
+async def test_t20_a_session_that_kills_connections_is_dropped_and_the_request_sent_again(
+    certificates, version, call, kill
+):
+    context = certificates.client_for()
+    server_context = certificates.server_for(maximum_version=version)
+    async with ScriptedServer(kill_resumed(kill), tls=server_context) as server:
+        assert await call(server, context, method="GET") == b"hi"
+        assert await call(server, context, method="GET") == b"hi"
+        assert [conn.tls.session_reused for conn in server.conns] == [False, True, False]
+        # It rests: each one later would be killed, too.
+        assert await call(server, context, method="GET") == b"hi"
+        assert [conn.tls.session_reused for conn in server.conns[3:]] == [False]
+        assert len(server.heads) == 4
+
+
+@both_versions
+@pytest.mark.parametrize("call", CALLERS)
+async def test_a_request_that_may_have_been_processed_is_not_sent_again(
+    certificates, version, call
+):
+    context = certificates.client_for()
+    server_context = certificates.server_for(maximum_version=version)
+    request: dict[str, Any] = {"method": "POST", "body": b"x"}
+    async with ScriptedServer(kill_resumed(end_tcp), tls=server_context) as server:
+        assert await call(server, context, method="GET") == b"hi"
+        with pytest.raises(RemoteDisconnected, match="without response"):
+            await call(server, context, **request)
+        assert len(server.conns) == 2
+        # The next one does without the session.
+        assert await call(server, context, **request) == b"hi"
+        assert [conn.tls.session_reused for conn in server.conns] == [False, True, False]
+
+
+@pytest.mark.parametrize("call", CALLERS)
+async def test_a_request_whose_answer_has_begun_is_not_sent_again(certificates, call):
+    context = certificates.client_for()
+    script = kill_resumed(end_tcp, begin=b"HTTP/1.1 2")
+    async with ScriptedServer(script, tls=certificates.server_for()) as server:
+        assert await call(server, context, method="GET") == b"hi"
+        with pytest.raises(RemoteDisconnected, match="in the middle of the response's head"):
+            await call(server, context, method="GET")
+        assert len(server.conns) == 2
+
+
+async def test_a_pool_that_resends_nothing_does_not_here_either(certificates):
+    context = certificates.client_for()
+    async with (
+        ScriptedServer(kill_resumed(end_tcp), tls=certificates.server_for()) as server,
+        ConnectionPool(context=context, resend_stale=False) as pool,
+    ):
+        assert await by_pool(server, context, method="GET") == b"hi"
+        with pytest.raises(RemoteDisconnected):
+            await fetch(pool, server.url)
+        assert await fetch(pool, server.url) == b"hi"
+
+
+async def test_a_body_that_was_streamed_is_not_sent_again_by_a_connection(certificates):
+    context = certificates.client_for()
+
+    async def blocks() -> AsyncIterator[bytes]:
+        yield b"one"
+
+    async with ScriptedServer(kill_resumed(end_tcp), tls=certificates.server_for()) as server:
+        assert not await visit(server, context)
+        with pytest.raises(RemoteDisconnected):
+            await by_connection(server, context, method="PUT", body=blocks())
+        assert len(server.conns) == 2
+
+
+async def test_what_a_request_asked_for_is_asked_again(certificates):
+    context = certificates.client_for()
+    async with ScriptedServer(kill_resumed(end_tcp), tls=certificates.server_for()) as server:
+        assert not await visit(server, context)
+        async with HTTPSConnection(*server.address, context=context) as conn:
+            await conn.request("PUT", "/a?b", b"body", {"Connection": "close", "X-A": "1"})
+            response = await conn.getresponse()
+            assert await response.read() == b"hi"
+            assert response.will_close
+            assert response.timings.tls is not None
+        lost, again = server.received[1:]
+        assert lost == again
+        assert lost.startswith(b"PUT /a?b HTTP/1.1")
+
+
+async def test_only_the_first_request_of_a_connection_is_sent_again(certificates):
+    context = certificates.client_for()
+
+    async def second_dies(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.send(REPLY)
+        await conn.read_head()
+        await conn.close()
+
+    async with ScriptedServer(answer_all, second_dies, tls=certificates.server_for()) as server:
+        assert not await visit(server, context)
+        async with HTTPSConnection(*server.address, context=context) as conn:
+            await get(conn)
+            assert conn.session_reused
+            with pytest.raises(RemoteDisconnected):
+                await get(conn)
+        assert len(server.conns) == 2
+
+
+async def test_a_session_after_which_nothing_comes_is_dropped(certificates, ticking):
+    context = certificates.client_for()
+    wait = asyncio.Event()
+
+    async def never(conn: Connection) -> None:
+        await wait.wait()
+
+    async with ScriptedServer(kill_resumed(never), tls=certificates.server_for()) as server:
+        assert not await visit(server, context)
+        with pytest.raises(ReadTimeout):
+            await visit(server, context, timeout=Timeout(read=0.02))
+        wait.set()
+        assert not await visit(server, context)
+        assert len(server.conns) == 3
+
+
+async def test_total_holds_for_both_sends(certificates, ticking):
+    context = certificates.client_for()
+    wait = asyncio.Event()
+
+    async def kill_or_wait(conn: Connection) -> None:
+        await conn.read_head()
+        if not conn.tls.session_reused:
+            await wait.wait()
+
+    async with ScriptedServer(
+        answer_all, kill_resumed(end_tcp), kill_or_wait, tls=certificates.server_for()
+    ) as server:
+        assert not await visit(server, context)
+        with pytest.raises(TotalTimeout):
+            await visit(server, context, timeout=Timeout(total=0.2))
+        assert len(server.conns) == 3
+        wait.set()
 
 
 # The end of TLS: a peer that does not answer close_notify keeps no socket of ours
@@ -335,7 +621,7 @@ WAYS_OF_ONE = [
 @both_versions
 @pytest.mark.parametrize("way", WAYS_OF_ONE)
 @pytest.mark.usefixtures("brief")
-async def test_a_connection_is_gone_after_a_second(certificates, version, way):
+async def test_t19_a_connection_is_gone_after_a_second(certificates, version, way):
     server_context = certificates.server_for(maximum_version=version)
     async with ScriptedServer(ignore_close_notify(REPLY), tls=server_context) as server:
         conn = HTTPSConnection(*server.address, context=certificates.client_for())

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiohttpconn import HTTPSConnection
+from aiohttpconn.testing import ScriptedServer
 
 if TYPE_CHECKING:
     from aiohttpconn import HTTPConnection
-    from aiohttpconn.testing import Connection, ScriptedServer
+    from aiohttpconn.testing import Connection
 
-__all__ = ["REPLY", "answer_all", "both_versions", "get", "visit"]
+__all__ = ["REPLY", "HangsUp", "answer_all", "both_versions", "get", "visit"]
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 """The response of ``answer_all``."""
@@ -42,3 +43,18 @@ async def visit(server: ScriptedServer, context: ssl.SSLContext, **options: Any)
         reused = conn.session_reused
     assert reused is not None
     return reused
+
+
+class HangsUp(ScriptedServer):
+    """Resets some connections before TLS: *numbers*, counted from 1."""
+
+    def __init__(self, numbers: set[int], *scripts: Any, **options: Any) -> None:
+        super().__init__(*scripts, **options)
+        self._numbers = numbers
+
+    async def _serve(self, conn: Connection, script: Any) -> None:
+        if self.conns.index(conn) + 1 in self._numbers:
+            await conn.reset()
+            conn.end()
+        else:
+            await super()._serve(conn, script)
