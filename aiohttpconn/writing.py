@@ -30,6 +30,14 @@ TURN_SHARE = TURN_BYTES // 16
 """Bytes that a smaller write counts as: making a small block costs more than sending it."""
 
 
+LOOKS = 16
+"""Times within the write limit that a waiting sender looks whether the peer has taken bytes. The
+limit counts from the look that saw the last of them: it expires a sixteenth late at most."""
+
+CLOCK_RESOLUTION = 0.001
+"""Seconds by which a timer may fire early."""
+
+
 class Sink(Protocol):
     """The connection that an upload writes to: ``HTTP1Protocol``."""
 
@@ -55,6 +63,7 @@ class Upload:
         "_drain_waiter",
         "_sink",
         "_stop_waiter",
+        "_taken_at",
         "_unsent",
         "_written",
         "is_tls",
@@ -67,8 +76,10 @@ class Upload:
         self.is_tls = is_tls
         self.open = True
         self.wanted = True
-        # Bytes that the peer had not taken when the wait for it began.
+        # Bytes that the peer had not taken at the last look, and the loop's time of the look that
+        # saw it take some; of the first look, if none did.
         self._unsent = 0
+        self._taken_at = 0.0
         # Bytes written since the loop had a turn.
         self._written = 0
         self._drain_waiter: asyncio.Future[None] | None = None
@@ -137,8 +148,9 @@ class Upload:
         watchdog: Watchdog | None = None
         if sink.write_timeout is not None and sink.transport is not None:
             self._unsent = _untaken(sink.transport, sink.raw_transport)
+            self._taken_at = sink.loop.time()
             watchdog = sink.watchdog()
-            watchdog.arm_write(sink.write_timeout)
+            watchdog.arm_write(sink.write_timeout / LOOKS)
         try:
             await waiter
         finally:
@@ -181,15 +193,20 @@ class Upload:
         _resolve(self._continue_waiter)
 
     def peer_takes_bytes(self) -> bool:
-        """Whether the peer took bytes since the write limit was armed; if so, arm it again."""
-        sink = self._sink
-        if sink.transport is None or sink.write_timeout is None:
+        """Whether the peer took bytes within the write limit; if so, look again a little later."""
+        sink, limit = self._sink, self._sink.write_timeout
+        if sink.transport is None or limit is None:
             return False
+        now = sink.loop.time()
         unsent = _untaken(sink.transport, sink.raw_transport)
-        if unsent >= self._unsent:
-            return False
+        if unsent < self._unsent:
+            self._taken_at = now
+        # More than before, if TLS has encrypted some of it: records are longer.
         self._unsent = unsent
-        sink.watchdog().arm_write(sink.write_timeout)
+        left = self._taken_at + limit - now
+        if left <= CLOCK_RESOLUTION:
+            return False
+        sink.watchdog().arm_write(min(left, limit / LOOKS))
         return True
 
 

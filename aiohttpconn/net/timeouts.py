@@ -29,7 +29,8 @@ class Timeout:
     ``head``: how long the caller waits for the response's head, from when the request is sent to
     the head's last byte; None leaves this wait to ``read``.
     ``read``: how long the caller waits while no byte arrives; with ``head``, of the body only.
-    ``write``: how long the peer may accept no byte of the request that is being sent.
+    ``write``: how long the peer may accept no byte of the request that is being sent. It expires
+    up to a sixteenth later, because nothing tells when the last byte was accepted.
     ``pool``: how long the request waits for a connection of a pool; it is no part of ``connect``.
 
     A plain number ``t`` as a connection's ``timeout`` is ``Timeout(connect=t, read=t, write=t)``:

@@ -14,15 +14,19 @@ from aiohttpconn import (
     ConnectionPool,
     HTTPConnection,
     HTTPSConnection,
+    IncompleteRead,
     ReadTimeout,
     RemoteDisconnected,
     Timeout,
     TLSError,
     TotalTimeout,
+    WriteTimeout,
     ends,
+    writing,
 )
 from aiohttpconn.ends import CLOSE_SECONDS
 from aiohttpconn.net import resumption
+from aiohttpconn.writing import LOOKS
 
 from ..support import ConnectProxy, ScriptedServer
 from ..support.clocks import Clock
@@ -763,3 +767,155 @@ async def test_an_evicted_connection_counts_for_the_limit(certificates, monkeypa
             assert await ended(*one.conns)
         monkeypatch.setattr(ends, "CLOSE_SECONDS", 0.001)
         await pool.close()
+
+
+# The write limit counts from when the peer stopped, not from when the wait began
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_write_limit_expires_in_time_after_the_last_byte_that_was_taken(
+    certificates, monkeypatch, scheme
+):
+    left, stop = 1000, asyncio.Event()
+    monkeypatch.setattr(writing, "_untaken", lambda transport, raw: left)
+
+    async def take_no_body(conn: Connection) -> None:
+        await conn.read_head()
+        await stop.wait()
+
+    tls = certificates.server_for() if scheme == "https" else None
+    async with ScriptedServer(take_no_body, tls=tls, receive_buffer=4096) as server:
+        with Clock() as clock:
+            limit = Timeout(write=float(LOOKS))  # a look each second
+            conn = HTTPConnection(*server.address, timeout=limit)
+            if tls is not None:
+                context = certificates.client_for()
+                conn = HTTPSConnection(*server.address, timeout=limit, context=context)
+            request = asyncio.ensure_future(conn.request("POST", "/", bytes(8 * 1024 * 1024)))
+            while conn._protocol is None or not conn._protocol.writing_paused:
+                await asyncio.sleep(0)
+            while not clock.timers:
+                await asyncio.sleep(0)
+            left = 1022  # TLS has encrypted some of it
+            clock.advance(1)
+            left = 500
+            clock.advance(1)  # this look sees the last bytes that it takes
+            clock.advance(LOOKS - 0.1)
+            await asyncio.sleep(0)
+            assert not request.done()
+            clock.advance(0.2)
+            done, _ = await asyncio.wait({request}, timeout=20)
+            assert done
+            with pytest.raises(WriteTimeout, match=f"took no byte of the request within {LOOKS} s"):
+                await request
+            conn.close()
+        stop.set()
+
+
+# Alerts in the middle: the error says what was going on
+
+
+async def refuse(conn: Connection) -> None:
+    """Send a fatal alert at once, in place of the handshake."""
+    await conn._send_raw(b"\x15\x03\x03\x00\x02\x02\x28")  # handshake_failure
+
+
+class Refusing(ScriptedServer):
+    async def _serve(self, conn: Connection, script: Any) -> None:
+        conn.tls = None
+        await super()._serve(conn, refuse)
+
+
+async def test_an_alert_in_the_handshake_is_named(certificates):
+    async with Refusing(tls=certificates.server_for()) as server:
+        conn = HTTPSConnection(*server.address, context=certificates.client_for())
+        with pytest.raises(TLSError, match="alert handshake failure") as info:
+            await conn.request("GET", "/")
+        assert info.value.phase == "tls"
+        assert "(tls" in str(info.value)
+
+
+ALERTS = {
+    "waiting for the head": b"",
+    "waiting for the head, of which a part has come": b"HTTP/1.1 200 O",
+    "receiving the body": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi",
+    "receiving the body, in chunks": b"HTTP/1.1 200 OK\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\nhi",
+    "receiving the body, to the end": b"HTTP/1.1 200 OK\r\n\r\nhi",
+}
+
+
+@both_versions
+@pytest.mark.parametrize("phase", ALERTS)
+async def test_t15_an_alert_in_the_middle_names_the_phase(certificates, version, phase):
+    async def begin_and_alert(conn: Connection) -> None:
+        await conn.read_head()
+        if ALERTS[phase]:
+            await conn.send(ALERTS[phase])
+            await conn.let_client_read()
+        await alert(conn)
+
+    server_context = certificates.server_for(maximum_version=version)
+    async with ScriptedServer(begin_and_alert, tls=server_context) as server:
+        async with HTTPSConnection(*server.address, context=certificates.client_for()) as conn:
+            await conn.request("GET", "/")
+            with pytest.raises((TLSError, IncompleteRead)) as info:
+                await (await conn.getresponse()).read()
+            assert info.value.phase == phase.partition(",")[0]
+            cause = info.value.__cause__
+            assert isinstance(cause, ssl.SSLError)
+            assert "ALERT" in cause.reason
+            if isinstance(info.value, IncompleteRead):
+                assert info.value.partial == b"hi"
+            else:
+                assert "the TLS connection failed" in str(info.value)
+            # It is over, and the next request has another connection.
+            server.scripts = (answer_all,)
+            await get(conn)
+            assert len(server.conns) == 2
+
+
+@both_versions
+async def test_an_alert_while_the_request_is_sent_names_the_phase(certificates, version):
+    sent = asyncio.Event()
+
+    async def alert_soon(conn: Connection) -> None:
+        await conn.read_head()
+        await alert(conn)
+        sent.set()
+        while await conn._recv_raw():
+            pass
+
+    async def blocks() -> AsyncIterator[bytes]:
+        await sent.wait()
+        while True:
+            yield bytes(1024)
+            await asyncio.sleep(0)
+
+    server_context = certificates.server_for(maximum_version=version)
+    async with ScriptedServer(alert_soon, tls=server_context) as server:
+        async with HTTPSConnection(*server.address, context=certificates.client_for()) as conn:
+            with pytest.raises(TLSError, match="the TLS connection failed") as info:
+                await conn.request("POST", "/", blocks())
+            assert info.value.phase == "sending"
+
+
+@both_versions
+async def test_an_alert_while_idle_closes_the_connection(certificates, version):
+    go = asyncio.Event()
+
+    async def answer_and_alert(conn: Connection) -> None:
+        await conn.read_head()
+        await conn.send(REPLY)
+        await go.wait()
+        await alert(conn)
+
+    server_context = certificates.server_for(maximum_version=version)
+    async with ScriptedServer(answer_and_alert, answer_all, tls=server_context) as server:
+        async with HTTPSConnection(*server.address, context=certificates.client_for()) as conn:
+            await get(conn)
+            go.set()
+            while conn.sock is not None:
+                await asyncio.sleep(0)
+            await get(conn)
+            assert len(server.conns) == 2
