@@ -14,7 +14,7 @@ from .targets import TARGETS, target
 
 INPUTS = [(name, path.name) for name in TARGETS for path in sorted(corpus.folder(name).iterdir())]
 
-MANY = settings(max_examples=max(settings().max_examples, 2_000))
+MANY = settings(max_examples=max(settings().max_examples, 600))
 
 
 @pytest.mark.parametrize(("name", "file"), INPUTS, ids=[f"{name}-{file}" for name, file in INPUTS])

@@ -695,4 +695,4 @@ def test_a_connection_is_what_its_model_is(loop):
 @pytest.mark.siege
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_connection_is_what_its_model_is_for_long(loop):
-    run_machine(ConnectionMachine, loop, examples=1000, steps=50)
+    run_machine(ConnectionMachine, loop, examples=500, steps=50)

@@ -397,4 +397,4 @@ def test_a_pool_is_what_its_model_is(loop):
 @pytest.mark.siege
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_pool_is_what_its_model_is_for_long(loop):
-    run_machine(PoolMachine, loop, examples=600, steps=50)
+    run_machine(PoolMachine, loop, examples=300, steps=50)
