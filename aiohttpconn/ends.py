@@ -155,7 +155,7 @@ class ConnectionEnds(ResponseSource):
             return
         reader = self._reader
         if response is not None and reader is not None and self._is_stray(response, reader.buffer):
-            exc = stray_bytes(exc)
+            exc = stray_bytes()
         self._close(exc, cause=exc.__cause__, hard=True)
 
     def _is_stray(self, response: HTTPResponse, received: bytearray) -> bool:

@@ -66,12 +66,13 @@ def no_response(exc: Exception | None, received: bytes | bytearray, interim: int
     return failure
 
 
-def stray_bytes(bad: BaseException) -> RemoteDisconnected:
-    """Return the exception for a reused connection with bytes that begin no response: *bad* does.
+def stray_bytes() -> RemoteDisconnected:
+    """Return the exception for a reused connection with bytes that begin no response.
 
-    They belong to the response before, so that this request has no answer.
+    They belong to the response before, so that this request has no answer. The text does not show
+    them: how many there are depends on how they arrive.
     """
-    failure = RemoteDisconnected(f"bytes behind the last response, and no response: {bad}")
+    failure = RemoteDisconnected("bytes behind the last response, and no response")
     failure.unanswered = True  # type: ignore[attr-defined]
     return failure
 

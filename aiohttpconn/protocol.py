@@ -40,9 +40,9 @@ from typing import TYPE_CHECKING
 
 from .buffers import SCRATCH_SIZE, TLS_SCRATCH, scratch
 from .ends import ConnectionEnds
-from .exceptions import BadStatusLine, HTTPException, MalformedResponse, quote
+from .exceptions import HTTPException, MalformedResponse
 from .exchange import HIGH_WATER
-from .failures import no_response
+from .failures import no_response, stray_bytes
 from .hooks import at_once
 from .http11.chunked import ChunkedDecoder
 from .http11.framing import response_framing
@@ -382,7 +382,7 @@ class HTTP1Protocol(ConnectionEnds):
                     size = reader.feed(memoryview(buffer)[pos:end])
                     if not size:
                         if self._is_stray(response, reader.buffer):
-                            self._fail_on_bad_data(BadStatusLine(quote(reader.buffer)))
+                            self._fail_on_bad_data(stray_bytes())
                         return
                     self._reader = None
                     self._head_bytes += size

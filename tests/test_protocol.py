@@ -330,7 +330,7 @@ ENDS = {
     "garbage": (
         [send(OK + b"what?\r\n\r\n")],
         RemoteDisconnected,
-        "bytes behind the last response, and no response: what?",
+        "bytes behind the last response, and no response",
     ),
     "half a head": (
         [send(OK + b"HTTP/1.1 200"), close()],

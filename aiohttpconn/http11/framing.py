@@ -43,7 +43,8 @@ def response_framing(head: ResponseHead, method: str | None, strict: bool = Fals
 
     # Step 1: no content, whatever the fields say.
     if status < 200 or status == 204 or status == 304 or method == "HEAD":
-        if status == 204 and (coded or set(_values(lower, text, "content-length")) - {"0"}):
+        lengths = _values(lower, text, "content-length") if status == 204 else []
+        if status == 204 and (coded or any(value.strip("0") for value in lengths)):
             # It says that a body follows, and must not (RFC 9110 §8.6): one may.
             will_close = True
         return 0, False, will_close
