@@ -166,7 +166,7 @@ def _leave_to_parent() -> None:
     """
     for loop in list(_used):
         _of_the_parent.add(loop)
-        connections = getattr(loop, _OPEN, ((),))[0]
+        connections, generator = getattr(loop, _OPEN, ((), None))
         for connection in list(connections):
             sock = connection.get_extra_info("socket")
             descriptor = sock.fileno() if sock is not None else -1
@@ -178,6 +178,12 @@ def _leave_to_parent() -> None:
                     os.close(unconnected)
             with suppress(RuntimeError):  # the loop's debug mode looks at the thread
                 connection.abort()
+        if generator is not None:
+            # To its end: its loop, which would do that when it is collected, never runs here.
+            ending = generator.aclose()
+            with suppress(StopIteration):
+                while True:
+                    ending.send(None)
     _used.clear()
 
 
