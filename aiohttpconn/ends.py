@@ -91,7 +91,11 @@ class ConnectionEnds(ResponseSource):
             # The kernel's own. After any other exception, which may have come between a read and
             # here, nobody knows whether all that was read was taken in.
             self._read_remaining()
-        self._on_eof(exc)
+        try:
+            self._on_eof(exc)
+        finally:
+            if self._queued or self._front() is not None:
+                self._close(hard=True)  # the first time something was raised
         if exc is not None:
             drop_session(self._tls, exc)
         if self._watchdog is not None:
@@ -206,14 +210,46 @@ class ConnectionEnds(ResponseSource):
         hard = hard or has_ended(self.loop)
         if self.state is CLOSED and not hard:
             return  # it closes already, and for no longer than it may
-        transport, response = self.transport, self._front()
-        if self._tls is not None and self._is_unproven(response):
+        transport = self.transport
+        if self._tls is not None and self._is_unproven(self._front()):
             suspect_session(self._tls)
         self.state = CLOSED
-        self._response = self._held = self._reader = None
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        if response is not None and not response.ended:
+        self._reader = None
+        # Whatever one of these steps raises, the others are done. What it has left undone is done
+        # when the transport is lost.
+        try:
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            self._fail_received(error, cause, notes)
+            self._fail_queued()
+        finally:
+            try:
+                if self.upload is not None:
+                    self.upload.stop()
+                self._notify_closed()
+            finally:
+                if transport is not None:
+                    self._end_transport(transport, hard)
+
+    def _end_transport(self, transport: asyncio.Transport, hard: bool) -> None:
+        if hard:
+            abort_transport(self.loop, transport, self.raw_transport or transport)
+            return
+        if self._tls:
+            keep_session(self._tls)
+        self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
+        transport.close()
+
+    def _fail_received(
+        self, error: BaseException | None, cause: BaseException | None, notes: str
+    ) -> None:
+        """Fail the exchange that is being received, if it has not ended; see ``_close``."""
+        response = self._front()
+        if response is None:
+            return
+        if response.ended:
+            response.wake()
+        else:
             if error is None:
                 error = closed_here(response)
             else:
@@ -223,21 +259,7 @@ class ConnectionEnds(ResponseSource):
                 if response.head is not None:
                     response.will_close = True
             response.set_exception(self.describe(error, response, notes))
-        elif response is not None:
-            response.wake()
-        self._fail_queued()
-        if self.upload is not None:
-            self.upload.stop()
-        self._notify_closed()
-        if transport is None:
-            return
-        if hard:
-            abort_transport(self.loop, transport, self.raw_transport or transport)
-        else:
-            if self._tls:
-                keep_session(self._tls)
-            self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
-            transport.close()
+        self._response = self._held = None
 
     def _is_unproven(self, response: HTTPResponse | None) -> bool:
         """Whether no byte of a response has come, to *response* or before the first request."""
@@ -273,11 +295,13 @@ class ConnectionEnds(ResponseSource):
 
     def _fail_queued(self) -> None:
         """Fail the queued exchanges as ``NotProcessed``, so that a pool sends them again."""
-        queued, self._queued = self._queued, None
+        queued = self._queued
         while queued:
-            response = queued.popleft()
+            response = queued[0]
             exc = NotProcessed("the connection ended before this request was answered")
             response.set_exception(self.describe(exc, response))
+            queued.popleft()
+        self._queued = None
 
     def _notify_closed(self) -> None:
         """Tell the owner, once, that the connection will serve no other exchange."""

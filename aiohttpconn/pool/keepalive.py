@@ -83,9 +83,13 @@ class StaleCheck:
             return True
         poll = self._poll
         if poll is None:
-            return bool(select.select([number], [], [], 0)[0])
-        poll.register(number, select.POLLIN)
-        try:
-            return bool(poll.poll(0))
-        finally:
-            poll.unregister(number)
+            readable = bool(select.select([number], [], [], 0)[0])
+        else:
+            poll.register(number, select.POLLIN)
+            try:
+                readable = bool(poll.poll(0))
+            finally:
+                poll.unregister(number)
+        if not readable:
+            connection.looked()
+        return readable

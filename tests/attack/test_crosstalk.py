@@ -19,6 +19,7 @@ from aiohttpconn import (
     IncompleteRead,
     ResponseNotReady,
 )
+from aiohttpconn.failures import describe_exchange
 from aiohttpconn.protocol import HTTP1Protocol
 
 from ..support import ScriptedServer, expect, read_all, send, wait
@@ -371,6 +372,40 @@ async def test_an_exception_in_a_read_event_ends_the_exchange_and_says_so(monkey
         server.conns[1].sock.send(b"def")
         with pytest.raises(IncompleteRead, match=r"this program failed while it read"):
             await response.read()
+    assert {type(error["exception"]) for error in loop_errors} == {MemoryError}
+    loop_errors.clear()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+async def test_an_exception_at_the_end_of_a_connection_leaves_nobody_waiting(
+    n, monkeypatch, loop_errors
+):
+    """The *n*-th error of those that share a connection cannot be made."""
+    made = 0
+
+    def describe(*args: Any, **keywords: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == n:
+            raise MemoryError("no memory")
+        return describe_exchange(*args, **keywords)
+
+    monkeypatch.setattr("aiohttpconn.ends.describe_exchange", describe)
+    bodies = [b"%d" % number for number in range(3)]
+
+    async def end(conn: Any) -> None:
+        for _ in bodies:
+            await conn.read_head()
+        await conn.close()
+
+    async with ScriptedServer(end, serve_targets) as server:
+        async with ConnectionPool(limit=1, pipelining=3) as pool:
+            tasks = [start(pool, f"{server.url}{body.decode()}") for body in bodies]
+            found = [await outcome(task) for task in tasks]
+            for body, got in zip(bodies, found, strict=True):
+                assert got in (b"/" + body, None)
+            assert made >= n
+            assert nothing_is_in_use(pool)
     assert {type(error["exception"]) for error in loop_errors} == {MemoryError}
     loop_errors.clear()
 
