@@ -87,22 +87,26 @@ class ConnectionEnds(ResponseSource):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Handle the loss of the transport; *exc* says why, None if there was no error."""
-        if isinstance(exc, ConnectionError) and exc.errno is not None:
-            # The kernel's own. After any other exception, which may have come between a read and
-            # here, nobody knows whether all that was read was taken in.
-            self._read_remaining()
         try:
+            if isinstance(exc, ConnectionError) and exc.errno is not None:
+                # The kernel's own. After any other exception, which may have come between a read
+                # and here, nobody knows whether all that was read was taken in.
+                self._read_remaining()
             self._on_eof(exc)
+        except BaseException as failure:
+            self._fail_here(self._front(), failure)
+            raise
         finally:
             if self._queued or self._front() is not None:
-                self._close(hard=True)  # the first time something was raised
-        if exc is not None:
-            drop_session(self._tls, exc)
+                self._close(hard=True)  # something was raised in the close before
+            self._forget_transport(exc)
+
+    def _forget_transport(self, exc: Exception | None) -> None:
+        """Let go of the transport, which is lost, and tell those who wait for that."""
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None  # they refer to each other
         self.writing_paused = False
-        self._release_tls()
         self.transport = self.raw_transport = self._waiting_reader = None
         self.write = not_connected
         if self.upload is not None:
@@ -114,6 +118,9 @@ class ConnectionEnds(ResponseSource):
         waiter = self._closed_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        if exc is not None:
+            drop_session(self._tls, exc)
+        self._release_tls()
 
     def _receive(self, buffer: bytearray, pos: int, end: int) -> None:
         """Process ``buffer[pos:end]`` in any state."""
@@ -235,10 +242,14 @@ class ConnectionEnds(ResponseSource):
         if hard:
             abort_transport(self.loop, transport, self.raw_transport or transport)
             return
-        if self._tls:
-            keep_session(self._tls)
-        self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
-        transport.close()
+        try:
+            if self._tls:
+                keep_session(self._tls)
+            self.watchdog().arm_total(self.loop.time() + CLOSE_SECONDS)
+            transport.close()
+        except BaseException:
+            abort_transport(self.loop, transport, self.raw_transport or transport)
+            raise
 
     def _fail_received(
         self, error: BaseException | None, cause: BaseException | None, notes: str
@@ -327,6 +338,14 @@ class ConnectionEnds(ResponseSource):
 
     def _expired(self, name: str) -> None:
         """Handle the watchdog's call: the limit *name* has passed."""
+        try:
+            self._apply_limit(name)
+        except BaseException:
+            self.abort()  # a limit that is not applied would be lost
+            raise
+
+    def _apply_limit(self, name: str) -> None:
+        """End the exchange that is received, unless the limit *name* does not concern it."""
         transport, response = self.transport, self._front()
         if self.state is CLOSED and name == "total":
             self.abort()  # the peer has not let it close
@@ -355,8 +374,8 @@ class ConnectionEnds(ResponseSource):
         transport = self.transport
         if transport is None or self.state not in (HEAD, BODY) or self._tls is not None:
             return
-        sock = transport.get_extra_info("socket")
         try:
+            sock = transport.get_extra_info("socket")
             for _ in range(16):
                 data = os.read(sock.fileno(), SCRATCH_SIZE)
                 if not data or self.state not in (HEAD, BODY):

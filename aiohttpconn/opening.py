@@ -11,7 +11,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from .exceptions import CertificateError, ConnectTimeout, TotalTimeout, describe
+from .exceptions import ConnectTimeout, TotalTimeout, describe
 from .net.destination import DialReport
 from .net.loops import abort_at_shutdown
 from .net.tls import check_fingerprint, read_fingerprint
@@ -70,15 +70,20 @@ class Opening:
         connect_by = inf if timeout.connect is None else started + timeout.connect
         when = min(total_by, connect_by)
         limit = self._limit = asyncio.timeout_at(when if when < inf else None)
+        made: P | None = None
         try:
             async with limit:
                 place = await destination()
-                transport, protocol = await dial(make_protocol, place, self.report)
+                transport, made = await dial(make_protocol, place, self.report)
             if self.closed:
-                protocol.abort()
                 raise closed_here()
             if place.fingerprint is not None:
-                _check_pin(place, transport, protocol)
+                _check_pin(place, transport)
+            made.raw_transport = self.report.raw_transport or transport
+            abort_at_shutdown(loop, made)
+            protocol, made = made, None
+            # There is no await since: the transport always has an owner.
+            return protocol
         except (OSError, ValueError) as exc:
             failed: Exception = exc
             if limit.expired() and self.closed:
@@ -97,10 +102,8 @@ class Opening:
             raise failed from None
         finally:
             self._limit = None
-        # There was no await since: the transport always has an owner.
-        protocol.raw_transport = self.report.raw_transport or transport
-        abort_at_shutdown(loop, protocol)
-        return protocol
+            if made is not None:
+                made.abort()
 
     def describe(self, exc: E, hint: str = "") -> E:
         """Give *exc* the details of the request and of the phase; see ``exceptions.describe``."""
@@ -122,15 +125,11 @@ class Opening:
                 self._limit.reschedule(asyncio.get_running_loop().time())
 
 
-def _check_pin(place: Destination, transport: asyncio.Transport, protocol: HTTP1Protocol) -> None:
+def _check_pin(place: Destination, transport: asyncio.Transport) -> None:
     """Check the certificate: a dialer that does TLS in its own way need not have done it."""
     pin = read_fingerprint(place.fingerprint)
     assert pin is not None, "there is a fingerprint"
-    try:
-        check_fingerprint(transport.get_extra_info("ssl_object"), pin)
-    except CertificateError:
-        protocol.abort()
-        raise
+    check_fingerprint(transport.get_extra_info("ssl_object"), pin)
 
 
 def closed_here() -> ConnectionAbortedError:

@@ -18,7 +18,6 @@ import asyncio
 import socket
 import weakref
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -29,7 +28,7 @@ from .destination import Destination, DialReport
 from .handshakes import RESOLVED_HERE, start_handshake
 from .resolver import Resolves, default_resolver
 from .resumption import resuming
-from .sockets import connect_first, connect_unix
+from .sockets import connect_first, connect_unix, identity, is_open
 from .tls import check_fingerprint, handshake_error, read_fingerprint, tls_name
 
 if TYPE_CHECKING:
@@ -202,8 +201,13 @@ async def _open_socket(
         is_proxy=proxied,
         skipped=report.skipped,
     )
-    with suppress(OSError):  # the peer may have closed it already
+    try:
         report.address = sock.family, sock.type, sock.proto, sock.getpeername()
+    except OSError:
+        pass  # the peer may have closed it already
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
@@ -300,13 +304,17 @@ async def _adopt(
     link = _Link()
     unix = sock.family == getattr(socket, "AF_UNIX", None)
     create: Any = loop.create_unix_connection if unix else loop.create_connection
+    known = None
     try:
+        if not isinstance(loop, asyncio.BaseEventLoop):
+            known = identity(sock)
         transport, _ = await create(lambda: link, sock=sock)
     except BaseException:
         # asyncio closes the socket object, at the loop's next turn. uvloop has closed the
-        # descriptor by now, but before 0.23 it does not tell the object: if we or the garbage
-        # collector closed that, we would close a descriptor that belongs to someone else by now.
-        if isinstance(loop, asyncio.BaseEventLoop):
+        # descriptor by now, if it took it at all, but before 0.23 it does not tell the object: if
+        # we or the garbage collector closed that, we would close a descriptor that belongs to
+        # someone else by now.
+        if known is None or is_open(known):
             sock.close()
         else:
             sock.detach()

@@ -193,8 +193,10 @@ class Resolver:
         if is_new:
             try:
                 self._threads.submit(self._work, name, port)
-            except Exception as exc:  # there is no thread, and none can be started
+            except BaseException as exc:  # there is no thread, and none can be started
                 self._finish(name, _Answer(port, [], exc))
+                if not isinstance(exc, Exception):
+                    raise
 
     def _work(self, name: str, port: int) -> None:
         """Look *name* up. This runs in a thread."""
@@ -208,7 +210,7 @@ class Resolver:
             # With the first caller's port. It makes no difference to names, but a test that
             # replaces getaddrinfo may lead a port elsewhere.
             answer = _Answer(port, interleave(_look_up(name.encode("ascii"), port)))
-        except Exception as exc:
+        except BaseException as exc:
             # The frames of a traceback would live as long as the answer.
             answer = _Answer(port, [], exc.with_traceback(None))
         self._finish(name, answer)
@@ -252,7 +254,9 @@ class _Answer:
 
     __slots__ = ("addresses", "error", "port", "since", "until")
 
-    def __init__(self, port: int, addresses: list[Address], error: Exception | None = None) -> None:
+    def __init__(
+        self, port: int, addresses: list[Address], error: BaseException | None = None
+    ) -> None:
         self.port = port
         self.addresses = addresses
         self.error = error
@@ -316,7 +320,7 @@ def _name(host: str) -> str:
     return name
 
 
-def _resolve_error(host: str, exc: Exception) -> ResolveError:
+def _resolve_error(host: str, exc: BaseException) -> ResolveError:
     """Return an error for one caller: each gets its own text and traceback."""
     errno: int | None
     if isinstance(exc, UnicodeError):

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from ..types import SocketOption
     from .resolver import Address
 
-__all__ = ["ATTEMPT_DELAY", "connect_first", "connect_unix", "keepalive_options", "read_watcher"]
+__all__ = [
+    "ATTEMPT_DELAY",
+    "connect_first",
+    "connect_unix",
+    "identity",
+    "is_open",
+    "keepalive_options",
+    "read_watcher",
+]
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one connection attempt to the next (RFC 8305 §5, "Connection Attempt Delay")."""
@@ -249,6 +257,19 @@ async def _wait_writable(loop: asyncio.AbstractEventLoop, number: int) -> None:
 def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def identity(sock: socket.socket) -> tuple[int, os.stat_result]:
+    """Return what tells whether the descriptor of *sock* is still that of the same socket."""
+    return sock.fileno(), os.fstat(sock.fileno())
+
+
+def is_open(known: tuple[int, os.stat_result]) -> bool:
+    """Whether the descriptor that is *known*, by ``identity``, is still open for its socket."""
+    try:
+        return os.path.samestat(os.fstat(known[0]), known[1])
+    except OSError:
+        return False
 
 
 def _shown(address: Address) -> str:

@@ -153,28 +153,31 @@ class Watchdog:
 
     def _ensure(self, deadline: float) -> None:
         if deadline < self._when:
+            # First: it may fail, and the timer that is there goes on.
+            handle = self._loop.call_at(deadline, self._fire)
             if self._handle is not None:
                 self._handle.cancel()
-            self._when = deadline
-            self._handle = self._loop.call_at(deadline, self._fire)
+            self._when, self._handle = deadline, handle
 
     def _fire(self) -> None:
         self._handle = None
         self._when = inf
         deadline = min(self._total, self._head, self._read, self._write)
-        # The loop may fire a timer early by its clock's resolution.
-        if deadline - self._loop.time() <= 0.001:
-            if deadline == self._total:
-                self._total = inf
-                self._expired("total")
-            elif deadline == self._head:
-                self._head = inf
-                self._expired("head")
-            elif deadline == self._read:
-                self._read = inf
-                self._expired("read")
-            else:
-                self._write = inf
-                self._expired("write")
-        # If nothing has ended, the other deadlines still apply.
-        self._ensure(min(self._total, self._head, self._read, self._write))
+        try:
+            # The loop may fire a timer early by its clock's resolution.
+            if deadline - self._loop.time() <= 0.001:
+                if deadline == self._total:
+                    self._total = inf
+                    self._expired("total")
+                elif deadline == self._head:
+                    self._head = inf
+                    self._expired("head")
+                elif deadline == self._read:
+                    self._read = inf
+                    self._expired("read")
+                else:
+                    self._write = inf
+                    self._expired("write")
+        finally:
+            # If nothing has ended, the other deadlines still apply.
+            self._ensure(min(self._total, self._head, self._read, self._write))

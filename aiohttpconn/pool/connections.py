@@ -210,18 +210,21 @@ class ConnectionManager:
             connection = origin.acquire_nowait()
             if connection is None:
                 connection = await self.acquire(origin, timeout, deadline, method, target)
-            if connection.transport is not None:
-                if fresh:
-                    connection = self.reset(connection)
-                elif self.is_stale(connection):
-                    connection = self.replace(connection)
-            dialed = None
-            if connection.transport is None:
-                dialed = await self.open(connection, timeout, deadline, method, target, lost)
-                if connection.state is CLOSED:
-                    lost = True
-                    continue
-            return connection, dialed
+            try:
+                if connection.transport is not None:
+                    if fresh:
+                        connection = self.reset(connection)
+                    elif self.is_stale(connection):
+                        connection = self.replace(connection)
+                dialed = None
+                if connection.transport is None:
+                    dialed = await self.open(connection, timeout, deadline, method, target, lost)
+            except BaseException:
+                self.give_up(connection)
+                raise
+            if connection.state is not CLOSED:
+                return connection, dialed
+            lost = True
 
     def new_connection(self, origin: OriginPool) -> PooledConnection:
         """Return a new connection of *origin*, not connected yet."""
@@ -239,7 +242,7 @@ class ConnectionManager:
     ) -> DialReport:
         """Connect *connection*, which the caller has; return the report of the connect.
 
-        If that fails or is cancelled, the connection is removed. Raises the errors of
+        If that fails or is cancelled, the caller gives the connection up. Raises the errors of
         ``HTTPConnection.connect``. If the server has closed the connection by then, it is CLOSED
         and removed, and the caller takes another: nothing was sent, so that any request may go
         there. Only if it has *lost* one before is that an error, ``RemoteDisconnected``.
@@ -264,11 +267,8 @@ class ConnectionManager:
                     url=f"{origin.url}{target}",
                     phase="connected",
                 )
-        except BaseException as exc:
-            connection.abort()
-            self._drop(connection)
-            if isinstance(exc, (ConnectError, ConnectTimeout)):
-                name_proxy(exc, route)
+        except (ConnectError, ConnectTimeout) as exc:
+            name_proxy(exc, route)
             raise
         finally:
             connection.opening = None
@@ -306,23 +306,33 @@ class ConnectionManager:
 
     def lease(self, connection: PooledConnection, timeout: Timeout) -> HTTPConnection:
         """Return an ``HTTPConnection`` on *connection*, until ``end_lease``."""
-        self.take_over(connection)
-        conn = self._leases[connection] = self.factory.lease(connection, timeout)
+        try:
+            self.take_over(connection)
+            conn = self._leases[connection] = self.factory.lease(connection, timeout)
+        except BaseException:
+            self.give_up(connection)
+            raise
         return conn
 
     def end_lease(self, connection: PooledConnection) -> None:
         """Release *connection*, with which the lease's user may have done anything."""
         conn = self._leases.pop(connection, None)
-        kept, left = conn.hand_over() if conn is not None else (None, [])
-        for protocol in left:
-            self.closing.add(protocol)
-        if kept is not connection:
-            # It has ended; or the user has opened another one, which may lead anywhere.
-            if kept is not None:
+        kept = None
+        try:
+            kept, left = conn.hand_over() if conn is not None else (None, [])
+            for protocol in left:
+                self.closing.add(protocol)
+            if kept is not connection and kept is not None:
+                # The user has opened another one, which may lead anywhere.
                 self.closing.add(kept)
                 kept.close()
-            connection.abort()
-        self.release(connection)
+        except BaseException:
+            self.give_up(connection)
+            raise
+        if kept is connection:
+            self.release(connection)
+        else:
+            self.give_up(connection)
 
     def release(self, connection: PooledConnection) -> None:
         """Release *connection* from its request or lease.
@@ -335,12 +345,32 @@ class ConnectionManager:
         if connection.state is CLOSED or connection.transport is None:
             self._drop(connection)
             return
-        connection.owner = connection.origin_pool
+        try:
+            connection.owner = connection.origin_pool
+            if connection.in_flight > 1:
+                connection.in_flight -= 1
+                self.scheduler.share(connection)
+            elif connection.reusable():
+                self._keep(connection)
+        except BaseException:
+            self._abort(connection)
+            raise
+
+    def give_up(self, connection: PooledConnection) -> None:
+        """End *connection*, the caller's, whose request has failed before its exchange began.
+
+        Whatever failed, and wherever: its place is free, and others that share it keep it.
+        """
         if connection.in_flight > 1:
-            connection.in_flight -= 1
-            self.scheduler.share(connection)
-        elif connection.reusable():
-            self._keep(connection)
+            self.release(connection)
+        else:
+            self._abort(connection)
+
+    def _abort(self, connection: PooledConnection) -> None:
+        try:
+            connection.abort()
+        finally:
+            self._drop(connection)
 
     # -------------------------------------------------------------------------- keeping
 
@@ -357,11 +387,20 @@ class ConnectionManager:
         """
         while (other := connection.origin_pool.acquire_idle_nowait()) is not None:
             other.in_flight = connection.in_flight
-            self.close(connection)
+            try:
+                self.close(connection)
+                stale = self.is_stale(other)
+            except BaseException:
+                self.give_up(other)
+                raise
             connection = other
-            if not self.is_stale(connection):
+            if not stale:
                 return connection
-        return self.reset(connection)
+        try:
+            return self.reset(connection)
+        except BaseException:
+            self.give_up(connection)
+            raise
 
     def reset(self, connection: PooledConnection) -> PooledConnection:
         """Close *connection*, the caller's; return a new one in its place, not connected yet."""
@@ -370,8 +409,10 @@ class ConnectionManager:
 
     def close(self, connection: PooledConnection) -> None:
         """Close *connection*, the caller's; another request may have a new one instead."""
-        self.close_socket(connection)
-        self.scheduler.remove(connection)
+        try:
+            self.close_socket(connection)
+        finally:
+            self.scheduler.remove(connection)
 
     def close_socket(self, connection: PooledConnection) -> None:
         """Close *connection*, and hand it over to the closing sockets."""
@@ -462,20 +503,21 @@ class ConnectionManager:
 
     def _expire(self) -> None:
         """Close the connections that have been idle for too long. Called by the timer."""
-        scheduler = self.scheduler
-        now = monotonic()
-        due = now + self._keepalive_timeout
-        while scheduler.idle:
-            oldest = next(iter(scheduler.idle))
-            due = oldest.idle_since + self._keepalive_timeout
-            if due > now:
-                break
-            scheduler.close_idle(oldest)
-            due = now + self._keepalive_timeout
         self._timer = None
-        if scheduler.connection_count and self.loop is not None:
-            # A little later: a timer may fire early by the clock's resolution.
-            self._timer = self.loop.call_later(due - now + 0.01, self._expire)
+        scheduler = self.scheduler
+        left = self._keepalive_timeout
+        try:
+            while scheduler.idle:
+                oldest = next(iter(scheduler.idle))
+                left = oldest.idle_since + self._keepalive_timeout - monotonic()
+                if left > 0:
+                    break
+                left = self._keepalive_timeout
+                scheduler.close_idle(oldest)
+        finally:
+            if scheduler.connection_count and self.loop is not None:
+                # A little later: a timer may fire early by the clock's resolution.
+                self._timer = self.loop.call_later(left + 0.01, self._expire)
 
     # -------------------------------------------------------------------------- closing
 

@@ -95,8 +95,9 @@ async def exchange(
     """Send *data*, a whole request; return its response, whose head has arrived.
 
     Hot: see docs/topics/design.md. There is no await from ``acquire_nowait`` to ``start`` that is
-    not needed. The connection of a task that is cancelled is closed, and its place free, before
-    the task runs on. *fresh* makes a new connection. *remake* makes *data* anew for a resend, if
+    not needed, and no call outside the ``try`` while the connection is the request's alone. The
+    connection of a task that is cancelled is closed, and its place free, before the task runs on.
+    *fresh* makes a new connection. *remake* makes *data* anew for a resend, if
     the same bytes must not be sent twice.
     """
     lost = False
@@ -106,43 +107,49 @@ async def exchange(
         if connection is None:
             asked = monotonic()
             connection = await pool.acquire(origin, send.timeout, send.deadline, method, target)
-        dialed = None
-        if connection.transport is not None:
-            if fresh:
-                connection = pool.reset(connection)
-            elif (
-                # Before a request that must not be sent twice it is always checked.
-                connection.may_hold_more
-                or monotonic() - connection.idle_since > LOOK_AFTER
-                or method not in IDEMPOTENT
-            ) and pool.is_stale(connection):
-                connection = pool.replace(connection)
-        if connection.transport is None:
-            dialed = await pool.open(connection, send.timeout, send.deadline, method, target, lost)
-            if connection.state is CLOSED:
-                lost = True
-                continue
-        if connection.timeout is not send.timeout:
-            connection.set_timeout(send.timeout)
-        response = connection.start(method, origin.prefix + target, data, True)
-        response.dialed = dialed
-        if asked is not None:
-            response.asked = asked
-        waiter = response.head_waiter = connection.loop.create_future()
-        if connection.timed:
-            connection.begin_head_wait(response)
-            if send.deadline is not None:
-                connection.arm_total(response, send.deadline)
+        response = None
         try:
+            dialed = None
+            if connection.transport is not None:
+                if fresh:
+                    connection = pool.reset(connection)
+                elif (
+                    # Before a request that must not be sent twice it is always checked.
+                    connection.may_hold_more
+                    or monotonic() - connection.idle_since > LOOK_AFTER
+                    or method not in IDEMPOTENT
+                ) and pool.is_stale(connection):
+                    connection = pool.replace(connection)
+            if connection.transport is None:
+                dialed = await pool.open(
+                    connection, send.timeout, send.deadline, method, target, lost
+                )
+                if connection.state is CLOSED:
+                    lost = True
+                    continue
+            if connection.timeout is not send.timeout:
+                connection.set_timeout(send.timeout)
+            response = connection.start(method, origin.prefix + target, data, True)
+            response.dialed = dialed
+            if asked is not None:
+                response.asked = asked
+            waiter = response.head_waiter = connection.loop.create_future()
+            if connection.timed:
+                connection.begin_head_wait(response)
+                if send.deadline is not None:
+                    connection.arm_total(response, send.deadline)
             await waiter
+            if response.head is not None:
+                if pool.respects_retry_after:
+                    pool.pause_on_retry_after(origin, response)
+                return response
         except BaseException:
-            # Aborts the connection, unless the answer is complete: then it serves others by now.
-            response.close()
+            if response is None:
+                pool.give_up(connection)
+            else:
+                # Aborts the connection, unless the answer is complete: it serves others by now.
+                response.close()
             raise
-        if response.head is not None:
-            if pool.respects_retry_after:
-                pool.pause_on_retry_after(origin, response)
-            return response
         if not _may_resend(response.failure, method, dialed, send, fresh):
             response.raise_failure()
             raise AssertionError("a response ends with a head or with an exception")
@@ -220,52 +227,57 @@ async def exchange_shared(
             connection = await pool.acquire(
                 origin, send.timeout, send.deadline, method, target, exclusive=False
             )
-        dialed = None
-        if connection.in_flight == 1:
-            # The first of the requests that will share it.
-            if (
-                connection.transport is not None
-                and (connection.may_hold_more or monotonic() - connection.idle_since > LOOK_AFTER)
-                and pool.is_stale(connection)
-            ):
-                connection = pool.replace(connection)
-            if connection.transport is None:
-                dialed = await pool.open(
-                    connection, send.timeout, send.deadline, method, target, lost
-                )
-                if connection.state is CLOSED:
-                    lost = True
-                    continue
-            if connection.timeout is not send.timeout:
-                connection.set_timeout(send.timeout)
-            pool.share(connection)
-        response = connection.start(method, origin.prefix + target, data, True)
-        response.dialed = dialed
-        if asked is not None:
-            response.asked = asked
-        waiter = response.head_waiter = connection.loop.create_future()
-        timer = None
-        if connection.timed:
-            connection.begin_head_wait(response)
-            if send.deadline is not None:
-                # A timer of its own: the connection's is for the exchange being received.
-                timer = connection.loop.call_at(
-                    send.deadline, _late, waiter, connection, response, send.timeout.total
-                )
+        response = timer = None
         try:
+            dialed = None
+            if connection.in_flight == 1:
+                # The first of the requests that will share it.
+                if (
+                    connection.transport is not None
+                    and (
+                        connection.may_hold_more or monotonic() - connection.idle_since > LOOK_AFTER
+                    )
+                    and pool.is_stale(connection)
+                ):
+                    connection = pool.replace(connection)
+                if connection.transport is None:
+                    dialed = await pool.open(
+                        connection, send.timeout, send.deadline, method, target, lost
+                    )
+                    if connection.state is CLOSED:
+                        lost = True
+                        continue
+                if connection.timeout is not send.timeout:
+                    connection.set_timeout(send.timeout)
+                pool.share(connection)
+            response = connection.start(method, origin.prefix + target, data, True)
+            response.dialed = dialed
+            if asked is not None:
+                response.asked = asked
+            waiter = response.head_waiter = connection.loop.create_future()
+            if connection.timed:
+                connection.begin_head_wait(response)
+                if send.deadline is not None:
+                    # A timer of its own: the connection's is for the exchange being received.
+                    timer = connection.loop.call_at(
+                        send.deadline, _late, waiter, connection, response, send.timeout.total
+                    )
             await waiter
+            if response.head is not None:
+                if send.deadline is not None and not response.ended:
+                    connection.arm_total(response, send.deadline)
+                if pool.respects_retry_after:
+                    pool.pause_on_retry_after(origin, response)
+                return response
         except BaseException:
-            abandon(response)
+            if response is None:
+                pool.give_up(connection)
+            else:
+                abandon(response)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-        if response.head is not None:
-            if send.deadline is not None and not response.ended:
-                connection.arm_total(response, send.deadline)
-            if pool.respects_retry_after:
-                pool.pause_on_retry_after(origin, response)
-            return response
         if not isinstance(response.failure, NotProcessed):
             # On a new connection that others shared it is one of those that were not answered.
             alone = dialed if connection.exchanges == response.number else None
@@ -379,11 +391,11 @@ async def _exchange_alone(
 
     Returns after the response's head, or after the failure that came instead.
     """
-    # The pool must not have it before the body is sent: an answer may be complete earlier.
-    pool.take_over(connection)
-    if connection.timeout is not send.timeout:
-        connection.set_timeout(send.timeout)
     try:
+        # The pool must not have it before the body is sent: an answer may be complete earlier.
+        pool.take_over(connection)
+        if connection.timeout is not send.timeout:
+            connection.set_timeout(send.timeout)
         response = start_request(connection, request, send.deadline)
         try:
             await send_request(connection, response, request, CONTINUE_TIMEOUT, None)
@@ -399,12 +411,11 @@ async def _exchange_alone(
                 connection.describe(exc, response)
             response.close()
             raise
-        return response
     except BaseException:
-        connection.abort()
+        pool.give_up(connection)
         raise
-    finally:
-        pool.release(connection)
+    pool.release(connection)
+    return response
 
 
 # ----------------------------------------------------------------------------- all ways

@@ -80,6 +80,7 @@ class Waiter(Protocol):
     """A request that waits for a connection: a future."""
 
     def set_result(self, connection: Any, /) -> None: ...
+    def set_exception(self, exc: BaseException, /) -> None: ...
 
 
 class SchedulerDelegate(Protocol):
@@ -153,6 +154,7 @@ class OriginPool:
     """
 
     __slots__ = (
+        "asked_at",
         "authority",
         "connection_count",
         "destination",
@@ -187,8 +189,10 @@ class OriginPool:
         self.pipelining = 1
         # Requests that its connections went on to serve since it got one in its turn.
         self.reuse_streak = 0
-        # The limit on when requests may begin, if any, and the timer that wakes waiters then.
+        # The limit on when requests may begin, if any, when it was asked last, and the timer that
+        # wakes waiters then.
         self.rate_limit: RateLimiter | None = None
+        self.asked_at = 0.0
         self.wake_timer: Any = None
         # Whether the scheduler has forgotten it: a caller that still holds it asks for another.
         self.evicted = False
@@ -287,11 +291,14 @@ class OriginPool:
                 if depth >= self.pipelining or depth >= connection.exchanges_left:
                     del shareable[connection]
                 return connection
-        elif self.rate_limit.delay(monotonic()) > 0:
-            return None
+            now = 0.0
+        else:
+            now = monotonic()
+            if self.rate_limit.delay(now) > 0:
+                return None
         found = self.shared_or_idle_or_new()
         if found is not None and self.rate_limit is not None:
-            self.rate_limit.begin(monotonic())
+            self.rate_limit.begin(now)
         return found
 
     def shared_or_idle_or_new(self) -> PooledConnection | None:
@@ -400,6 +407,8 @@ class Scheduler:
 
     def _make(self, origin: OriginPool) -> PooledConnection:
         """Return a new connection of *origin*, which may have one more; an idle one may close."""
+        # Before anything is counted: it may fail.
+        connection: PooledConnection = self.delegate.new_connection(origin)
         if not origin.connection_count:
             # Do this first: closing a connection may leave an origin unused, and then *origin*
             # would be forgotten for it.
@@ -410,7 +419,6 @@ class Scheduler:
             self._close(next(iter(self.idle)))
         origin.connection_count += 1
         self.connection_count += 1
-        connection: PooledConnection = self.delegate.new_connection(origin)
         self.connections.add(connection)
         return connection
 
@@ -428,9 +436,9 @@ class Scheduler:
     def release(self, connection: PooledConnection) -> None:
         """Release *connection*, which is reusable, to a waiting request or to the idle ones."""
         origin = connection.origin_pool
+        connection.idle_since = monotonic()
         origin.shareable.pop(connection, None)
         connection.in_flight = 0
-        connection.idle_since = monotonic()
         wanted = bool(origin.waiters) and self._may_begin(origin)
         waiting = None
         if self.waiting_origins or self.crowded:
@@ -463,10 +471,12 @@ class Scheduler:
 
     def _yield_to_next(self, connection: PooledConnection) -> None:
         """Close *connection*, so that the origin whose turn it is may have one."""
-        self._close(connection)
-        # After those that have waited for longer.
-        self._queue_origin(connection.origin_pool)
-        self._serve_waiting_origins()
+        try:
+            self._close(connection)
+        finally:
+            # After those that have waited for longer.
+            self._queue_origin(connection.origin_pool)
+            self._serve_waiting_origins()
 
     def share(self, connection: PooledConnection) -> None:
         """Let requests share *connection*, which has just connected or ended an exchange."""
@@ -501,9 +511,11 @@ class Scheduler:
 
     def close_idle(self, connection: PooledConnection) -> None:
         """Close an idle connection."""
-        self._close(connection)
-        if self.waiting_origins or self.crowded:
-            self._serve_waiting_origins()
+        try:
+            self._close(connection)
+        finally:
+            if self.waiting_origins or self.crowded:
+                self._serve_waiting_origins()
 
     def _close(self, connection: PooledConnection) -> None:
         self._take_out(connection)
@@ -524,7 +536,8 @@ class Scheduler:
         connection.removed = True
         self.connections.discard(connection)
         if connection in self.idle:
-            del self.idle[connection], origin.idle[connection]
+            del self.idle[connection]
+        origin.idle.pop(connection, None)
         origin.shareable.pop(connection, None)
         origin.connection_count -= 1
         self.connection_count -= 1
@@ -532,11 +545,15 @@ class Scheduler:
             self._mark_unused(origin)
 
     def _assign(self, origin: OriginPool, connection: PooledConnection) -> None:
-        """Give *connection* to the request that has waited longest in *origin*."""
+        """Give *connection* to the request that has waited longest in *origin*.
+
+        Nothing here may fail, as neither of the two is in any collection meanwhile. That the
+        request may begin was asked just before: ``_may_begin``.
+        """
         waiter, _ = origin.waiters.popitem(last=False)
         self.queued -= 1
         if origin.rate_limit is not None:
-            origin.rate_limit.begin(monotonic())
+            origin.rate_limit.begin(origin.asked_at)
         connection.in_flight = connection.in_flight or 1
         if not origin.waiters:
             self._unqueue_origin(origin)
@@ -615,10 +632,14 @@ class Scheduler:
     def serve(self, origin: OriginPool) -> None:
         """Give connections to the requests that wait in *origin*, as far as the limits allow."""
         while origin.waiters and self._may_begin(origin):
-            if next(iter(origin.waiters.values())):
-                connection = origin.idle_or_new()
-            else:
-                connection = origin.shared_or_idle_or_new()
+            try:
+                if next(iter(origin.waiters.values())):
+                    connection = origin.idle_or_new()
+                else:
+                    connection = origin.shared_or_idle_or_new()
+            except BaseException as exc:
+                self._fail_first(origin, exc)
+                continue
             if connection is None:
                 self._queue_origin(origin)
                 return
@@ -629,11 +650,24 @@ class Scheduler:
             origin = self._next_waiting(None, self._free())
             if origin is None:
                 return
+            try:
+                connection = self._make(origin)
+            except BaseException as exc:
+                self._fail_first(origin, exc)
+                continue
             self._unqueue_origin(origin)
-            connection = self._make(origin)
             origin.reuse_streak = 0
             self._assign(origin, connection)
             self._queue_origin(origin)
+
+    def _fail_first(self, origin: OriginPool, exc: BaseException) -> None:
+        """Fail the request that has waited longest in *origin*: it is its connection that failed.
+
+        The code that runs now serves any request, and is no one's to fail.
+        """
+        waiter = next(iter(origin.waiters))
+        self.cancel(origin, waiter)
+        waiter.set_exception(exc)
 
     def _queue_origin(self, origin: OriginPool) -> None:
         """Let *origin* wait for a connection of the pool, if it wants one and may have it."""
@@ -655,7 +689,8 @@ class Scheduler:
         """Whether the rate limit of *origin* allows a request now; if not, it is served later."""
         if origin.rate_limit is None:
             return True
-        delay = origin.rate_limit.delay(monotonic())
+        origin.asked_at = now = monotonic()
+        delay = origin.rate_limit.delay(now)
         if delay <= 0:
             return True
         self._unqueue_origin(origin)

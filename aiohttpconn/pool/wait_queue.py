@@ -34,6 +34,10 @@ class _Waiter:
         if not self.future.done():
             self.future.set_result(None)
 
+    def set_exception(self, exc: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(exc)
+
 
 class WaitQueue:
     """The requests that wait for a connection of *scheduler*.
@@ -78,12 +82,12 @@ class WaitQueue:
             when, kind = deadline, TotalTimeout
         while True:
             waiter = _Waiter(loop.create_future())
-            self._waiting[waiter] = origin
-            self._scheduler.enqueue(origin, waiter, exclusive, first=again)
             timer = None
-            if when < inf:
-                timer = loop.call_at(when, _expire, waiter, kind)
             try:
+                if when < inf:
+                    timer = loop.call_at(when, _expire, waiter, kind)
+                self._waiting[waiter] = origin
+                self._scheduler.enqueue(origin, waiter, exclusive, first=again)
                 await waiter.future
             except BaseException as exc:
                 if not self._scheduler.cancel(origin, waiter) and waiter.connection is not None:
