@@ -6,7 +6,6 @@ Layer: above the wire and net; knows no connection.
 from __future__ import annotations
 
 import array
-import asyncio
 import inspect
 import io
 import mmap
@@ -16,6 +15,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any
 
+from .net.threads import in_thread
 from .types import exact
 
 __all__ = ["BLOCKSIZE", "SMALL_BODY", "Body", "byte_view", "make_body"]
@@ -59,8 +59,8 @@ class Body:
 
     ``length`` is its size in bytes, None if only reading it tells. ``offset`` is where a file
     of known length starts. ``may_block``: whether the next block may take for ever, because the
-    caller's own code awaits, or a pipe is read. ``reuses_buffer``: whether a block is valid only
-    until the next.
+    caller's own code awaits, or a pipe is read, or a disk, which may be a network's.
+    ``reuses_buffer``: whether a block is valid only until the next.
     """
 
     __slots__ = (
@@ -115,14 +115,13 @@ class Body:
         """Call the source's ``read``; in a thread if it has a descriptor."""
         source = self._source
         is_text = isinstance(source, io.TextIOBase)
-        in_thread = self.file is not None or _has_descriptor(_unwrapped(source))
-        loop = asyncio.get_running_loop()
+        threaded = self.file is not None or _has_descriptor(_unwrapped(source))
         left = self.length
         while left is None or left > 0:
             # A file that grows meanwhile has the length that was announced.
             size = self._blocksize if left is None else min(left, self._blocksize)
-            if in_thread:
-                block = await loop.run_in_executor(None, source.read, size)
+            if threaded:
+                block = await in_thread(source.read, size)
             else:
                 block = source.read(size)
             if inspect.isawaitable(block):
@@ -137,20 +136,19 @@ class Body:
                 left -= len(block)
             yield byte_view(block, "read()")
 
-    async def _file_blocks(self, size: int, in_thread: int) -> AsyncGenerator[memoryview, None]:
+    async def _file_blocks(self, size: int, threaded: int) -> AsyncGenerator[memoryview, None]:
         """Read the regular file into one buffer, *size* bytes at a time.
 
         Bytes that the kernel has in memory are read at once: a thread costs more than the read.
-        Others are read in a thread, *in_thread* bytes at a time if the kernel cannot tell. The
+        Others are read in a thread, *threaded* bytes at a time if the kernel cannot tell. The
         file's position is moved at the end, or left alone if a thread is still reading: waiting
         for the file's lock would mean waiting for the disk.
         """
         file, offset, left = self.file, self.offset, self.length
         assert file is not None and left is not None, "only a regular file reuses its buffer"
-        loop = asyncio.get_running_loop()
         no_wait = _NO_WAIT
         got: int | None
-        buffer = _memory(min(size if no_wait is not None else in_thread, left))
+        buffer = _memory(min(size if no_wait is not None else threaded, left))
         reading = False
         try:
             while left:
@@ -166,11 +164,11 @@ class Body:
                     except OSError:
                         # This file system cannot tell; or reading fails, and the thread raises why.
                         no_wait = None
-                        view = buffer = _memory(min(in_thread, left))
+                        view = buffer = _memory(min(threaded, left))
                 if got is None:
                     reading = True
                     try:
-                        got = await loop.run_in_executor(None, _read_at, file, view, offset)
+                        got = await in_thread(_read_at, file, view, offset)
                     except OSError:
                         reading = False
                         raise
@@ -276,7 +274,6 @@ def _look_at_file(made: Body, body: Any) -> None:
             return
     except (OSError, ValueError):
         return
-    made.may_block = False
     made.file = file  # type: ignore[assignment]
     made.offset = offset
     made.length = size

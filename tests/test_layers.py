@@ -34,9 +34,9 @@ ORDER = [
     "net",
     "net.loops",
     "net.timeouts",
+    "net.threads",
     "net.tls",
     "net.resumption",
-    "net.threads",
     "net.resolver",
     "net.addresses",
     "net.sockets",
@@ -86,6 +86,7 @@ ORDER = [
     "client.content.decoding",
     "client.redirects",
     "client.retries",
+    "client.waiting",
     "client.cookies",
     "client.cookies.set_cookie",
     "client.cookies.suffixes",
@@ -216,7 +217,6 @@ LONGEST = 760
 """Lines of a module at most."""
 
 ONE_SUBJECT = {
-    "client.calls": "one call of a client: the requests that follow from it, in order",
     "client.response": "one response as callers see it: its head, its facts, its body",
     "connection": "http.client's states, one method for each of its names",
     "pool.connections": "making, checking, leasing, keeping and closing the pool's connections",

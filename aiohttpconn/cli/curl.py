@@ -35,7 +35,6 @@ from ..client.content.decoding import ContentDecoder, split_codings
 from ..client.redirects import REDIRECTS, redirect_target, strip_body, strip_secrets
 from ..connection import connection_to
 from ..http11.semantics import BODY_METHODS
-from ..net.threads import DaemonThreads
 from ..net.tls import HAS_TLS, NO_TLS, default_context
 from ..pool.pool import forwards
 from ..pool.routes import ConnectionFactory, OriginDialer, Route
@@ -126,8 +125,6 @@ class _Transfer:
     async def run(self) -> None:
         options = self._options
         loop = asyncio.get_running_loop()
-        # --cacert may be a pipe without a writer: Ctrl-C must not wait for the thread reading it.
-        loop.set_default_executor(DaemonThreads(2))
         if options.max_time is not None:
             self._deadline = loop.time() + options.max_time
         timeout = Timeout(total=options.max_time)

@@ -39,6 +39,7 @@ from .response import keep_error_body, received
 from .retries import backoff, may_retry
 from .sending import Sending
 from .settings import check_options, merge_params, route_for
+from .waiting import within
 
 if TYPE_CHECKING:
     from ..response import HTTPResponse
@@ -263,20 +264,11 @@ class Call:
         result = function(*arguments)
         if not inspect.isawaitable(result):
             return result
-        limit = asyncio.timeout_at(self._deadline)
-        failed = False
-        try:
-            async with limit:
-                try:
-                    return await result
-                except Exception:
-                    failed = True
-                    raise
-        except TimeoutError:
-            if failed or not limit.expired():
-                raise  # the function's own
+        return await within(self._deadline, partial(self._late, name), result)
+
+    def _late(self, name: str) -> TotalTimeout:
         total = self._settings.timeout.total
-        raise describe(
+        return describe(
             TotalTimeout(f"{name} did not end within {total:g} s"),
             method=self._method,
             url=self._url_text,

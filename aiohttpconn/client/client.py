@@ -401,8 +401,8 @@ class Client(Configured):
         options["params"] = params = as_pairs(options.get("params"))
         place: RequestOptions = {"params": params, "target": options.get("target")}
         whole = Call(self._state, "GET", url, place, stream=True, began=0.0).url
-        max_body = self._state.settings.changed(options).max_body
-        return await download(self, url, path, resume, progress, options, whole, max_body)
+        settings = self._state.settings.changed(options)
+        return await download(self, url, path, resume, progress, options, whole, settings)
 
 
 class _Stream(AbstractAsyncContextManager[Response]):

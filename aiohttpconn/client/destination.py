@@ -19,6 +19,7 @@ from io import FileIO
 from typing import Any, NamedTuple
 
 from ..http11.grammar import FIELD_VALUE
+from ..net.threads import in_thread
 
 __all__ = ["Destination", "Version", "destination_for"]
 
@@ -92,8 +93,7 @@ class Destination:
 
     async def write(self, data: bytearray) -> None:
         """Write all of *data*. If cancelled, the thread ends by itself and then closes the file."""
-        loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(None, self._write, data)
+        self._writing = in_thread(self._write, data)
         try:
             await asyncio.shield(self._writing)
         finally:

@@ -9,24 +9,29 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Unpack
 
-from ..exceptions import HTTPException, StatusError
+from ..exceptions import HTTPException, StatusError, TotalTimeout, describe
 from ..hooks import awaited
 from .content.reading import too_large
 from .destination import Version, destination_for
 from .fields import field_pairs
 from .response import keep_error_body, status_error
 from .retries import Retry, backoff, may_retry
+from .waiting import within
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Awaitable
     from contextlib import AbstractAsyncContextManager
 
+    from ..response import HTTPResponse
     from .destination import Destination
     from .response import Response
-    from .settings import RequestOptions
+    from .settings import RequestOptions, Settings
 
 __all__ = ["Progress", "download"]
 
@@ -39,6 +44,9 @@ BLOCK = 1024 * 1024
 
 FLUSH_SECONDS = 0.5
 """After this time fewer bytes are written, too, so that a slow download shows progress."""
+
+KEEP_SECONDS = 1.0
+"""Time to write the bytes that came before a failure, which may be the end of the total time."""
 
 ATTEMPTS = Retry(attempts=5, backoff=0.2, max_backoff=5.0)
 """Attempts and waits of a download that breaks without a new byte."""
@@ -70,31 +78,58 @@ class _Range(NamedTuple):
 class _Transfer:
     """A download: where its bytes go, and who is told how many are there.
 
-    *max_body*: bytes of the file at most; None is no limit. *decode*: whether a body is written
-    without its content codings.
+    *decode*: whether a body is written without its content codings.
     """
 
     def __init__(
-        self, into: Destination, progress: Progress | None, max_body: int | None, decode: bool
+        self, into: Destination, progress: Progress | None, settings: Settings, decode: bool
     ) -> None:
         self.into = into
-        self.max_body = max_body
+        self.max_body = settings.max_body
         self.decode = decode
+        self._total = settings.timeout.total
         self._progress = progress
         self._told: int | None = None
 
-    async def write(self, data: bytearray, size: int | None) -> None:
-        """Write *data*, and tell of a new number of bytes of *size*."""
+    async def write(
+        self, raw: HTTPResponse, data: bytearray, size: int | None, spare: float = 0.0
+    ) -> None:
+        """Write *data* of *raw*, and tell of a new number of bytes of *size*.
+
+        Within the total time of *raw*, or *spare* seconds if that is more: a disk, or the reader
+        of a FIFO, may take for ever.
+        """
         into = self.into
         try:
             if data:
-                await into.write(data)
+                await self._within(raw, spare, "writing the file", into.write(data))
             if self._progress is not None and into.size != self._told:
                 self._told = into.size
-                await awaited("progress", self._progress(into.size, size))
+                told = awaited("progress", self._progress(into.size, size))
+                await self._within(raw, spare, "progress", told)
         except Exception:
             into.failed = True
             raise
+
+    async def _within(
+        self, raw: HTTPResponse, spare: float, name: str, waiting: Awaitable[object]
+    ) -> None:
+        deadline = None
+        if raw.deadline < inf:
+            deadline = max(raw.deadline, asyncio.get_running_loop().time() + spare)
+        await within(deadline, partial(self._late, raw, name), waiting)
+
+    def _late(self, raw: HTTPResponse, name: str) -> TotalTimeout:
+        return describe(
+            TotalTimeout(f"{name} did not end within {self._total:g} s"),
+            method=raw.method,
+            url=raw.url,
+            phase=name,
+            elapsed=monotonic() - raw.started,
+            request_sent=True,
+            response_started=True,
+            notes=f"total={self._total:g}",
+        )
 
 
 async def download(
@@ -105,11 +140,11 @@ async def download(
     progress: Progress | None,
     options: RequestOptions,
     whole_url: str,
-    max_body: int | None,
+    settings: Settings,
 ) -> Response:
     """Do ``Client.download``. *whole_url*: the URL with all params, which identifies the part.
 
-    *max_body*: bytes of the file at most; None is no limit.
+    *settings*: those of each request; ``max_body`` is for the bytes of the file.
 
     The caller limits the total time with ``asyncio.timeout``: a ``Timeout`` is for each request,
     and each request that brings a new byte allows for more.
@@ -119,7 +154,7 @@ async def download(
     # A file that is cut short is not complete, whatever the client's requests allow.
     asked: RequestOptions = {**options, "decompress": decode, "truncated": "error"}
     into = destination_for(path, whole_url)
-    transfer = _Transfer(into, progress, max_body, decode)
+    transfer = _Transfer(into, progress, settings, decode)
     try:
         if resume:
             into.find()
@@ -299,7 +334,7 @@ async def _receive(
     """Write the body of *response*; discard what is there if the body goes beyond *end*."""
     into, max_body = transfer.into, transfer.max_body
     kept = bytearray()
-    await transfer.write(kept, size)
+    await transfer.write(response.raw, kept, size)
     flushed = monotonic()
     try:
         async for piece in response.iter_bytes():
@@ -312,12 +347,12 @@ async def _receive(
             kept += piece
             if len(kept) >= BLOCK or monotonic() - flushed >= FLUSH_SECONDS:
                 data, kept = kept, bytearray()
-                await transfer.write(data, size)
+                await transfer.write(response.raw, data, size)
                 flushed = monotonic()
     except (HTTPException, OSError):
         # Keep the bytes that arrived before the failure.
         if kept:
-            await transfer.write(kept, size)
+            await transfer.write(response.raw, kept, size, KEEP_SECONDS)
         raise
     if kept:
-        await transfer.write(kept, size)
+        await transfer.write(response.raw, kept, size)

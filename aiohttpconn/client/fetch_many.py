@@ -157,7 +157,18 @@ class _State:
         self.started = self.coming = True
         self.workers += 1
         self.loop = asyncio.get_running_loop()
-        task = self.loop.create_task(self.work())
+        work = self.work()
+        try:
+            task = self.loop.create_task(work)
+        except BaseException as exc:
+            work.close()
+            self.coming = False
+            self.workers -= 1
+            if not isinstance(exc, Exception):
+                raise
+            # The caller of this has a result to give, or an item to fetch, which must not be lost.
+            self.fail(exc)
+            return
         self.tasks.add(task)
         task.add_done_callback(self.ended)
 

@@ -1,11 +1,15 @@
-"""Threads for calls that cannot be interrupted, ``getaddrinfo`` above all. Layer: net.
+"""Threads for calls that cannot be interrupted: ``getaddrinfo``, files. Layer: net.
 
 ``DaemonThreads`` is an executor that neither a program that ends nor a loop that closes has to
-wait for. Its users decide which calls it makes, and which code gets the results.
+wait for. Its users decide which calls it makes, and which code gets the results. ``in_thread``
+makes those that read and write files.
+
+The loop's own executor is the program's: if that has filled it, nothing of this package may wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -14,7 +18,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["DaemonThreads"]
+__all__ = ["DaemonThreads", "in_thread"]
+
+FILE_THREADS = 16
+"""Concurrent reads and writes of files while they are quick."""
+
+FILE_CROWD = 32
+"""Factor by which the threads may grow while they hang: a FIFO may have no writer for hours."""
 
 PATIENCE = 0.2
 """Seconds that a call waits for a thread before it gets one beyond the usual number: far more
@@ -174,6 +184,15 @@ class _Call:
         self.future = future
         self.work = work
         self.since = time.monotonic()
+
+
+# It starts no thread before it needs one.
+_files = DaemonThreads(FILE_THREADS, limit=FILE_THREADS * FILE_CROWD)
+
+
+def in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Call *function*, which uses a file, in a daemon thread; return the future of its result."""
+    return asyncio.get_running_loop().run_in_executor(_files, function, *arguments)
 
 
 def _start(target: Callable[[], None]) -> None:

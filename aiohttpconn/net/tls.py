@@ -5,7 +5,6 @@ dial.py does the handshake, and resumption.py resumes an earlier one. Layer: net
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any, TypeAlias
 
 from ..exceptions import CertificateError, TLSError, shown_refused
 from ..http11.grammar import check_host
+from .threads import in_thread
 
 try:
     import ssl
@@ -95,7 +95,7 @@ async def default_context(cafile: str | os.PathLike[str] | None = None) -> ssl.S
     context = _contexts.get(key)
     if context is not None:
         return context
-    return await asyncio.get_running_loop().run_in_executor(None, _make_context, key)
+    return await in_thread(_make_context, key)
 
 
 def trusted_file(environ: Mapping[str, str]) -> str | None:

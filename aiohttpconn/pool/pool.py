@@ -397,9 +397,11 @@ class _Lease(AbstractAsyncContextManager["HTTPConnection"]):
         if self._connection is not None:
             raise RuntimeError("this connection is leased already: call pool.connection() again")
         connections = self._connections
-        connections.bind()
+        loop = connections.bind()
         origin = connections.origin(self._route)
-        connection, _ = await connections.connected(origin, self._timeout, None, "", "")
+        total = self._timeout.total
+        deadline = None if total is None else loop.time() + total
+        connection, _ = await connections.connected(origin, self._timeout, deadline, "", "")
         self._connection = connection
         return connections.lease(connection, self._timeout)
 
