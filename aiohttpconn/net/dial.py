@@ -311,9 +311,8 @@ async def _adopt(
         transport, _ = await create(lambda: link, sock=sock)
     except BaseException:
         # asyncio closes the socket object, at the loop's next turn. uvloop has closed the
-        # descriptor by now, if it took it at all, but before 0.23 it does not tell the object: if
-        # we or the garbage collector closed that, we would close a descriptor that belongs to
-        # someone else by now.
+        # descriptor by now, if it took it at all, but before 0.23 it does not tell the object: to
+        # close that would close a descriptor that belongs to someone else by now.
         if known is None or is_open(known):
             sock.close()
         else:
